@@ -1,0 +1,42 @@
+# What people type. `make help` lists it. Every target builds the environment first if it is missing.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+SEED ?= 1
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint compile verify images bench
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	  { echo "limbeck needs Python 3.11 or 3.12 (PYTHON=python3.11 make ...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps --no-compile -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true # halves every import; a few files of others are no Python 3
+	touch $@
+
+setup: $(READY) ## Build the virtual environment from exact pins (once)
+
+demo: $(READY) ## Distil a small student on this machine; report in out/demo
+	$(BIN)/limbeck demo --seed $(SEED) --out out/demo
+
+test: lint ## Types, lint, layers, and all tests
+	$(BIN)/pytest
+
+lint: $(READY) ## Types, lint and layers alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+compile: $(READY) ## Compile components and pipelines to YAML
+	$(BIN)/python -m pipelines.compile
+
+verify: compile ## Compiled files are the committed ones
+	git diff --exit-code -- components pipelines

@@ -1,0 +1,461 @@
+"""Every setting of a run, checked whole before anything starts.
+
+A run file (YAML) holds exactly the pipeline's parameters: `work_uri`, `num_shards`, `ppo_rewards`
+and `config`; the sections of `config` are named after the stages that read them. This module
+imports nothing heavy, so a typing error costs no GPU second.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from limbeck.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["float32", "bfloat16"]
+Model = TypeVar("Model", bound=BaseModel)
+PpoReward = Literal["model", "agreement", "mixed"]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys; the line under a field is its help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TaskConfig(Section):
+    """What is asked and how an answer is read. Shared by all stages."""
+
+    prompt_template: str = "{prompt}"
+    """The user message; `{prompt}` is replaced by the prompt."""
+    answer_pattern: str = r"(?:####|answer is:?|=)\s*\$?(-?[\w.,/]*\w)"
+    """Regular expression whose group 1 is the final answer; its last match in a completion counts."""
+    case_sensitive: bool = False
+    """Whether answers that differ in case alone are different answers."""
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _holds_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("must contain {prompt}")
+        return value
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"must be a regular expression: {error}") from error
+        if groups < 1:
+            raise ValueError("must have a group: the answer is group 1")
+        return value
+
+
+class DataConfig(Section):
+    """Where the prompts are. Read by `prepare`."""
+
+    prompts: str
+    """JSONL or Parquet of prompts, a local path or `s3://` URI; columns `prompt` and, optional, `answer`."""
+    heldout: str | None = None
+    """The same for held-out prompts; without it a part of `prompts` is held out."""
+
+
+class ModelConfig(Section):
+    """One model to load."""
+
+    path: str
+    """A Hugging Face checkpoint folder: a local path or an `s3://` URI."""
+    dtype: Dtype = "bfloat16"
+    """Number type of the weights while sampling and training; float32 on CPUs."""
+    trust_remote_code: bool = False
+    """Whether code inside the checkpoint may run. Leave it off for models you did not write."""
+
+
+class EngineConfig(Section):
+    """The vLLM engine of `generate`, `judge`, `ppo` and `evaluate`."""
+
+    max_model_len: Count = 2048
+    """Longest prompt plus completion, in tokens; longer prompts are set aside."""
+    max_num_seqs: Count = 256
+    """How many sequences vLLM decodes at once."""
+    gpu_memory_utilization: Probability = 0.9
+    """Share of a GPU's memory for weights and cache."""
+    kv_cache_mib: Count | None = None
+    """Size of the KV cache in MiB instead of a share of all memory; wanted on CPUs."""
+    enforce_eager: bool = False
+    """Skip graph capture and compilation: a faster start, slower tokens."""
+    tensor_parallel_size: Count = 1
+    """Over how many GPUs one model is split."""
+
+
+class DeepSpeedConfig(Section):
+    """How DeepSpeed holds a model that is trained."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What ZeRO splits over processes: nothing, optimizer, + gradients, + weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of LoRA adapters; 0 trains all weights."""
+    lora_alpha: Positive = 32.0
+    """Scale of the adapters: their output counts alpha / rank."""
+    checkpoint_seconds: Positive = 600.0
+    """Time between saved training states; a killed trainer loses at most this much."""
+
+
+class PrepareConfig(Section):
+    """Reading and splitting the data set."""
+
+    heldout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Part of the prompts that is held out when `data.heldout` is not given."""
+    max_bad_fraction: Probability = 0.05
+    """Share of broken rows above which the stage fails instead of setting them aside."""
+    max_prompt_chars: Count = 20_000
+    """Longer prompts are set aside."""
+
+
+class SamplingConfig(Section):
+    """How one model answers every prompt."""
+
+    samples_per_prompt: Count = 10
+    """Completions of each prompt, spread evenly over the temperatures. The paper's revised version: 10."""
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0.0, le=2.0)], ...], Field(min_length=1)] = (
+        0.3,
+        0.7,
+        1.0,
+    )
+    """Sampling temperatures, recorded in every row."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling: keep the most likely tokens of this total probability."""
+    max_tokens: Count = 512
+    """Longest completion, in tokens."""
+
+
+class GenerateConfig(Section):
+    """Answers of teacher and student."""
+
+    teacher: SamplingConfig = SamplingConfig()
+    """How the teacher answers."""
+    student: SamplingConfig = SamplingConfig()
+    """How the warmed-up student answers; the paper's revised version takes 30 samples."""
+    rows_per_part: Count = 2000
+    """Completions in one committed Parquet part; a killed stage loses at most one part."""
+    max_bad_fraction: Probability = 0.05
+    """Share of prompts that may be set aside (too long for the context) before the stage fails."""
+
+
+class JudgeConfig(Section):
+    """The teacher judges its own answers."""
+
+    template: str = (
+        "Question:\n{prompt}\n\nProposed answer:\n{completion}\n\n"
+        "Is the proposed answer correct? Reply with one word, yes or no."
+    )
+    """The judge prompt; `{prompt}` and `{completion}` are replaced."""
+    yes: str = "yes"
+    """The word for correct; P(correct) = P(yes) / (P(yes) + P(no)) of the first token."""
+    no: str = "no"
+    """The word for wrong."""
+
+    @field_validator("template")
+    @classmethod
+    def _holds_both(cls, value: str) -> str:
+        if "{prompt}" not in value or "{completion}" not in value:
+            raise ValueError("must contain {prompt} and {completion}")
+        return value
+
+
+class LabelConfig(Section):
+    """From judged answers to one pseudo label a prompt."""
+
+    rule: Literal["judged_majority", "majority", "judge"] = "judged_majority"
+    """Vote among completions judged correct, among all, or take the best judged one."""
+    min_p_correct: Probability = 0.5
+    """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
+    min_vote_share: Probability = 0.3
+    """A winner with a smaller share of the votes leaves the prompt unlabelled."""
+
+
+class SftConfig(Section):
+    """Warm-up of the student on the teacher's completions."""
+
+    learning_rate: Positive = 2e-5
+    """Peak rate of AdamW; cosine decay to zero."""
+    num_epochs: Positive = 2.0
+    """Passes over the completions."""
+    max_steps: int = -1
+    """Stop after this many updates whatever the epochs say; -1: no bound."""
+    batch_size: Count = 32
+    """Completions in one update."""
+    micro_batch_size: Count | None = None
+    """Completions in one forward pass; gradients are accumulated up to `batch_size`."""
+    warmup_ratio: Probability = 0.03
+    """Part of the updates in which the rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """AdamW's weight decay."""
+    max_length: Count = 1024
+    """Longest prompt plus completion, in tokens; longer ones are cut."""
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    """How DeepSpeed holds the student."""
+
+
+class RewardConfig(Section):
+    """The reward model."""
+
+    init: Literal["student", "teacher"] = "student"
+    """Which checkpoint it starts from: the warmed-up student, or the teacher (a stronger judge)."""
+    loss: Literal["bce", "bradley_terry"] = "bce"
+    """Binary cross-entropy on each completion, or Bradley-Terry on pairs of one prompt."""
+    source_weight: Probability = 0.5
+    """Lambda: weight of teacher rows in the loss; student rows weigh 1 - lambda."""
+    learning_rate: Positive = 1e-5
+    """Peak rate of AdamW; cosine decay to zero."""
+    num_epochs: Positive = 1.0
+    """Passes over the rows."""
+    batch_size: Count = 64
+    """Completions (bce) or pairs (bradley_terry) in one update, half from each source."""
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Part of the prompts kept for its evaluation; the split is by prompt."""
+    evaluate_every: Count = 100
+    """Updates between evaluations; the weights of the best one are kept (early stopping)."""
+    min_auc: Probability = 0.6
+    """Gate: a reward model below this AUC on student completions stops the run."""
+    max_length: Count = 1024
+    """Longest prompt plus completion, in tokens; longer ones are cut."""
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    """How DeepSpeed holds the reward model."""
+
+
+class PpoConfig(Section):
+    """Reinforcement learning of the student, in cleanrl's names."""
+
+    num_updates: Count = 200
+    """Rollout-and-update rounds."""
+    batch_size: Count = 256
+    """Rollouts of one round."""
+    samples_per_prompt: Count = 1
+    """Rollouts of one prompt in a round."""
+    temperature: Positive = 1.0
+    """Sampling temperature of rollouts; the loss is on-policy only at 1."""
+    max_tokens: Count = 512
+    """Longest rollout, in tokens."""
+    learning_rate: Positive = 1e-6
+    """AdamW rate of the policy; linear decay to zero over the updates when `anneal_lr`."""
+    value_learning_rate: Positive = 1e-5
+    """AdamW rate of the critic."""
+    anneal_lr: bool = True
+    """Decay both rates linearly to zero."""
+    num_ppo_epochs: Count = 2
+    """Passes over one round's rollouts."""
+    num_minibatches: Count = 4
+    """Updates in one pass."""
+    clip_coef: Positive = 0.2
+    """Clip range of the probability ratio."""
+    clip_vloss: bool = True
+    """Clip the value loss as well."""
+    vf_clip_coef: Positive = 0.2
+    """Clip range of the value."""
+    vf_coef: Positive = 0.5
+    """Weight of the value loss. The critic is a model of its own, so it scales its rate alone."""
+    gamma: Probability = 1.0
+    """Discount per token."""
+    gae_lambda: Probability = 0.95
+    """Lambda of generalized advantage estimation."""
+    norm_adv: bool = True
+    """Normalise advantages over the round."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are clipped to this norm."""
+    kl_coef: Annotated[float, Field(ge=0.0)] = 0.05
+    """Weight of the per-token KL penalty to the warmed-up student, in reward per nat."""
+    adaptive_kl: bool = False
+    """Move `kl_coef` so that the KL of a completion stays near `target_kl`."""
+    target_kl: Positive = 6.0
+    """KL of a completion, in nats, that the adaptive controller aims at."""
+    whiten_rewards: bool = False
+    """Scale scores of a round to unit variance before the KL penalty."""
+    missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    """Taken off the score of a rollout that was cut at `max_tokens`."""
+    critic_warmup_updates: Annotated[int, Field(ge=0)] = 10
+    """First rounds in which only the critic learns."""
+    value_init: Literal["reward", "student"] = "reward"
+    """Which weights the critic starts from."""
+    validation_prompts: Count = 200
+    """Labelled train prompts kept out of PPO; agreement on them chooses the checkpoint."""
+    evaluate_every: Count = 20
+    """Rounds between measurements of agreement on the validation prompts."""
+    validation_samples: Count = 2
+    """Samples of each validation prompt in one measurement, at temperature 1."""
+    stop_on_hacking: bool = True
+    """Stop when the proxy reward rises while agreement falls by more than `hacking_drop`."""
+    hacking_drop: Probability = 0.1
+    """Fall of validation agreement below its start that stops the run."""
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    """How DeepSpeed holds policy and critic."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.batch_size % self.num_minibatches:
+            raise ValueError("batch_size must be a multiple of num_minibatches")
+        if self.batch_size % self.samples_per_prompt:
+            raise ValueError("batch_size must be a multiple of samples_per_prompt")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Held-out accuracy."""
+
+    samples_per_prompt: Count = 4
+    """Sampled completions of each prompt; greedy takes one."""
+    temperature: Positive = 1.0
+    """Temperature of the sampled decoding."""
+    max_tokens: Count = 512
+    """Longest completion, in tokens."""
+
+
+class ReportConfig(Section):
+    """The report and the decision."""
+
+    num_resamples: Count = 2000
+    """Bootstrap resamples of each interval."""
+    num_examples: Annotated[int, Field(ge=0)] = 8
+    """Held-out completions of the policy shown in the page."""
+
+
+class Config(Section):
+    """All settings of a run; one section a stage."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Seed of everything that is drawn."""
+    data: DataConfig
+    """Where the prompts are."""
+    teacher: ModelConfig
+    """The larger model: answers and judges."""
+    student: ModelConfig
+    """The smaller model: is trained."""
+    task: TaskConfig = TaskConfig()
+    """What is asked and how an answer is read."""
+    engine: EngineConfig = EngineConfig()
+    """The vLLM engine."""
+    prepare: PrepareConfig = PrepareConfig()
+    """Reading and splitting the data set."""
+    generate: GenerateConfig = GenerateConfig()
+    """Answers of teacher and student."""
+    judge: JudgeConfig = JudgeConfig()
+    """The teacher judges its own answers."""
+    label: LabelConfig = LabelConfig()
+    """From judged answers to pseudo labels."""
+    sft: SftConfig = SftConfig()
+    """Warm-up of the student."""
+    reward: RewardConfig = RewardConfig()
+    """The reward model."""
+    ppo: PpoConfig = PpoConfig()
+    """Reinforcement learning."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Held-out accuracy."""
+    report: ReportConfig = ReportConfig()
+    """The report and the decision."""
+
+
+class RunFile(Section):
+    """What `limbeck run` reads: exactly the parameters of the `distill` pipeline."""
+
+    work_uri: str = "s3://limbeck/work"
+    """Where all results go; keep it the same over runs, so that finished stages are found again."""
+    num_shards: Count = 1
+    """How many tasks `generate` and `judge` are split into."""
+    ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = (
+        "model",
+        "mixed",
+        "agreement",
+    )
+    """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
+    config: Config
+    """The settings of the stages."""
+
+    @field_validator("work_uri")
+    @classmethod
+    def _is_uri(cls, value: str) -> str:
+        if not re.fullmatch(r"(s3|minio)://[^/\s]+(/\S*)?", value):
+            raise ValueError("must be an object-store address such as s3://bucket/path")
+        return value
+
+    @field_validator("ppo_rewards")
+    @classmethod
+    def _can_choose(cls, value: tuple[PpoReward, ...]) -> tuple[PpoReward, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a reward twice")
+        if not {"model", "mixed"} & set(value):
+            raise ValueError("must hold `model` or `mixed`: the policy is the better of the two")
+        return value
+
+
+def load_run_file(path: Path) -> RunFile:
+    """Read and check a run file.
+
+    Raises:
+        ConfigError: naming the file, the key, what was expected and what is there.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("not YAML", where=str(path), got=str(error)) from error
+    return parse(RunFile, content, str(path))
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
+    return parse(Config, values, "config")
+
+
+def parse(model: type[Model], content: object, where: str) -> Model:
+    """Build a model from untrusted content, with one line for its first mistake.
+
+    Raises:
+        ConfigError: when it does not fit.
+    """
+    if not isinstance(content, dict):
+        raise ConfigError("not a mapping of settings", where=where, got=type(content).__name__)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        rest = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(
+                f"unknown setting `{path}`", where=where, remedy=_suggestion(model, path) + rest
+            ) from error
+        if first["type"] == "missing":
+            raise ConfigError(f"missing setting `{path}`", where=where, remedy=f"Add it{rest}") from error
+        expected = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"bad setting `{path}`" if path else "bad settings",
+            where=where,
+            expected=expected,
+            got=repr(first["input"])[:80] if path else None,
+            remedy=f"Correct it{rest}",
+        ) from error
+
+
+def _suggestion(model: type[BaseModel], path: str) -> str:
+    """The nearest known key to an unknown one."""
+    *parents, key = path.split(".")
+    for name in parents:
+        field = model.model_fields.get(name)
+        if field is None or not isinstance(field.annotation, type):
+            return "Remove it"
+        model = field.annotation
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"

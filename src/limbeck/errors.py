@@ -1,0 +1,76 @@
+"""Every error Limbeck raises on purpose, with the exit code its process ends with.
+
+    LimbeckError      1
+    ├── ConfigError   2   a setting is missing, unknown or out of range
+    ├── DataError     3   a data set, row, checkpoint or manifest is not what it should be
+    ├── StorageError  4   the object store cannot be reached, refuses, or lost something
+    ├── EngineError   5   vLLM, DeepSpeed or the trainer failed
+    └── GateError     6   a quality gate stopped the run on purpose
+
+A message is one line: what, where, expected, got, and what to do about it.
+"""
+
+
+class LimbeckError(Exception):
+    """Root of the tree. Carries the parts of its one-line message."""
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        """Build the message.
+
+        Args:
+            what: What went wrong, without a full stop.
+            where: The place: a URI, file and row, or a config path such as `ppo.kl_coef`.
+            expected: What would have been right.
+            got: What was there instead.
+            remedy: What the reader should do now.
+        """
+        message = what
+        if where:
+            message += f" in {where}"
+        if expected:
+            message += f": expected {expected}"
+        if got:
+            message += f"{',' if expected else ':'} got {got}"
+        if remedy:
+            message += f". {remedy}"
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(LimbeckError):
+    """A setting is missing, unknown or out of range."""
+
+    exit_code = 2
+
+
+class DataError(LimbeckError):
+    """A data set, row, checkpoint or manifest is not what it should be."""
+
+    exit_code = 3
+
+
+class StorageError(LimbeckError):
+    """The object store cannot be reached, refuses, or lost something."""
+
+    exit_code = 4
+
+
+class EngineError(LimbeckError):
+    """vLLM, DeepSpeed or the trainer failed."""
+
+    exit_code = 5
+
+
+class GateError(LimbeckError):
+    """A quality gate stopped the run on purpose."""
+
+    exit_code = 6

@@ -1,0 +1,156 @@
+"""Manifests: what a stage made, written last, so that its presence means complete.
+
+    {work_uri}/{stage}/{key}/manifest.json      and, beside it, the objects it lists
+
+The key is a hash of all that decides the result: the stage, its inputs' content, its settings and
+the code. A stage that finds its own manifest returns at once: that is resume, without a database.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import limbeck
+from limbeck.errors import DataError, StorageError
+from limbeck.storage import Store, StoredObject
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What one run of one stage made. A few KB: this is what travels along a pipeline's edges."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    kind: str
+    """What the objects hold: `prompts`, `completions`, ..., `checkpoint`."""
+    name: str
+    """What the report calls it: `teacher`, `sft_selected`, `ppo_model`, ... or the stage's word."""
+    uri: str
+    """The prefix that holds the objects; it ends without a slash."""
+    objects: tuple[StoredObject, ...]
+    inputs: dict[str, str]
+    """Content hash of each input, by its name."""
+    config_hash: str
+    code_version: str
+    num_input_rows: int = 0
+    num_rows: int = 0
+    rejected: dict[str, int] = Field(default_factory=dict)
+    """How many rows were set aside (or left unlabelled), by reason."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """`stage/name` -> value; every name is explained in docs/metrics.md."""
+    wall_seconds: float = 0.0
+
+    @property
+    def content_hash(self) -> str:
+        """Identity of the content: the same bytes under the same names, whenever they were made."""
+        prefix = len(self.uri) + 1
+        return digest([self.kind, self.name, [[o.uri[prefix:], o.sha256] for o in self.objects]])
+
+    def to_json(self) -> str:
+        """The manifest as JSON, one key a line."""
+        return self.model_dump_json(indent=1)
+
+
+def digest(value: object) -> str:
+    """16 hex digits of the sha256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_version(stage: str) -> str:
+    """The package's version and a digest of the code that a stage's result can depend on.
+
+    Left out: other stages, and what only starts or shows runs. So a change in `report` does not
+    throw away the checkpoints of `ppo`.
+    """
+    root = Path(limbeck.__file__).parent
+    shown_only = {"cli.py", "local.py", "seaweed.py", "progress.py", "tasks.py"}
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        other_stage = relative.parts[0] == "stages" and path.stem not in (stage, "__init__")
+        if other_stage or relative.parts[0] in shown_only | {"demo"}:
+            continue
+        total.update(str(relative).encode() + b"\0" + path.read_bytes())
+    return f"{limbeck.__version__}+{total.hexdigest()[:8]}"
+
+
+def stage_uri(work_uri: str, stage: str, inputs: Mapping[str, str], config_hash: str) -> str:
+    """The prefix of one stage's output for these inputs, settings and code."""
+    key = digest([stage, dict(inputs), config_hash, code_version(stage)])
+    return f"{work_uri.rstrip('/')}/{stage}/{key}"
+
+
+def find(store: Store, uri: str) -> Manifest | None:
+    """The complete manifest under a prefix, or None. Its objects are checked to exist with their size."""
+    if not store.exists(f"{uri}/{MANIFEST}"):
+        return None
+    manifest = parse(store.read_bytes(f"{uri}/{MANIFEST}").decode(), f"{uri}/{MANIFEST}")
+    sizes = store.sizes(uri)
+    for item in manifest.objects:
+        if sizes.get(item.uri) != item.bytes:
+            return None
+    return manifest
+
+
+def require(store: Store, manifest: Manifest) -> None:
+    """Check that an input's objects are still there (a cached task can point at deleted ones).
+
+    Raises:
+        StorageError: naming the first object that is missing or has another size.
+    """
+    sizes = store.sizes(manifest.uri)
+    for item in manifest.objects:
+        if sizes.get(item.uri) != item.bytes:
+            raise StorageError(
+                f"an input of stage kind {manifest.kind} is gone",
+                where=item.uri,
+                expected=f"{item.bytes} bytes",
+                got=f"{sizes[item.uri]} bytes" if item.uri in sizes else "no such object",
+                remedy=f"Run the stage `{manifest.stage}` again (without the pipeline's cache)",
+            )
+
+
+def commit(store: Store, manifest: Manifest) -> Manifest:
+    """Write the manifest: the last act of a stage."""
+    store.write_bytes(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode())
+    return manifest
+
+
+def parse(text: str, where: str) -> Manifest:
+    """Read a manifest from JSON.
+
+    Raises:
+        DataError: when it is not one.
+    """
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            "not a Limbeck manifest",
+            where=where,
+            expected="the JSON that a stage writes",
+            got=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
+            remedy="Give the manifest of a finished stage",
+        ) from error
+
+
+def input_hashes(**manifests: Manifest | Iterable[Manifest] | None) -> dict[str, str]:
+    """Content hash of each named input; lists are hashed in order, absent ones left out."""
+    hashes = {}
+    for name, value in manifests.items():
+        if value is None:
+            continue
+        if isinstance(value, Manifest):
+            hashes[name] = value.content_hash
+        else:
+            hashes[name] = digest([item.content_hash for item in value])
+    return hashes

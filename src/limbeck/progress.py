@@ -1,0 +1,52 @@
+"""Progress that a person can follow, as whole lines on stdout.
+
+A stage prints `limbeck: STAGE: 1200/6000 completions, 5300 tok/s, 12 s left`. The same lines are
+the log of a pod and what `limbeck run` shows of a stage that runs in a process of its own.
+"""
+
+import time
+
+PREFIX = "limbeck: "
+INTERVAL_SECONDS = 2.0
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    print(f"{PREFIX}{' '.join(text.split())}", flush=True)
+
+
+class Progress:
+    """Counts one stage's work and prints a line at most every two seconds."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        """Start the clock.
+
+        Args:
+            stage: The name at the head of each line.
+            total: How many units there are to do.
+            unit: What is counted, in plural: `completions`, `steps`.
+        """
+        self.stage, self.total, self.unit = stage, total, unit
+        self.done = 0
+        self._start = self._shown = time.monotonic()
+        self._first = 0
+
+    def resume(self, done: int) -> None:
+        """Say that an earlier attempt did this many already; they do not count for the rate."""
+        self.done = self._first = done
+        if done:
+            say(f"{self.stage}: {done}/{self.total} {self.unit} are there already, going on")
+
+    def add(self, count: int, detail: str = "") -> None:
+        """Count finished units, and print a line if one is due."""
+        self.done += count
+        now = time.monotonic()
+        finished = self.done >= self.total
+        if now - self._shown < INTERVAL_SECONDS and not finished:
+            return
+        self._shown = now
+        rate = (self.done - self._first) / max(now - self._start, 1e-6)
+        left = (self.total - self.done) / rate if rate else 0.0
+        tail = f", {detail}" if detail else ""
+        ends = "done" if finished else f"{left:.0f} s left"
+        say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {rate:,.1f}/s{tail}, {ends}")

@@ -1,0 +1,117 @@
+"""The rows that travel between stages; each says who writes it and who reads it.
+
+Rows come in as bytes from an object store, so they are frozen and refuse unknown fields.
+Ids are hashes of what they stand for, so a re-run gives the same names.
+"""
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Source = Literal["teacher", "student"]
+Decoding = Literal["greedy", "sampled"]
+
+
+def row_id(*parts: str | int | float) -> str:
+    """Name a row by a hash of what it stands for: 16 hex digits of sha256."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+class Row(BaseModel):
+    """Base of all rows: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Prompt(Row):
+    """One question. Written by `prepare`; read by every stage that asks or trains."""
+
+    prompt_id: str
+    prompt: str
+
+
+class GoldAnswer(Row):
+    """The known answer of a prompt. Written by `prepare`; read by `evaluate` and `report` alone."""
+
+    prompt_id: str
+    answer: str
+
+
+class Completion(Row):
+    """One answer of a model. Written by `generate`; read by `judge`, `label` and `report`."""
+
+    completion_id: str
+    prompt_id: str
+    source: Source
+    text: str
+    answer: str | None
+    """The final answer found in the text, or None when there is none."""
+    temperature: float
+    sample_index: int
+    """Which sample of this prompt, counted over all temperatures."""
+    seed: int
+    logprob: float
+    """Cumulative log-probability of the sampled tokens at temperature 1, in nats."""
+    num_tokens: int
+    finish_reason: str
+    """`stop` when the model ended by itself, `length` when it was cut off."""
+
+
+class Judgement(Row):
+    """What the teacher thinks of one of its completions. Written by `judge`; read by `label` and `report`."""
+
+    completion_id: str
+    prompt_id: str
+    p_correct: float = Field(ge=0.0, le=1.0)
+
+
+class PseudoLabel(Row):
+    """The answer taken for right, without gold. Written by `label`; read by `label`, `ppo` and `report`."""
+
+    prompt_id: str
+    answer: str | None
+    """None when the prompt stays unlabelled."""
+    vote_share: float
+    """Share of the votes that the winner got, 0 to 1."""
+    num_votes: int
+    reason: str
+    """`labelled`, or why not: `no votes`, `tie`, `low vote share`."""
+
+
+class LabelledCompletion(Row):
+    """A completion with its pseudo-reward. Written by `label`; read by `sft` and `reward`."""
+
+    completion_id: str
+    prompt_id: str
+    prompt: str
+    source: Source
+    text: str
+    pseudo_reward: float
+    """1 if the completion's answer equals the pseudo label, else 0."""
+    vote_share: float
+    selected: bool
+    """Whether `sft` on selected completions trains on it."""
+
+
+class RejectedRow(Row):
+    """A row set aside, with the reason. Written by any stage; counted in its manifest."""
+
+    where: str
+    reason: str
+    row: str
+    """The row as text, cut to 500 characters."""
+
+
+class EvalResult(Row):
+    """One held-out answer of one model. Written by `evaluate`; read by `report`."""
+
+    prompt_id: str
+    name: str
+    """The row of the report: `teacher`, `student`, `sft_all`, `sft_selected`, `ppo_model`, ..."""
+    decoding: Decoding
+    sample_index: int
+    text: str
+    answer: str | None
+    correct: bool | None
+    """None when the prompt has no gold answer."""

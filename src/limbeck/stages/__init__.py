@@ -1,0 +1,1 @@
+"""The nine stages: one module, one `run` function each."""

@@ -1,0 +1,307 @@
+"""The object store: every byte between stages passes here, and only here.
+
+The one importer of boto3. Addresses are URIs (`s3://bucket/key`; `minio://` reads the same). Every
+object is written with its sha256 beside it and checked against it when read, and no object is ever
+replaced by another content: names that hold data carry a hash of it.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+)
+from pydantic import BaseModel, ConfigDict
+
+from limbeck.errors import StorageError
+
+SCHEMES = ("s3", "minio")
+CHUNK_BYTES = 8 << 20
+
+
+class StoredObject(BaseModel):
+    """One object in the store. Written by `Store.write_file`; listed in manifests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    bytes: int
+    sha256: str
+    rows: int = 0
+
+
+class Store:
+    """A client of one S3-compatible endpoint.
+
+    Endpoint, credentials and region come from the standard variables (`AWS_ENDPOINT_URL`,
+    `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`).
+    """
+
+    def __init__(self) -> None:
+        """Connect lazily: nothing is sent before the first call."""
+        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self._client: Any = boto3.client(
+            "s3",
+            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            config=BotoConfig(
+                retries={"mode": "standard", "max_attempts": 4},
+                connect_timeout=5,
+                read_timeout=60,
+                # Path style works on every server; virtual-host style needs wildcard DNS.
+                s3={"addressing_style": "path" if self.endpoint else "auto"},
+            ),
+        )
+
+    def exists(self, uri: str) -> bool:
+        """Whether one object is there."""
+        return self.stored(uri) is not None
+
+    def stored(self, uri: str) -> StoredObject | None:
+        """Describe one object from its own metadata, or None when it is not there."""
+        bucket, key = split(uri)
+        try:
+            with self._explained(uri):
+                head = self._client.head_object(Bucket=bucket, Key=key)
+        except _NotFoundError:
+            return None
+        meta = head["Metadata"]
+        return StoredObject(
+            uri=uri,
+            bytes=head["ContentLength"],
+            sha256=meta.get("sha256", ""),
+            rows=int(meta.get("rows", 0)),
+        )
+
+    def sizes(self, prefix_uri: str) -> dict[str, int]:
+        """Size in bytes of every object under a prefix, by URI, in key order."""
+        bucket, prefix = split(prefix_uri)
+        scheme = urlsplit(prefix_uri).scheme
+        found: dict[str, int] = {}
+        with self._explained(prefix_uri):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix.rstrip("/") + "/" if prefix else ""
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    found[f"{scheme}://{bucket}/{item['Key']}"] = item["Size"]
+        return found
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Read one small object whole, checked against its recorded sha256.
+
+        Raises:
+            StorageError: when it is missing, unreachable or corrupt.
+        """
+        bucket, key = split(uri)
+        with self._explained(uri):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            data: bytes = answer["Body"].read()
+        _verify(uri, hashlib.sha256(data).hexdigest(), answer["Metadata"].get("sha256", ""))
+        return data
+
+    def write_bytes(self, uri: str, data: bytes) -> None:
+        """Write one small object in one request, replacing what is there."""
+        bucket, key = split(uri)
+        with self._explained(uri):
+            self._client.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=data,
+                Metadata={"sha256": hashlib.sha256(data).hexdigest()},
+            )
+
+    def write_file(self, path: Path, uri: str, rows: int = 0) -> StoredObject:
+        """Upload one file under a name that stands for its content; an object of that name is kept.
+
+        Args:
+            path: The local file.
+            uri: Where to; the name must carry a hash of the content.
+            rows: How many rows the file holds, 0 if it holds none.
+        """
+        bucket, key = split(uri)
+        item = StoredObject(uri=uri, bytes=path.stat().st_size, sha256=sha256(path), rows=rows)
+        if self.stored(uri) == item:
+            return item
+        with self._explained(uri):
+            self._client.upload_file(
+                str(path),
+                bucket,
+                key,
+                ExtraArgs={"Metadata": {"sha256": item.sha256, "rows": str(rows)}},
+                Config=TransferConfig(multipart_chunksize=CHUNK_BYTES),
+            )
+        return item
+
+    def read_file(self, item: StoredObject, path: Path) -> Path:
+        """Download one object; the file appears under its name only when whole and checked.
+
+        Raises:
+            StorageError: when it is missing, unreachable or corrupt, or the disk is full.
+        """
+        bucket, key = split(item.uri)
+        partial = path.with_name(path.name + ".part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained(item.uri):
+            self._client.download_file(bucket, key, str(partial))
+        try:
+            _verify(item.uri, sha256(partial), item.sha256)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def write_folder(self, folder: Path, uri: str) -> tuple[StoredObject, ...]:
+        """Upload every file of a folder under `{uri}/{hash of the content}/`, in name order."""
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in files]
+        total = hashlib.sha256()
+        for path, name in zip(files, names, strict=True):
+            total.update(f"{name} {sha256(path)}\n".encode())
+        base = f"{uri}/{total.hexdigest()[:16]}"
+        return tuple(self.write_file(path, f"{base}/{name}") for path, name in zip(files, names, strict=True))
+
+    def read_folder(self, objects: Sequence[StoredObject], base_uri: str, folder: Path) -> Path:
+        """Download objects into a folder, under their names below `base_uri`.
+
+        Raises:
+            StorageError: also when an object lies outside `base_uri` or would leave the folder.
+        """
+        root = folder.resolve()
+        for item in objects:
+            name = item.uri.removeprefix(base_uri.rstrip("/") + "/")
+            path = (root / name).resolve()
+            if name == item.uri or not path.is_relative_to(root):
+                raise StorageError(
+                    "an object lies outside its folder",
+                    where=item.uri,
+                    expected=f"a name below {base_uri}",
+                    remedy="The manifest is damaged or forged; make it again",
+                )
+            self.read_file(item, path)
+        return folder
+
+    def make_bucket(self, uri: str) -> None:
+        """Create the bucket of a URI unless it is there."""
+        bucket, _ = split(uri)
+        try:
+            with self._explained(uri):
+                self._client.head_bucket(Bucket=bucket)
+        except _NotFoundError:
+            with self._explained(uri):
+                self._client.create_bucket(Bucket=bucket)
+
+    @contextmanager
+    def _explained(self, uri: str) -> Iterator[None]:
+        """Turn what boto3 raises into one line that says what to do."""
+        server = self.endpoint or "AWS S3"
+        try:
+            yield
+        except (EndpointConnectionError, ConnectTimeoutError) as error:
+            raise StorageError(
+                "the object store does not answer",
+                where=uri,
+                expected=f"an S3 server at {server}",
+                got=type(error).__name__,
+                remedy="Check AWS_ENDPOINT_URL, the server and the network",
+            ) from error
+        except NoCredentialsError as error:
+            raise StorageError(
+                "no credentials for the object store",
+                where=uri,
+                expected="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                remedy="Set them, or mount the secret that holds them",
+            ) from error
+        except ClientError as error:
+            raise _from_client_error(error, uri, server) from error
+        except (BotoCoreError, S3UploadFailedError) as error:
+            raise StorageError(
+                "a transfer failed", where=uri, got=str(error), remedy=f"Check {server} and retry"
+            ) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise StorageError(
+                "the local disk is full",
+                where=uri,
+                got=f"{shutil.disk_usage(os.curdir).free >> 20} MiB free",
+                remedy="Free space (or raise ephemeral-storage) and run again; finished work is kept",
+            ) from error
+
+
+class _NotFoundError(StorageError):
+    """The object or bucket is not there."""
+
+
+def _from_client_error(error: ClientError, uri: str, server: str) -> StorageError:
+    """The one-line error for an answer of the server that is not a success."""
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "NoSuchBucket":
+        return _NotFoundError("no such bucket", where=uri, got=server, remedy="Create it or correct work_uri")
+    if status == 404:
+        return _NotFoundError("no such object", where=uri, remedy="Check the URI")
+    if status in (401, 403):
+        return StorageError(
+            "the object store refuses these credentials",
+            where=uri,
+            expected="a key that may read and write there",
+            got=f"{code} from {server}",
+            remedy="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if status == 507 or "storage" in code.lower() or "disk" in str(error).lower():
+        remedy = "The server's disk is full: free space there and run again; finished work is kept"
+    else:
+        remedy = "Look at the server's log, then run again"
+    return StorageError(
+        "the object store failed", where=uri, got=f"{code} ({status}) from {server}", remedy=remedy
+    )
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an object-store URI.
+
+    Raises:
+        StorageError: when it is not one.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES or not parts.netloc:
+        raise StorageError(
+            "not an object-store address",
+            where=repr(uri),
+            expected="s3://bucket/path",
+            remedy="Upload the data first; `limbeck run` does that for local files",
+        )
+    return parts.netloc, parts.path.lstrip("/")
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in chunks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(uri: str, got: str, expected: str) -> None:
+    """Raise when an object's bytes are not what was recorded; objects of others carry no record."""
+    if expected and got != expected:
+        raise StorageError(
+            "corrupt object",
+            where=uri,
+            expected=f"sha256 {expected[:12]}",
+            got=got[:12],
+            remedy="Delete it and run the stage that made it again",
+        )
