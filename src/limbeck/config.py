@@ -8,7 +8,7 @@ imports nothing heavy, so a typing error costs no GPU second.
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -416,6 +416,19 @@ def load_run_file(path: Path) -> RunFile:
 def parse_config(values: dict[str, Any]) -> Config:
     """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
     return parse(Config, values, "config")
+
+
+def parse_reward(value: str) -> PpoReward:
+    """Check the `reward` parameter of the component `ppo`."""
+    if value in get_args(PpoReward):
+        return cast(PpoReward, value)
+    raise ConfigError(
+        "unknown reward",
+        where="ppo, parameter reward",
+        expected=" or ".join(get_args(PpoReward)),
+        got=repr(value),
+        remedy="Correct ppo_rewards",
+    )
 
 
 def parse(model: type[Model], content: object, where: str) -> Model:

@@ -19,6 +19,18 @@ from limbeck.errors import DataError, StorageError
 from limbeck.storage import Store, StoredObject
 
 MANIFEST = "manifest.json"
+# What starts and shows runs; no result depends on it.
+LAUNCHERS = (
+    "cli.py",
+    "demo",
+    "inputs.py",
+    "local.py",
+    "processes.py",
+    "progress.py",
+    "screen.py",
+    "seaweed.py",
+    "tasks.py",
+)
 
 
 class Manifest(BaseModel):
@@ -67,18 +79,19 @@ def digest(value: object) -> str:
 def code_version(stage: str) -> str:
     """The package's version and a digest of the code that a stage's result can depend on.
 
-    Left out: other stages, and what only starts or shows runs. So a change in `report` does not
-    throw away the checkpoints of `ppo`.
+    Left out: other stages, what only starts or shows runs and, for all but `report`, the page. So
+    another colour in a plot does not throw away the checkpoints of `ppo`.
     """
     root = Path(limbeck.__file__).parent
-    shown_only = {"cli.py", "local.py", "seaweed.py", "progress.py", "tasks.py"}
+    files = [path for path in root.rglob("*") if path.suffix in (".py", ".jinja")]
     total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        other_stage = relative.parts[0] == "stages" and path.stem not in (stage, "__init__")
-        if other_stage or relative.parts[0] in shown_only | {"demo"}:
+    for path in sorted(files):
+        parts = path.relative_to(root).parts
+        other_stage = parts[0] == "stages" and path.stem not in (stage, "__init__")
+        page = parts[0] in ("report", "label_quality.py", "intervals.py")
+        if other_stage or parts[0] in LAUNCHERS or (page and stage != "report"):
             continue
-        total.update(str(relative).encode() + b"\0" + path.read_bytes())
+        total.update("/".join(parts).encode() + b"\0" + path.read_bytes())
     return f"{limbeck.__version__}+{total.hexdigest()[:8]}"
 
 

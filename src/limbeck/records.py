@@ -94,6 +94,16 @@ class LabelledCompletion(Row):
     """Whether `sft` on selected completions trains on it."""
 
 
+class PpoPrompt(Row):
+    """A prompt to roll out, in memory alone. Made by the stage `ppo`; read by its trainer."""
+
+    prompt_id: str
+    message: str
+    """The user message the policy is asked."""
+    label: str | None
+    """The pseudo label, or None."""
+
+
 class RejectedRow(Row):
     """A row set aside, with the reason. Written by any stage; counted in its manifest."""
 

@@ -55,7 +55,8 @@ class Store:
     def __init__(self) -> None:
         """Connect lazily: nothing is sent before the first call."""
         self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        self._client: Any = boto3.client(
+        session = boto3.Session()  # the module's default session would keep credentials it saw before
+        self._client: Any = session.client(
             "s3",
             region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             config=BotoConfig(

@@ -1,0 +1,71 @@
+"""Pseudo labels: one answer a prompt, from the teacher's own judged answers and without gold."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from limbeck.config import LabelConfig
+from limbeck.records import Completion, PseudoLabel
+
+
+def pseudo_label(
+    prompt_id: str,
+    completions: Sequence[Completion],
+    p_correct: Mapping[str, float],
+    config: LabelConfig,
+) -> PseudoLabel:
+    """Vote one prompt's label.
+
+    `majority` counts every completion that has an answer (self-consistency, arXiv 2203.11171);
+    `judged_majority` counts those the teacher judged correct; `judge` takes the answer of the best
+    judged completion. A tie, or a winner below `min_vote_share`, leaves the prompt unlabelled: that
+    decision is ours, the paper only reports such prompts (arXiv 2502.19557, Fig. 3).
+
+    Args:
+        prompt_id: The prompt.
+        completions: All teacher completions of this prompt.
+        p_correct: Completion id -> the teacher's P(correct); not needed for `majority`.
+        config: Rule and thresholds.
+
+    Returns:
+        The label; its vote share is the winner's share of all completions that voted.
+    """
+    voters = [item for item in completions if item.answer is not None]
+    if config.rule != "majority":
+        voters = [item for item in voters if p_correct[item.completion_id] >= config.min_p_correct]
+    if not voters:
+        return _unlabelled(prompt_id, "no votes")
+    if config.rule == "judge":
+        best = max(voters, key=lambda item: (p_correct[item.completion_id], item.completion_id))
+        share = sum(item.answer == best.answer for item in voters) / len(voters)
+        return _labelled(prompt_id, best.answer, share, len(voters))
+
+    votes = Counter(item.answer for item in voters).most_common(2)
+    (answer, count), share = votes[0], votes[0][1] / len(voters)
+    if len(votes) > 1 and votes[1][1] == count:
+        return _unlabelled(prompt_id, "tie", share, len(voters))
+    if share < config.min_vote_share:
+        return _unlabelled(prompt_id, "low vote share", share, len(voters))
+    return _labelled(prompt_id, answer, share, len(voters))
+
+
+def is_selected(
+    completion: Completion, label: PseudoLabel, p_correct: float | None, config: LabelConfig
+) -> bool:
+    """Whether a teacher completion is good enough to be learnt from.
+
+    It must agree with the label, be judged correct where the rule uses judgements, and have ended by
+    itself (a completion that was cut off teaches cutting off).
+    """
+    agrees = label.answer is not None and completion.answer == label.answer
+    judged = config.rule == "majority" or (p_correct is not None and p_correct >= config.min_p_correct)
+    return agrees and judged and completion.finish_reason == "stop"
+
+
+def _labelled(prompt_id: str, answer: str | None, share: float, votes: int) -> PseudoLabel:
+    return PseudoLabel(
+        prompt_id=prompt_id, answer=answer, vote_share=share, num_votes=votes, reason="labelled"
+    )
+
+
+def _unlabelled(prompt_id: str, reason: str, share: float = 0.0, votes: int = 0) -> PseudoLabel:
+    return PseudoLabel(prompt_id=prompt_id, answer=None, vote_share=share, num_votes=votes, reason=reason)

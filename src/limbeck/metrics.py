@@ -1,0 +1,121 @@
+"""How well scores tell right from wrong: ranking, calibration, correlation.
+
+All are nan where they are not defined (one class only, no pair, a constant); in rows that become
+JSON, `Figure` turns that into null.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator
+from scipy.stats import rankdata
+
+FloatArray = NDArray[np.float64]
+
+
+def finite(value: float | None) -> float | None:
+    """A number as it is; None for nan, infinity and None."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+Figure = Annotated[float | None, AfterValidator(finite)]
+"""A measured number of a report: null where it is not defined."""
+
+
+def auc(scores: FloatArray, labels: FloatArray) -> float:
+    """Area under the ROC curve: the chance that a right one scores above a wrong one, ties half.
+
+    `(R - n1 (n1 + 1) / 2) / (n1 n0)`, with R the sum of the ranks of the n1 right ones.
+
+    Args:
+        scores: One number a completion, higher for more likely right.
+        labels: 1 where right, 0 where wrong.
+
+    Returns:
+        0 to 1, 0.5 for chance; nan when one class is missing.
+
+    Source: Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve"; the rank form is Mann and Whitney 1947.
+    """
+    won, num_pairs = _ranked_right(scores, labels)
+    return won / num_pairs if num_pairs else math.nan
+
+
+def pair_accuracy(scores: FloatArray, labels: FloatArray, groups: Sequence[str]) -> float:
+    """Share of the (right, wrong) pairs of the same prompt whose right one scores higher, ties half.
+
+    All pairs count alike, so a prompt weighs as much as it has pairs.
+
+    Args:
+        scores: One number a completion.
+        labels: 1 where right, 0 where wrong.
+        groups: The prompt of each completion.
+
+    Returns:
+        0 to 1, 0.5 for chance; nan when no prompt has both kinds.
+
+    Source: the accuracy of a reward model on preferences, Ouyang et al. 2022 (arXiv 2203.02155),
+    section 3.5; here each (right, wrong) pair of a prompt is one preference.
+    """
+    names = np.asarray(groups)
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
+    won, num_pairs = 0.0, 0
+    for rows in np.split(order, starts):
+        group_won, group_pairs = _ranked_right(scores[rows], labels[rows])
+        won += group_won
+        num_pairs += group_pairs
+    return won / num_pairs if num_pairs else math.nan
+
+
+def expected_calibration_error(probabilities: FloatArray, labels: FloatArray, num_bins: int = 10) -> float:
+    """Mean gap between predicted probability and observed frequency, over bins of equal width.
+
+    `ECE = sum_m |B_m| / n * |acc(B_m) - conf(B_m)|`, where bin m holds ((m-1)/M, m/M] and the first
+    bin 0 as well.
+
+    Args:
+        probabilities: Predicted P(right), 0 to 1.
+        labels: 1 where right, 0 where wrong.
+        num_bins: M.
+
+    Returns:
+        0 to 1, 0 for perfect; nan without rows.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3 (from Naeini et al. 2015), here for P(right)
+    itself and not for the confidence of the predicted class.
+    """
+    if not len(probabilities):
+        return math.nan
+    bins = np.clip(np.ceil(probabilities * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.bincount(bins, weights=labels - probabilities, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(probabilities))
+
+
+def correlation(a: FloatArray, b: FloatArray) -> float:
+    """Linear correlation of two series.
+
+    `r = sum((a - mean a)(b - mean b)) / sqrt(sum((a - mean a)^2) sum((b - mean b)^2))`.
+
+    Returns:
+        -1 to 1; nan when a series is constant or has fewer than two values.
+
+    Source: Pearson 1895, "Note on regression and inheritance in the case of two parents".
+    """
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranked_right(scores: FloatArray, labels: FloatArray) -> tuple[float, int]:
+    """How many (right, wrong) pairs are ranked right, ties half (Mann-Whitney U); how many there are."""
+    right = labels > 0.5
+    num_right = int(right.sum())
+    num_pairs = num_right * (len(labels) - num_right)
+    if not num_pairs:
+        return 0.0, 0
+    ranks = rankdata(scores)
+    return float(ranks[right].sum() - num_right * (num_right + 1) / 2), num_pairs

@@ -1,0 +1,211 @@
+"""ppo: the warmed-up student is refined by reinforcement learning, without any gold answer."""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.answers import extract_answer
+from limbeck.checkpoints import fetch, load_state, save_state
+from limbeck.config import Config, PpoReward
+from limbeck.errors import ConfigError, DataError
+from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.progress import say
+from limbeck.records import PpoPrompt, Prompt, PseudoLabel, row_id
+from limbeck.rows import read_rows
+from limbeck.sampling import LiveSampler
+from limbeck.storage import Store
+
+if TYPE_CHECKING:
+    from limbeck.trainer.ppo import PpoRun
+
+
+def run(
+    prompts: Manifest,
+    labels: Manifest,
+    checkpoint: Manifest,
+    reward_model: Manifest,
+    open_sampler: Callable[[Path], LiveSampler],
+    train: "Callable[..., PpoRun]",
+    config: Config,
+    store: Store,
+    work_uri: str,
+    *,
+    reward: PpoReward,
+) -> Manifest:
+    """Run PPO with one kind of reward.
+
+    Args:
+        prompts: Train prompts from `prepare`; unlabelled ones serve too where the reward model scores.
+        labels: Pseudo labels from `label`.
+        checkpoint: The warmed-up student from `sft`.
+        reward_model: From `reward`.
+        open_sampler: Opens a vLLM engine on a checkpoint folder.
+        train: `limbeck.trainer.ppo.train_ppo`.
+        config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read.
+        store: Where rows and checkpoints come from and go to.
+        work_uri: Prefix of all results.
+        reward: `model`, `agreement` or `mixed`.
+
+    Returns:
+        The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
+
+    Raises:
+        ConfigError: when the critic cannot start from a reward model with another tokenizer.
+        DataError: when too few labelled prompts are there.
+    """
+    started = time.monotonic()
+    name = f"ppo_{reward}"
+    inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
+    config_hash = digest(
+        [
+            config.seed,
+            reward,
+            config.task.model_dump(),
+            config.student.dtype,
+            config.reward.max_length,
+            config.engine.max_model_len,
+            config.ppo.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}}),
+        ]
+    )
+    uri = stage_uri(work_uri, "ppo", inputs, config_hash)
+    if complete := find(store, uri):
+        say(
+            f"ppo({reward}): already complete, validation agreement "
+            f"{complete.metrics['ppo/validation_agreement']:.3f}"
+        )
+        return complete
+
+    for item in (prompts, labels, checkpoint, reward_model):
+        require(store, item)
+    answers = {row.prompt_id: row.answer for row in read_rows(store, labels, PseudoLabel)}
+    validation, training = _split(read_rows(store, prompts, Prompt), answers, config, reward)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        student = fetch(store, checkpoint, folder / "student")
+        reward_folder = fetch(store, reward_model, folder / "reward")
+        _check_critic(student, reward_folder, config)
+        sampler = open_sampler(student)
+        kept, rejected = _fitting(training, sampler, config)
+        say(
+            f"ppo({reward}): {len(kept)} prompts, {len(validation)} for validation, "
+            f"{len(rejected)} too long for the context"
+        )
+        state = load_state(store, uri, folder / "resume")
+
+        def asked(rows: Sequence[Prompt]) -> list[PpoPrompt]:
+            return [
+                PpoPrompt(
+                    prompt_id=row.prompt_id, message=_message(row, config), label=answers[row.prompt_id]
+                )
+                for row in rows
+            ]
+
+        result = train(
+            student=student,
+            reward_folder=reward_folder,
+            sampler=sampler,
+            prompts=asked(kept),
+            validation=asked(_fitting(validation, sampler, config)[0]),
+            extract=lambda text: extract_answer(text, config.task),
+            reward=reward,
+            config=config,
+            folder=folder,
+            resume_from=state.folder if state else None,
+            save_state=lambda step, path: save_state(store, uri, step, path),
+        )
+        sampler.close()
+        lines = [
+            json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
+            for entry in result.course.history
+        ]
+        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+        objects = store.write_folder(result.folder, uri)
+    course = result.course
+    say(
+        f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
+        f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
+    )
+    return commit(
+        store,
+        Manifest(
+            stage="ppo",
+            kind="checkpoint",
+            name=name,
+            uri=uri,
+            objects=objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("ppo"),
+            num_input_rows=len(training) + len(validation),
+            num_rows=len(kept),
+            rejected={"prompt too long": len(rejected)} if rejected else {},
+            metrics={
+                "ppo/validation_agreement": course.best_agreement,
+                "ppo/start_agreement": course.start_agreement,
+                "ppo/best_update": float(course.best_update),
+                "ppo/num_updates": float(course.update),
+                "ppo/stopped_by_monitor": float(course.stopped),
+            },
+            wall_seconds=time.monotonic() - started,
+        ),
+    )
+
+
+def _split(
+    rows: list[Prompt], answers: dict[str, str | None], config: Config, reward: PpoReward
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Validation prompts (labelled, chosen by hash, the same for all rewards) and the rest."""
+    labelled = [row for row in rows if answers.get(row.prompt_id) is not None]
+    ordered = sorted(labelled, key=lambda row: row_id(config.seed, "ppo", row.prompt_id))
+    validation = ordered[: config.ppo.validation_prompts]
+    chosen = {row.prompt_id for row in validation}
+    # Without a label there is nothing to agree with.
+    source = labelled if reward == "agreement" else rows
+    training = [row for row in source if row.prompt_id not in chosen]
+    if not validation or not training:
+        raise DataError(
+            "too few labelled prompts for PPO",
+            where="stage ppo",
+            expected=f"more than {config.ppo.validation_prompts} (ppo.validation_prompts)",
+            got=f"{len(labelled)}",
+            remedy="Give more prompts or lower ppo.validation_prompts",
+        )
+    return validation, training
+
+
+def _fitting(rows: list[Prompt], sampler: LiveSampler, config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts that leave room for a rollout in the context, and those that do not."""
+    room = config.engine.max_model_len - config.ppo.max_tokens
+    fits = [len(sampler.prompt_ids(_message(row, config))) <= room for row in rows]
+    return (
+        [row for row, fit in zip(rows, fits, strict=True) if fit],
+        [row for row, fit in zip(rows, fits, strict=True) if not fit],
+    )
+
+
+def _message(row: Prompt, config: Config) -> str:
+    """The user message of a prompt."""
+    return config.task.prompt_template.replace("{prompt}", row.prompt)
+
+
+def _check_critic(student: Path, reward_folder: Path, config: Config) -> None:
+    """A critic values the policy's tokens, so it can start from the reward model only if they share them."""
+    if config.ppo.value_init == "student":
+        return
+    files = [
+        (folder / "tokenizer.json").read_bytes()
+        for folder in (student, reward_folder)
+        if (folder / "tokenizer.json").exists()
+    ]
+    if len(files) == 2 and files[0] != files[1]:
+        raise ConfigError(
+            "the critic cannot start from the reward model",
+            where="ppo.value_init",
+            expected="the same tokenizer in student and reward model",
+            got="different ones",
+            remedy="Set ppo.value_init: student",
+        )

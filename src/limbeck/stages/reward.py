@@ -1,0 +1,183 @@
+"""reward: a reward model is trained on labelled teacher and student completions.
+
+Evaluated on prompts it was not trained on; a model that cannot tell good from bad stops the run
+before PPO spends anything on it.
+"""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from limbeck.checkpoints import load_state, save_state
+from limbeck.config import Config
+from limbeck.errors import DataError, GateError
+from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.metrics import auc, correlation, expected_calibration_error, pair_accuracy
+from limbeck.progress import say
+from limbeck.records import LabelledCompletion, row_id
+from limbeck.rows import read_rows
+from limbeck.storage import Store
+
+if TYPE_CHECKING:
+    from limbeck.trainer.reward import Floats, RewardRun
+
+VOTE_SHARE_BINS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))
+
+
+def run(
+    teacher_labelled: Manifest,
+    student_labelled: Manifest,
+    base_hash: str,
+    fetch_base: Callable[[Path], Path],
+    train: "Callable[..., RewardRun]",
+    config: Config,
+    store: Store,
+    work_uri: str,
+) -> Manifest:
+    """Train and evaluate the reward model.
+
+    Args:
+        teacher_labelled: Teacher completions with pseudo-rewards.
+        student_labelled: Those of the warmed-up student.
+        base_hash: What stands for the starting weights in the output's key.
+        fetch_base: Brings the starting checkpoint (`reward.init`) into a folder.
+        train: `limbeck.trainer.reward.train_reward`.
+        config: `reward`, `task`, both models' dtypes and the seed are read.
+        store: Where rows come from and checkpoints go.
+        work_uri: Prefix of all results.
+
+    Returns:
+        The checkpoint; its metrics hold AUC, pair accuracy, calibration error and correlation with
+        length by source, and AUC by vote share, all on held-out prompts.
+
+    Raises:
+        DataError: when a side has no rows, or labels of one class alone.
+        GateError: when the AUC on student completions is below `reward.min_auc`.
+    """
+    started = time.monotonic()
+    inputs = input_hashes(teacher_labelled=teacher_labelled, student_labelled=student_labelled) | {
+        "base": base_hash
+    }
+    config_hash = digest(
+        [
+            config.seed,
+            config.task.prompt_template,
+            config.teacher.dtype,
+            config.student.dtype,
+            config.reward.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}, "min_auc": True}),
+        ]
+    )
+    uri = stage_uri(work_uri, "reward", inputs, config_hash)
+    if complete := find(store, uri):
+        say(f"reward: already complete, AUC {complete.metrics.get('reward/auc_student', math.nan):.3f}")
+        return _passed(complete, config)
+
+    require(store, teacher_labelled)
+    require(store, student_labelled)
+    rows = [
+        *read_rows(store, teacher_labelled, LabelledCompletion),
+        *read_rows(store, student_labelled, LabelledCompletion),
+    ]
+    training = [row for row in rows if not _is_validation(row, config)]
+    validation = [row for row in rows if _is_validation(row, config)]
+    for part, side in (("training", training), ("validation", validation)):
+        if len({row.pseudo_reward for row in side}) < 2:
+            raise DataError(
+                f"the {part} rows of the reward model are all alike",
+                where=teacher_labelled.uri,
+                expected="both good and bad completions",
+                got=f"{len(side)} rows of one kind or none",
+                remedy="Use more prompts, more samples, or higher temperatures",
+            )
+    say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
+    model = config.teacher if config.reward.init == "teacher" else config.student
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        state = load_state(store, uri, folder / "resume")
+        result = train(
+            base=fetch_base(folder / "base"),
+            model=model,
+            training=training,
+            validation=validation,
+            message=lambda prompt: config.task.prompt_template.replace("{prompt}", prompt),
+            config=config,
+            folder=folder,
+            resume_from=state.folder if state else None,
+            save_state=lambda step, path: save_state(store, uri, step, path),
+        )
+        lines = [json.dumps(entry) for entry in result.history]
+        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+        objects = store.write_folder(result.folder, uri)
+    metrics = _metrics(result.validation_scores, validation)
+    for source in ("teacher", "student"):
+        shown = (
+            metrics.get(f"reward/auc_{source}", math.nan),
+            metrics.get(f"reward/pair_accuracy_{source}", math.nan),
+        )
+        say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
+    manifest = commit(
+        store,
+        Manifest(
+            stage="reward",
+            kind="checkpoint",
+            name="reward",
+            uri=uri,
+            objects=objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("reward"),
+            num_input_rows=len(rows),
+            num_rows=len(training),
+            rejected={"kept for evaluation": len(validation)},
+            metrics=metrics,
+            wall_seconds=time.monotonic() - started,
+        ),
+    )
+    return _passed(manifest, config)
+
+
+def _is_validation(row: LabelledCompletion, config: Config) -> bool:
+    """The split, by prompt: all completions of a prompt fall on one side."""
+    return int(row_id(config.seed, "reward", row.prompt_id), 16) / 16**16 < config.reward.validation_fraction
+
+
+def _metrics(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, float]:
+    """Quality on held-out prompts; what is undefined (one class alone) is left out."""
+    labels = np.array([row.pseudo_reward for row in rows])
+    lengths = np.array([float(len(row.text)) for row in rows])
+    prompts = np.array([row.prompt_id for row in rows])
+    shares = np.array([row.vote_share for row in rows])
+    metrics: dict[str, float] = {}
+    for source in ("teacher", "student"):
+        mine = np.array([row.source == source for row in rows], dtype=bool)
+        metrics |= {
+            f"reward/num_rows_{source}": float(mine.sum()),
+            f"reward/auc_{source}": auc(scores[mine], labels[mine]),
+            f"reward/pair_accuracy_{source}": pair_accuracy(scores[mine], labels[mine], list(prompts[mine])),
+            f"reward/ece_{source}": expected_calibration_error(scores[mine], labels[mine]),
+            f"reward/score_length_correlation_{source}": correlation(scores[mine], lengths[mine]),
+        }
+    for low, high in VOTE_SHARE_BINS:
+        inside = (shares > low) & (shares <= high)
+        metrics[f"reward/auc_vote_share_{low:g}_{high:g}"] = auc(scores[inside], labels[inside])
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _passed(manifest: Manifest, config: Config) -> Manifest:
+    """The quality gate before PPO."""
+    value = manifest.metrics.get("reward/auc_student", 0.0)
+    if value < config.reward.min_auc:
+        raise GateError(
+            "the reward model is too weak for PPO",
+            where=manifest.uri,
+            expected=f"AUC on student completions of at least {config.reward.min_auc} (reward.min_auc)",
+            got=f"{value:.3f}",
+            remedy="Give it more prompts or epochs, start it from the teacher (reward.init), or lower the gate",
+        )
+    return manifest

@@ -1,0 +1,113 @@
+"""sft: the student is warmed up on the teacher's completions, the selected ones or all."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.checkpoints import load_state, save_state
+from limbeck.config import Config
+from limbeck.errors import DataError
+from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.progress import say
+from limbeck.records import LabelledCompletion
+from limbeck.rows import read_rows
+from limbeck.storage import Store
+
+if TYPE_CHECKING:
+    from limbeck.trainer.sft import SftRun
+
+Selection = Literal["selected", "all"]
+
+
+def run(
+    labelled: Manifest,
+    base_hash: str,
+    fetch_base: Callable[[Path], Path],
+    train: "Callable[..., SftRun]",
+    config: Config,
+    store: Store,
+    work_uri: str,
+    *,
+    selection: Selection,
+) -> Manifest:
+    """Fine-tune the student.
+
+    Args:
+        labelled: Teacher completions from `label`.
+        base_hash: What stands for the student's weights in the output's key.
+        fetch_base: Brings the student's checkpoint into a folder.
+        train: `limbeck.trainer.sft.train_sft`.
+        config: `sft`, `student`, `task` and the seed are read.
+        store: Where rows come from and checkpoints go.
+        work_uri: Prefix of all results.
+        selection: `selected` completions (the method), or `all` (the row to compare with).
+
+    Raises:
+        DataError: when no completion is left to learn from.
+    """
+    started = time.monotonic()
+    name = f"sft_{selection}"
+    inputs = input_hashes(labelled=labelled) | {"student": base_hash}
+    config_hash = digest(
+        [
+            config.seed,
+            selection,
+            config.task.prompt_template,
+            config.student.dtype,
+            config.sft.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}}),
+        ]
+    )
+    uri = stage_uri(work_uri, "sft", inputs, config_hash)
+    if complete := find(store, uri):
+        say(f"sft({selection}): already complete")
+        return complete
+
+    require(store, labelled)
+    rows = read_rows(store, labelled, LabelledCompletion)
+    kept = [row for row in rows if row.selected or selection == "all"]
+    if not kept:
+        raise DataError(
+            "no completion was selected",
+            where=labelled.uri,
+            expected="at least one",
+            got=f"{len(rows)} labelled, none judged right and agreeing with its label",
+            remedy="Lower label.min_p_correct, or use label.rule: majority",
+        )
+    say(f"sft({selection}): {len(kept)} of {len(rows)} completions")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        state = load_state(store, uri, folder / "resume")
+        result = train(
+            base=fetch_base(folder / "base"),
+            pairs=[(config.task.prompt_template.replace("{prompt}", row.prompt), row.text) for row in kept],
+            config=config,
+            folder=folder,
+            name=f"sft({selection})",
+            resume_from=state.folder if state else None,
+            save_state=lambda step, path: save_state(store, uri, step, path),
+        )
+        lines = [json.dumps(entry) for entry in result.history]
+        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+        objects = store.write_folder(result.folder, uri)
+    metrics = {"sft/loss": result.history[-1]["sft/loss"]} if result.history else {}
+    return commit(
+        store,
+        Manifest(
+            stage="sft",
+            kind="checkpoint",
+            name=name,
+            uri=uri,
+            objects=objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("sft"),
+            num_input_rows=len(rows),
+            num_rows=len(kept),
+            rejected={"not selected": len(rows) - len(kept)} if len(rows) > len(kept) else {},
+            metrics=metrics,
+            wall_seconds=time.monotonic() - started,
+        ),
+    )

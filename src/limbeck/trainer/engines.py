@@ -1,0 +1,93 @@
+"""A DeepSpeed engine around a model, the same on a CPU and on GPUs."""
+
+import os
+import socket
+from typing import Any
+
+import deepspeed
+import torch
+from torch import nn
+
+from limbeck.config import DeepSpeedConfig, Dtype
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def start_process(seed: int) -> None:
+    """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Its shared-memory collectives would be compiled for a minute; the losses are the same.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    if "RANK" not in os.environ:
+        os.environ.update(alone, MASTER_PORT=str(_free_port()))
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    torch.manual_seed(seed)
+
+
+def device() -> torch.device:
+    """Where this process computes."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def deepspeed_json(
+    config: DeepSpeedConfig, dtype: Dtype, *, micro_batch: int, accumulation: int, max_grad_norm: float
+) -> dict[str, Any]:
+    """The DeepSpeed configuration.
+
+    It names no optimizer: DeepSpeed's own would be compiled at run time, torch's AdamW is not.
+    """
+    zero: dict[str, Any] = {"stage": config.zero_stage}
+    if config.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    return {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": max_grad_norm,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+    }
+
+
+def wrap(
+    model: nn.Module,
+    config: DeepSpeedConfig,
+    dtype: Dtype,
+    *,
+    learning_rate: float,
+    micro_batch: int,
+    accumulation: int = 1,
+    max_grad_norm: float = 1.0,
+) -> Any:
+    """Give a model to DeepSpeed with torch's AdamW over its trainable parameters."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config=deepspeed_json(
+            config, dtype, micro_batch=micro_batch, accumulation=accumulation, max_grad_norm=max_grad_norm
+        ),
+    )
+    return engine
+
+
+def set_learning_rate(engine: Any, learning_rate: float) -> None:
+    """Set the rate of the coming updates."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _free_port() -> int:
+    """A free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,184 @@
+"""The networks that are trained: a causal LM (policy) and a scorer (reward model, critic).
+
+Shapes: B rows, S tokens of prompt and completion.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import peft
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from limbeck.config import DeepSpeedConfig, Dtype
+from limbeck.errors import DataError
+from limbeck.trainer.engines import DTYPES
+
+# A folder's files besides the weights; everything a Hugging Face checkpoint needs to be loaded.
+WEIGHTS = "model.safetensors"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """A checkpoint's tokenizer, with a padding token.
+
+    Raises:
+        DataError: when it has no chat template.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise DataError(
+            "the tokenizer has no chat template",
+            where=str(folder),
+            expected="chat_template.jinja, or chat_template in tokenizer_config.json",
+            remedy="Use an instruction-tuned checkpoint, or add a template",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_policy(folder: Path, dtype: Dtype, config: DeepSpeedConfig) -> nn.Module:
+    """A causal LM to train: all weights, or LoRA adapters on all linear layers."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
+    return _trainable(model, config, "CAUSAL_LM")
+
+
+def load_frozen_policy(folder: Path, dtype: Dtype) -> nn.Module:
+    """A causal LM that only computes: the reference of PPO."""
+    return _frozen(AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]))
+
+
+class Scorer(nn.Module):
+    """A transformer with one linear output a token: reward model (last token) or critic (every token)."""
+
+    def __init__(self, folder: Path, dtype: Dtype, config: DeepSpeedConfig | None) -> None:
+        """Load the weights of a checkpoint; a causal LM's head is replaced by a new output of zeros.
+
+        Args:
+            folder: A causal LM, or a scorer saved earlier.
+            dtype: Number type of the weights.
+            config: How it is trained; None freezes it.
+        """
+        super().__init__()
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=1, dtype=DTYPES[dtype], output_loading_info=True
+        )
+        if "score.weight" in report["missing_keys"]:
+            # Zeros make the first scores 0 (P = 0.5) whatever the width: no seed decides the start.
+            with deepspeed.zero.GatheredParameters(model.score.weight, modifier_rank=0):
+                nn.init.zeros_(model.score.weight)
+        self.model = _frozen(model) if config is None else _trainable(model, config, "SEQ_CLS")
+
+    def forward(self, ids_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
+        """Scores after every token, B x S."""
+        inner: Any = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+        backbone = getattr(inner, inner.base_model_prefix)
+        hidden_B_S_D = backbone(ids_B_S, attention_mask=mask_B_S, use_cache=False).last_hidden_state
+        scores_B_S: Tensor = inner.score(hidden_B_S_D).squeeze(-1).float()
+        return scores_B_S
+
+
+def last_token_scores(scores_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
+    """The score after each row's last token, B; rows are padded on the right."""
+    last_B = mask_B_S.sum(dim=1).long() - 1
+    return scores_B_S[torch.arange(len(last_B), device=scores_B_S.device), last_B]
+
+
+def completion_logprobs(
+    model: nn.Module, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each completion token under a causal LM, and the entropy there.
+
+    Only the logits of completion tokens are made: with a large vocabulary they are the memory of PPO.
+
+    Args:
+        model: A causal LM (or its DeepSpeed engine).
+        ids_B_S: Prompts padded on the left, completions on the right.
+        mask_B_S: 1 on tokens, 0 on padding.
+        num_tokens: T, the width of the completions: the last T columns.
+        temperature: What the logits are divided by; that of the rollouts.
+
+    Returns:
+        Log-probabilities and entropies, B x T.
+    """
+    positions_B_S = (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)
+    logits_B_T_V = model(
+        ids_B_S,
+        attention_mask=mask_B_S,
+        position_ids=positions_B_S,
+        use_cache=False,
+        logits_to_keep=num_tokens + 1,
+    ).logits[:, :-1]
+    all_B_T_V = (logits_B_T_V.float() / temperature).log_softmax(dim=-1)
+    tokens_B_T = ids_B_S[:, -num_tokens:]
+    logprobs_B_T = all_B_T_V.gather(-1, tokens_B_T.unsqueeze(-1)).squeeze(-1)
+    entropy_B_T = -(all_B_T_V.detach().exp() * all_B_T_V.detach()).sum(dim=-1)
+    return logprobs_B_T, entropy_B_T
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _merged(model) as merged, deepspeed.zero.GatheredParameters(list(merged.parameters())):
+        tied = set(getattr(merged, "_tied_weights_keys", None) or {})
+        weights = {
+            name.replace(".base_layer", "").replace(".modules_to_save.default", ""): value
+            for name, value in merged.state_dict().items()
+            if name not in tied and "lora_" not in name and ".original_module" not in name
+        }
+        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+
+
+def save_checkpoint(model: nn.Module, tokenizer: Any, folder: Path) -> Path:
+    """Write a whole Hugging Face checkpoint folder: config, weights, tokenizer with chat template."""
+    with _merged(model) as merged:
+        merged.config.save_pretrained(folder)
+        if getattr(merged, "generation_config", None) is not None:
+            merged.generation_config.save_pretrained(folder)
+    save_weights(model, folder / WEIGHTS)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def _merged(model: nn.Module) -> Iterator[Any]:
+    """The plain transformers model inside, with LoRA adapters merged into its weights for a while."""
+    model = model.model if isinstance(model, Scorer) else model
+    if not isinstance(model, peft.PeftModel):
+        yield model
+        return
+    model.merge_adapter()
+    try:
+        yield model.get_base_model()
+    finally:
+        model.unmerge_adapter()
+
+
+def _trainable(model: Any, config: DeepSpeedConfig, task: str) -> nn.Module:
+    """Set a model up for training: dropout off, checkpointing and adapters as configured."""
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.lora_rank:
+        adapters = peft.LoraConfig(
+            task_type=task,
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+        )
+        model = peft.get_peft_model(model, adapters)
+    # Dropout stays off: PPO compares log-probabilities of two passes over the same tokens. Recomputed
+    # activations need train mode; the language models of today have no dropout to switch off.
+    trained: nn.Module = model.train(config.gradient_checkpointing)
+    return trained
+
+
+def _frozen(model: Any) -> nn.Module:
+    """Switch off gradients and dropout."""
+    model.requires_grad_(False)
+    frozen: nn.Module = model.eval()
+    return frozen

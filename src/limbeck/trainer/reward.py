@@ -1,0 +1,201 @@
+"""Training of the reward model on teacher and student completions, with DeepSpeed."""
+
+import json
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.config import Config, ModelConfig
+from limbeck.losses import bce, bradley_terry, source_weighted
+from limbeck.metrics import auc
+from limbeck.progress import Progress
+from limbeck.records import LabelledCompletion
+from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
+from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
+from limbeck.trainer.tokens import conversation_ids, pad_right
+
+Floats = NDArray[np.float64]
+SCORING_BATCH = 256
+# The two halves of one comparison or, with bce, the same row twice: what one loss term needs.
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RewardRun:
+    """What a training gave: the best checkpoint, its scores of the validation rows, and its course."""
+
+    folder: Path
+    validation_scores: Floats
+    """Probabilities, sigmoid of the scores, in the order of the validation rows given."""
+    history: list[dict[str, float]]
+
+
+def train_reward(
+    base: Path,
+    model: ModelConfig,
+    training: Sequence[LabelledCompletion],
+    validation: Sequence[LabelledCompletion],
+    message: Callable[[str], str],
+    config: Config,
+    folder: Path,
+    resume_from: Path | None,
+    save_state: Callable[[int, Path], None],
+) -> RewardRun:
+    """Train a scorer; keep the weights with the best validation AUC on student rows.
+
+    Args:
+        base: The checkpoint it starts from.
+        model: Number type of that checkpoint.
+        training: Rows of both sources.
+        validation: Rows of other prompts.
+        message: Turns a prompt into the user message that the models were asked.
+        config: `reward` and the seed are read.
+        folder: An empty folder for the result.
+        resume_from: A training state saved by an earlier attempt.
+        save_state: Called with step and folder every `checkpoint_seconds`.
+    """
+    settings = config.reward
+    start_process(config.seed)
+    tokenizer = load_tokenizer(base)
+    scorer = Scorer(base, model.dtype, settings.deepspeed)
+    # The plan of all updates is drawn at once from the seed, so a resumed run goes on in it.
+    plan = list(_plan(training, config))
+    engine = wrap(
+        scorer,
+        settings.deepspeed,
+        model.dtype,
+        learning_rate=settings.learning_rate,
+        micro_batch=settings.batch_size,
+    )
+
+    def encode(rows: Sequence[LabelledCompletion]) -> list[list[int]]:
+        return [
+            conversation_ids(tokenizer, message(row.prompt), row.text, settings.max_length) for row in rows
+        ]
+
+    ids, validation_ids = encode(training), encode(validation)
+    targets = torch.tensor([row.pseudo_reward for row in training])
+    is_teacher = torch.tensor([float(row.source == "teacher") for row in training])
+    best_folder, best_auc = folder / "best", -1.0
+    history: list[dict[str, float]] = []
+    first = 0
+    if resume_from:
+        engine.load_checkpoint(str(resume_from / "engine"))
+        course = json.loads((resume_from / "course.json").read_text())
+        first, best_auc, history = course["step"], course["best_auc"], course["history"]
+        shutil.copytree(resume_from / "best", best_folder, dirs_exist_ok=True)
+
+    progress = Progress("reward", len(plan), "updates")
+    progress.resume(first)
+    saved = time.monotonic()
+    for step in range(first, len(plan)):
+        set_learning_rate(engine, settings.learning_rate * 0.5 * (1 + np.cos(np.pi * step / len(plan))))
+        pairs = plan[step]
+        good, bad = (torch.tensor(side) for side in zip(*pairs, strict=True))
+        if settings.loss == "bce":
+            scores_B = _scores(engine, [ids[i] for i in good], tokenizer.pad_token_id)
+            loss_B = bce(scores_B, targets[good].to(scores_B.device))
+        else:
+            both = [ids[i] for i in torch.cat([good, bad])]
+            chosen_B, rejected_B = _scores(engine, both, tokenizer.pad_token_id).chunk(2)
+            loss_B = bradley_terry(chosen_B, rejected_B)
+        loss = source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
+        engine.backward(loss)
+        engine.step()
+        entry = {"step": float(step + 1), "reward/loss": float(loss.detach())}
+        done = step + 1
+        if done % settings.evaluate_every == 0 or done == len(plan):
+            entry["reward/auc_student"] = _student_auc(
+                score_rows(scorer, validation_ids, tokenizer.pad_token_id), validation
+            )
+            if entry["reward/auc_student"] > best_auc or not best_folder.exists():
+                best_auc = entry["reward/auc_student"]
+                save_checkpoint(scorer, tokenizer, best_folder)
+        history.append(entry)
+        progress.add(1, f"loss {entry['reward/loss']:.3f}, best AUC {best_auc:.3f}")
+        if time.monotonic() - saved >= settings.deepspeed.checkpoint_seconds and best_folder.exists():
+            state = folder / "state"
+            engine.save_checkpoint(str(state / "engine"))
+            shutil.copytree(best_folder, state / "best", dirs_exist_ok=True)
+            (state / "course.json").write_text(
+                json.dumps({"step": done, "best_auc": best_auc, "history": history})
+            )
+            save_state(done, state)
+            shutil.rmtree(state)
+            saved = time.monotonic()
+
+    best = Scorer(best_folder, model.dtype, None).to(device())
+    scores = score_rows(best, validation_ids, tokenizer.pad_token_id)
+    return RewardRun(best_folder, scores, history)
+
+
+def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:
+    """P = sigmoid(score) of each row of token ids, in order; computed in length order to pad little."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    out = np.zeros(len(rows))
+    with torch.no_grad():
+        for first in range(0, len(order), SCORING_BATCH):
+            chunk = order[first : first + SCORING_BATCH]
+            out[chunk] = _scores(scorer, [rows[i] for i in chunk], pad_id).sigmoid().cpu().numpy()
+    return out
+
+
+def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    """Scores after the last token of each row, B."""
+    ids_B_S, mask_B_S = (tensor.to(device()) for tensor in pad_right(rows, pad_id))
+    return last_token_scores(scorer(ids_B_S, mask_B_S), mask_B_S)
+
+
+def _student_auc(probabilities: Floats, rows: Sequence[LabelledCompletion]) -> float:
+    """AUC on student rows; 0.5 when it is undefined (one class only)."""
+    student = np.array([row.source == "student" for row in rows], dtype=bool)
+    labels = np.array([row.pseudo_reward for row in rows])
+    value = auc(probabilities[student], labels[student])
+    return 0.5 if np.isnan(value) else value
+
+
+def _plan(rows: Sequence[LabelledCompletion], config: Config) -> Iterator[list[Pair]]:
+    """The updates: index pairs, half of each update from either source, the smaller source repeated."""
+    settings = config.reward
+    random = np.random.default_rng(config.seed)
+    units = {source: _units(rows, source, settings.loss) for source in ("teacher", "student")}
+    present = [items for items in units.values() if items]
+    if not present:
+        return
+    share = settings.batch_size // len(present)
+    num_updates = int(np.ceil(settings.num_epochs * max(map(len, present)) / share))
+    drawn = [_cycled(items, num_updates * share, random) for items in present]
+    for update in range(num_updates):
+        yield [pair for items in drawn for pair in items[update * share : (update + 1) * share]]
+
+
+def _cycled(items: list[Pair], count: int, random: np.random.Generator) -> list[Pair]:
+    """`count` items: whole shuffled passes, one after another."""
+    passes = -(-count // len(items))
+    return [items[i] for _ in range(passes) for i in random.permutation(len(items))][:count]
+
+
+def _units(rows: Sequence[LabelledCompletion], source: str, loss: str) -> list[Pair]:
+    """What one term of the loss needs: a row (twice) for bce, a good and a bad row for Bradley-Terry."""
+    mine = [i for i, row in enumerate(rows) if row.source == source]
+    if loss == "bce":
+        return [(i, i) for i in mine]
+    by_prompt: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for i in mine:
+        by_prompt[rows[i].prompt_id][rows[i].pseudo_reward < 1].append(i)
+    # Each good completion meets one bad one of its prompt, in turn: as many terms as good rows.
+    return [
+        (good, bads[n % len(bads)])
+        for goods, bads in by_prompt.values()
+        if bads
+        for n, good in enumerate(goods)
+    ]

@@ -1,0 +1,143 @@
+"""Rollouts: the policy answers prompts through vLLM with its newest weights, and is scored.
+
+Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (padded on the right).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.config import PpoConfig, PpoReward
+from limbeck.records import PpoPrompt
+from limbeck.sampling import Sample, Sampler, SampleRequest
+from limbeck.trainer.networks import Scorer
+from limbeck.trainer.reward import score_rows
+from limbeck.trainer.tokens import conversation_ids, pad_left, pad_right
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A trained scorer with its own tokenizer: only text crosses from the policy."""
+
+    scorer: Scorer
+    tokenizer: Any
+    max_length: int
+
+    def scores(self, prompts: Sequence[PpoPrompt], texts: Sequence[str]) -> Tensor:
+        """P(good) = sigmoid(score) of each completion, B."""
+        rows = [
+            conversation_ids(self.tokenizer, prompt.message, text, self.max_length)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        return torch.from_numpy(score_rows(self.scorer, rows, self.tokenizer.pad_token_id)).float()
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """One round of answers. Written by `roll_out`; read by the update of `ppo`."""
+
+    ids_B_S: Tensor
+    mask_B_S: Tensor
+    mask_B_T: Tensor
+    scores_B: Tensor
+    """What the rollout earns at its last token."""
+    proxy_B: Tensor
+    """The reward model's opinion, whatever the reward is."""
+    agreement: float
+    """Share of rollouts with a label that agree with it; nan when none has one."""
+    cut: float
+    """Share that did not end by itself."""
+
+
+def roll_out(
+    sampler: Sampler,
+    reward_model: RewardModel,
+    prompts: Sequence[PpoPrompt],
+    seeds: Sequence[int],
+    extract: Callable[[str], str | None],
+    reward: PpoReward,
+    config: PpoConfig,
+    pad_id: int,
+) -> Rollouts:
+    """Answer each prompt once and score the answer.
+
+    Args:
+        sampler: Holds the policy's newest weights.
+        reward_model: Scores text.
+        prompts: B prompts, repeated where several samples of one are wanted.
+        seeds: One for each.
+        extract: Finds the answer in a completion.
+        reward: `model`, `agreement`, or `mixed`: agreement where there is a label, the model elsewhere.
+        config: `temperature`, `max_tokens` and `missing_eos_penalty` are read.
+        pad_id: The policy's padding token.
+    """
+    prompt_ids = [sampler.prompt_ids(prompt.message) for prompt in prompts]
+    samples = sampler.sample(
+        [
+            SampleRequest(ids, config.temperature, config.max_tokens, seed)
+            for ids, seed in zip(prompt_ids, seeds, strict=True)
+        ]
+    )
+    proxy_B = reward_model.scores(prompts, [sample.text for sample in samples])
+    agrees = [_agrees(prompt, sample, extract) for prompt, sample in zip(prompts, samples, strict=True)]
+    scores_B = torch.tensor(
+        [
+            proxy if reward == "model" or (reward == "mixed" and agree is None) else float(agree or 0.0)
+            for proxy, agree in zip(proxy_B.tolist(), agrees, strict=True)
+        ]
+    )
+    cut_B = torch.tensor([float(sample.finish_reason != "stop") for sample in samples])
+    known = [agree for agree in agrees if agree is not None]
+
+    left_ids, left_mask = pad_left(prompt_ids, pad_id)
+    right_ids, right_mask = pad_right([sample.token_ids for sample in samples], pad_id)
+    return Rollouts(
+        ids_B_S=torch.cat([left_ids, right_ids], dim=1),
+        mask_B_S=torch.cat([left_mask, right_mask], dim=1),
+        mask_B_T=right_mask.float(),
+        scores_B=scores_B - config.missing_eos_penalty * cut_B,
+        proxy_B=proxy_B,
+        agreement=sum(known) / len(known) if known else float("nan"),
+        cut=float(cut_B.mean()),
+    )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The policy on the fixed validation prompts: what chooses checkpoints and watches for hacking."""
+
+    agreement: float
+    proxy: float
+    length: float
+
+
+def validate(
+    sampler: Sampler,
+    reward_model: RewardModel,
+    prompts: Sequence[PpoPrompt],
+    extract: Callable[[str], str | None],
+    config: PpoConfig,
+    seed: int,
+) -> Validation:
+    """Measure agreement with pseudo labels, proxy reward and length, always with the same seeds."""
+    repeated = [prompt for prompt in prompts for _ in range(config.validation_samples)]
+    samples = sampler.sample(
+        [
+            SampleRequest(sampler.prompt_ids(prompt.message), 1.0, config.max_tokens, seed + number)
+            for number, prompt in enumerate(repeated)
+        ]
+    )
+    agrees = [_agrees(prompt, sample, extract) for prompt, sample in zip(repeated, samples, strict=True)]
+    return Validation(
+        agreement=sum(float(agree or 0.0) for agree in agrees) / len(agrees),
+        proxy=float(reward_model.scores(repeated, [sample.text for sample in samples]).mean()),
+        length=sum(len(sample.token_ids) for sample in samples) / len(samples),
+    )
+
+
+def _agrees(prompt: PpoPrompt, sample: Sample, extract: Callable[[str], str | None]) -> float | None:
+    """1 if the sample's answer is the prompt's pseudo label, 0 if not, None without a label."""
+    return None if prompt.label is None else float(extract(sample.text) == prompt.label)

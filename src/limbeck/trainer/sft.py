@@ -1,0 +1,148 @@
+"""Supervised fine-tuning of the student with TRL's SFTTrainer on DeepSpeed."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from trl import SFTConfig as TrlSftConfig
+from trl import SFTTrainer
+
+from limbeck.config import Config
+from limbeck.errors import EngineError
+from limbeck.progress import Progress
+from limbeck.trainer.engines import DTYPES, deepspeed_json, start_process
+from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint
+
+
+@dataclass(frozen=True)
+class SftRun:
+    """What a training gave: the checkpoint's folder and `sft/loss` at some steps."""
+
+    folder: Path
+    history: list[dict[str, float]]
+
+
+def train_sft(
+    base: Path,
+    pairs: Sequence[tuple[str, str]],
+    config: Config,
+    folder: Path,
+    name: str,
+    resume_from: Path | None,
+    save_state: Callable[[int, Path], None],
+) -> SftRun:
+    """Fine-tune a checkpoint on prompt-completion pairs; only completion tokens count in the loss.
+
+    Args:
+        base: The student's checkpoint folder.
+        pairs: User messages and the completions to imitate.
+        config: `sft`, `student` and the seed are read.
+        folder: An empty folder for the result and the trainer's own files.
+        name: What progress lines call it.
+        resume_from: A training state saved by an earlier attempt.
+        save_state: Called with step and folder every `checkpoint_seconds`.
+
+    Raises:
+        EngineError: when the trainer does not run under DeepSpeed.
+    """
+    settings = config.sft
+    start_process(config.seed)
+    tokenizer = load_tokenizer(base)
+    model = load_policy(base, config.student.dtype, settings.deepspeed)
+    micro_batch = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    accumulation = settings.batch_size // micro_batch
+    rows = datasets.Dataset.from_list(
+        [
+            {
+                "prompt": [{"role": "user", "content": message}],
+                "completion": [{"role": "assistant", "content": completion}],
+            }
+            for message, completion in pairs
+        ]
+    )
+    arguments = TrlSftConfig(
+        output_dir=str(folder / "trainer"),
+        use_cpu=not torch.cuda.is_available(),
+        bf16=config.student.dtype == "bfloat16",
+        seed=config.seed,
+        data_seed=config.seed,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        num_train_epochs=settings.num_epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        gradient_checkpointing=settings.deepspeed.gradient_checkpointing,
+        max_length=settings.max_length,
+        completion_only_loss=True,
+        deepspeed=deepspeed_json(
+            settings.deepspeed,
+            config.student.dtype,
+            micro_batch=micro_batch,
+            accumulation=accumulation,
+            max_grad_norm=1.0,
+        ),
+        optim="adamw_torch",
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    callback = _Watch(name, settings.deepspeed.checkpoint_seconds, folder / "trainer", save_state)
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]
+    )
+    if not trainer.is_deepspeed_enabled:
+        raise EngineError(
+            "SFT does not run under DeepSpeed", remedy="Start it with torchrun, not `accelerate launch --cpu`"
+        )
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    history = [
+        {"step": float(entry["step"]), "sft/loss": entry["loss"], "sft/learning_rate": entry["learning_rate"]}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    # With ZeRO-3 the trainer leaves a process-wide mark that splits every model loaded later.
+    unset_hf_deepspeed_config()
+    trained = trainer.accelerator.unwrap_model(trainer.model).to(DTYPES[config.student.dtype])
+    return SftRun(save_checkpoint(trained, tokenizer, folder / "checkpoint"), history)
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Shows progress, and asks for a checkpoint by time."""
+
+    def __init__(
+        self, name: str, checkpoint_seconds: float, folder: Path, save_state: Callable[[int, Path], None]
+    ) -> None:
+        self.name, self.seconds, self.folder, self.save_state = name, checkpoint_seconds, folder, save_state
+        self.saved = time.monotonic()
+        self.progress: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self.progress = Progress(self.name, state.max_steps, "steps")
+        self.progress.resume(state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if self.progress:
+            self.progress.add(1, f"loss {losses[-1]:.3f}" if losses else "")
+        if time.monotonic() - self.saved >= self.seconds:
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self.saved = time.monotonic()
+        self.save_state(state.global_step, self.folder / f"checkpoint-{state.global_step}")

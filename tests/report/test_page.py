@@ -1,0 +1,190 @@
+"""The pages: hostile text does no harm, nothing is requested, the same report gives the same bytes."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from limbeck.report.model import RunReport
+from limbeck.report.page import harmless, html_page, markdown_page, printable
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and whether they nest properly."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(report: RunReport) -> str:
+    return html_page(report)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_model_text_makes_no_element(page: Page) -> None:
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "img", "iframe", "object", "link", "form", "base"}
+    assert page.open == []
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+
+
+def test_model_text_is_shown_as_it_is(page: Page) -> None:
+    shown = "".join(page.texts)
+    assert "<script>alert(1)</script>" in shown
+    assert "{{ 7 * 7 }}" in shown
+    assert "```\n`code``" in shown
+
+
+def test_nothing_is_requested(page: Page, html: str) -> None:
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "poster", "data"):
+            assert (attributes.get(name) or "#").startswith("#")
+    style = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert len(style) == 1
+    assert "url(" not in style[0]
+    assert "@import" not in style[0]
+    policies = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_tables_have_captions_and_scoped_heads(page: Page) -> None:
+    heads = [attributes for tag, attributes in page.elements if tag == "th"]
+    assert heads
+    assert all(attributes.get("scope") for attributes in heads)
+    svgs = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(svgs) == 4
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in svgs)
+
+
+def test_plots_follow_the_theme_and_share_no_group_ids(html: str) -> None:
+    assert "var(--series-1)" in html
+    assert not re.search(r"#0[1-4]0[1-4]0[1-4]", html)
+    ids = re.findall(r'<g id="', html)
+    assert ids == []
+
+
+def test_the_answer_comes_first(page: Page, report: RunReport) -> None:
+    headings = [tag for tag, _ in page.elements if tag in ("h1", "h2")]
+    assert headings[0] == "h1"
+    text = "".join(page.texts)
+    assert text.index(report.decision.headline) < text.index(report.decision.reason) < text.index("Accuracy")
+
+
+def test_the_same_report_gives_the_same_bytes_in_another_process(report: RunReport, html: str) -> None:
+    code = (
+        "import sys; from limbeck.report.model import RunReport; from limbeck.report.page import html_page;"
+        "sys.stdout.write(html_page(RunReport.model_validate_json(sys.stdin.read())))"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", code],
+        input=report.model_dump_json(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert again.stdout == html
+
+
+def test_json_is_strict_and_reads_back(report: RunReport) -> None:
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = report.model_dump_json()
+    loaded = json.loads(text, parse_constant=refuse)
+    assert loaded["reward"]["by_source"]["student"]["pair_accuracy"] is None
+    assert loaded["reward"]["by_source"]["teacher"]["auc"] == 0.84
+    assert set(loaded["ppo"]) == {"model", "mixed", "agreement"}
+    assert loaded["ppo"]["mixed"]["steps"][1]["reward"] == pytest.approx(0.502)
+    assert RunReport.model_validate_json(text) == report
+
+
+def test_markdown_keeps_model_text_inside_its_code_span(report: RunReport) -> None:
+    text = markdown_page(report)
+    assert "<" not in text
+    assert "\n# heading" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    for line in text.splitlines():
+        assert line.count("`") % 2 == 0
+        outside = "".join(line.split("`")[::2])
+        assert "alert" not in outside
+        assert "![" not in outside
+
+
+def test_markdown_tables_have_as_many_cells_in_each_row(report: RunReport) -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", markdown_page(report), re.MULTILINE)
+    assert len(tables) >= 9
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_without_gold_both_pages_say_so(report_without_gold: RunReport) -> None:
+    for text in (html_page(report_without_gold), markdown_page(report_without_gold)):
+        assert "Not decided." in text
+        assert "no gold answers" in text
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+    assert report_without_gold.labels.precision is None
+    assert report_without_gold.labels.coverage == pytest.approx(17 / 20)
+
+
+def test_a_report_without_training_figures_is_still_a_page(report: RunReport) -> None:
+    """Absent metrics and an empty history leave dashes, not errors."""
+    bare = report.model_copy(
+        update={
+            "reward": report.reward.model_copy(update={"by_source": {}, "by_vote_share": ()}),
+            "ppo": {k: run.model_copy(update={"steps": ()}) for k, run in report.ppo.items()},
+            "examples": (),
+        }
+    )
+    page = Page(html_page(bare))
+    assert sum(tag == "svg" for tag, _ in page.elements) == 2
+    assert "| `mixed` (picked) | 0 | — |" in markdown_page(bare)
+
+
+def test_printable_shows_control_characters_and_cuts() -> None:
+    assert printable("a\x00b\u202ec\n\td") == "a\ufffdb\ufffdc\n\td"
+    assert printable(" \n") == "(empty)"
+    assert printable("x" * 4000) == "x" * 1500 + " … (2,500 more characters)"
+
+
+def test_harmless_leaves_one_line_without_signs(hostile: str) -> None:
+    text = harmless(hostile)
+    assert isinstance(text, str)
+    assert not set("`|<>\n\x1b") & set(text)
+    assert harmless(3) == 3
+
+
+def test_row_names_that_look_like_mathematics_are_drawn_as_text(report: RunReport) -> None:
+    rows = tuple(row.model_copy(update={"name": "$x_<b>$"}) for row in report.rows[:1])
+    page = Page(html_page(report.model_copy(update={"rows": rows})))
+    assert not any(tag == "b" for tag, _ in page.elements)
+    assert "".join(page.texts).count("$x_<b>$") == 3  # in the plot and in two tables

@@ -1,0 +1,125 @@
+"""generate: the grid of samples, resume by part, and prompts that do not fit."""
+
+from collections import Counter
+
+import pytest
+
+from limbeck.config import Config
+from limbeck.errors import DataError
+from limbeck.manifest import Manifest
+from limbeck.records import Completion, RejectedRow
+from limbeck.rows import read_part, read_rows
+from limbeck.stages.generate import run
+from limbeck.stages.prepare import Prepared
+from limbeck.storage import Store
+from tests.fakes import ScriptedSampler
+from tests.stages.conftest import ConfigFor
+
+GRID = {
+    "generate": {
+        "teacher": {"samples_per_prompt": 5, "temperatures": [0.3, 1.0], "max_tokens": 20},
+        "rows_per_part": 20,
+    },
+    "engine": {"max_model_len": 50},
+}
+
+
+def answer(prompt: str, seed: int | None) -> str:
+    return f"{prompt} {seed} = {(seed or 0) % 7}"
+
+
+def generate(
+    prompts: Manifest, sampler: ScriptedSampler, config: Config, store: Store, work_uri: str, **where: int
+) -> Manifest:
+    return run(prompts, "hash", lambda: sampler, config, store, work_uri, role="teacher", **where)
+
+
+def test_every_prompt_gets_the_grid_with_its_own_seeds(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    made = generate(prepared.prompts, ScriptedSampler(answer), config_for(**GRID), store, work_uri)
+    rows = read_rows(store, made, Completion)
+    assert len(rows) == made.num_rows == prepared.prompts.num_rows * 5
+    by_prompt = Counter(row.prompt_id for row in rows)
+    assert set(by_prompt.values()) == {5}
+    assert [row.temperature for row in rows[:5]] == [0.3, 1.0, 0.3, 1.0, 0.3]
+    assert len({row.seed for row in rows}) == len({row.completion_id for row in rows}) == len(rows)
+    assert all(row.answer == str(row.seed % 7) for row in rows)
+
+
+def test_after_a_kill_only_missing_parts_are_asked_and_the_union_is_that_of_an_unbroken_run(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**GRID)
+    whole = generate(prepared.prompts, ScriptedSampler(answer), config, store, f"{work_uri}/unbroken")
+    with pytest.raises(KeyboardInterrupt):
+        generate(prepared.prompts, ScriptedSampler(answer, die_after=3), config, store, work_uri)
+    second = ScriptedSampler(answer)
+    made = generate(prepared.prompts, second, config, store, work_uri)
+    assert sum(second.batches) == made.num_rows - 3 * 20
+    assert second.closed
+    assert read_rows(store, made, Completion) == read_rows(store, whole, Completion)
+    idle = ScriptedSampler(answer)
+    assert generate(prepared.prompts, idle, config, store, work_uri) == made
+    assert not idle.batches
+
+
+def test_shards_split_the_prompts(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    shards = [
+        generate(
+            prepared.prompts,
+            ScriptedSampler(answer),
+            config_for(**GRID),
+            store,
+            work_uri,
+            shard=n,
+            num_shards=3,
+        )
+        for n in range(3)
+    ]
+    ids = [{row.prompt_id for row in read_rows(store, made, Completion)} for made in shards]
+    assert sum(map(len, ids)) == len(set.union(*ids)) == prepared.prompts.num_rows
+
+
+def test_one_prompt_too_long_is_set_aside_and_the_rest_go_on(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    # One token a character: `sum 10` leaves no room for 20 in 25, `sum 9` does.
+    config = config_for(
+        **{
+            **GRID,
+            "engine": {"max_model_len": 25},
+            "generate": {
+                **GRID["generate"],
+                "max_bad_fraction": 1.0,
+            },
+        }
+    )
+    made = generate(prepared.prompts, ScriptedSampler(answer), config, store, work_uri)
+    assert 0 < made.num_rows < prepared.prompts.num_rows * 5
+    rejected = [
+        row for item in made.objects if "rejected" in item.uri for row in read_part(store, item, RejectedRow)
+    ]
+    assert {row.reason for row in rejected} == {"prompt too long: 6 tokens, room for 5"}
+    assert made.rejected == {"prompt too long": len(rejected)}
+    assert len(rejected) + made.num_rows // 5 == prepared.prompts.num_rows
+
+
+def test_too_many_too_long_prompts_stop_the_stage(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**{**GRID, "engine": {"max_model_len": 21}})
+    with pytest.raises(
+        DataError, match=r"too many prompts were set aside.*at most 5%.*Raise engine.max_model_len"
+    ):
+        generate(prepared.prompts, ScriptedSampler(answer), config, store, work_uri)
+
+
+def test_other_settings_never_find_old_rows(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    first = generate(prepared.prompts, ScriptedSampler(answer), config_for(**GRID), store, work_uri)
+    other = generate(prepared.prompts, ScriptedSampler(answer), config_for(**GRID, seed=2), store, work_uri)
+    assert first.uri != other.uri

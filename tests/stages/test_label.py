@@ -1,0 +1,114 @@
+"""judge and label: from completions to pseudo labels and pseudo-rewards, without gold."""
+
+import pytest
+
+from limbeck.config import Config
+from limbeck.errors import DataError
+from limbeck.manifest import Manifest
+from limbeck.records import Judgement, LabelledCompletion, PseudoLabel
+from limbeck.rows import read_rows
+from limbeck.stages.generate import run as generate
+from limbeck.stages.judge import run as judge
+from limbeck.stages.label import run as label
+from limbeck.stages.prepare import Prepared
+from limbeck.storage import Store
+from tests.fakes import ScriptedSampler
+from tests.stages.conftest import ConfigFor
+
+SETTINGS = {
+    "judge": {"template": "judge {prompt} : {completion}"},
+    "generate": {"teacher": {"samples_per_prompt": 6, "max_tokens": 8}, "student": {"samples_per_prompt": 2}},
+}
+
+
+def teacher(prompt: str, seed: int | None) -> str:
+    """Right two times of three; its judge sees through half of its errors."""
+    number = int(prompt.split("sum ")[1].split(maxsplit=1)[0])
+    if prompt.startswith("judge"):
+        return "yes" if prompt.endswith(f"= {number}") or number % 2 else "no"
+    return f"= {number if (seed or 0) % 3 else number + 1}"
+
+
+def complete(prepared: Prepared, config: Config, store: Store, work_uri: str) -> tuple[Manifest, Manifest]:
+    made = generate(
+        prepared.prompts, "t", lambda: ScriptedSampler(teacher), config, store, work_uri, role="teacher"
+    )
+    judged = judge(prepared.prompts, made, "t", lambda: ScriptedSampler(teacher), config, store, work_uri)
+    return made, judged
+
+
+def test_judgements_follow_the_judge(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    _, judged = complete(prepared, config_for(**SETTINGS), store, work_uri)
+    rows = read_rows(store, judged, Judgement)
+    assert len(rows) == prepared.prompts.num_rows * 6
+    assert {row.p_correct for row in rows} == {0.1, 0.9}
+
+
+def test_a_completion_too_long_to_judge_counts_as_wrong(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, _ = complete(prepared, config, store, work_uri)
+    short = config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": 19})})
+    judged = judge(prepared.prompts, made, "t", lambda: ScriptedSampler(teacher), short, store, work_uri)
+    rows = read_rows(store, judged, Judgement)
+    assert sum(row.p_correct == 0.0 for row in rows) == judged.rejected["judge prompt too long"] > 0
+    assert len(rows) == made.num_rows
+
+
+def test_labels_and_pseudo_rewards(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, judged = complete(prepared, config, store, work_uri)
+    out = label(prepared.prompts, [made], [judged], None, config, store, work_uri)
+    labels = {row.prompt_id: row.answer for row in read_rows(store, out.labels, PseudoLabel)}
+    assert len(labels) == prepared.prompts.num_rows
+    rows = read_rows(store, out.labelled, LabelledCompletion)
+    assert rows
+    for row in rows:
+        assert row.pseudo_reward == float(row.text == f"= {labels[row.prompt_id]}")
+        assert not row.selected or row.pseudo_reward == 1
+    even = [row for row in rows if int(row.prompt.split()[1]) % 2 == 0]
+    assert all(labels[row.prompt_id] == row.prompt.split()[1] for row in even)
+
+
+def test_student_completions_are_labelled_by_the_given_labels(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, judged = complete(prepared, config, store, work_uri)
+    first = label(prepared.prompts, [made], [judged], None, config, store, work_uri)
+    wrong = generate(
+        prepared.prompts,
+        "s",
+        lambda: ScriptedSampler(lambda *_: "= 999"),
+        config,
+        store,
+        work_uri,
+        role="student",
+    )
+    second = label(prepared.prompts, [wrong], [], first.labels, config, store, work_uri)
+    assert second.labels == first.labels
+    rows = read_rows(store, second.labelled, LabelledCompletion)
+    assert {(row.source, row.pseudo_reward, row.selected) for row in rows} == {("student", 0.0, False)}
+
+
+def test_missing_judgements_are_refused(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, _ = complete(prepared, config, store, work_uri)
+    with pytest.raises(DataError, match=r"completions without a judgement.*label.rule to majority"):
+        label(prepared.prompts, [made], [], None, config, store, work_uri)
+
+
+def test_no_label_at_all_stops_the_stage(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS, label={"min_p_correct": 0.95})
+    made, judged = complete(prepared, config, store, work_uri)
+    with pytest.raises(DataError, match=r"no prompt got a pseudo label.*with no votes"):
+        label(prepared.prompts, [made], [judged], None, config, store, work_uri)

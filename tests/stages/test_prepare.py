@@ -1,0 +1,120 @@
+"""prepare: bad rows are set aside with reasons, splits are disjoint, gold lies apart."""
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from limbeck.errors import DataError
+from limbeck.records import GoldAnswer, Prompt, RejectedRow
+from limbeck.rows import read_part, read_rows
+from limbeck.stages.prepare import Prepared, run
+from limbeck.storage import Store
+from tests.stages.conftest import ConfigFor, put
+
+
+def test_splits_are_disjoint_and_hold_everything(store: Store, prepared: Prepared) -> None:
+    train = {row.prompt for row in read_rows(store, prepared.prompts, Prompt)}
+    heldout = {row.prompt for row in read_rows(store, prepared.heldout, Prompt)}
+    assert not train & heldout
+    assert train | heldout == {f"sum {n}" for n in range(40)}
+    assert train
+    assert heldout
+
+
+def test_gold_is_in_no_file_of_prompts(store: Store, prepared: Prepared) -> None:
+    assert "answer" not in Prompt.model_fields
+    assert not {item.uri for item in prepared.gold.objects} & {
+        item.uri for item in (*prepared.prompts.objects, *prepared.heldout.objects)
+    }
+    assert sorted(int(row.answer) for row in read_rows(store, prepared.gold, GoldAnswer)) == list(range(40))
+
+
+BROKEN = {
+    b"\xff\xfe{}": "not UTF-8",
+    b"{": "not JSON",
+    b"[" * 100_000: "not JSON",
+    b"[1]": "not an object",
+    b'{"question": "x"}': "prompt missing",
+    b'{"prompt": null}': "prompt missing",
+    b'{"prompt": 3}': "prompt not a text",
+    b'{"prompt": " "}': "prompt empty",
+    b'{"prompt": "' + b"x" * 300 + b'"}': "prompt too long",
+    b'{"prompt": "sum", "answer": [1]}': "answer not a text or number",
+    b'{"prompt": "good 0"}': "duplicate",
+}
+
+
+def test_broken_rows_are_set_aside_with_their_reason(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    good = [json.dumps({"prompt": f"good {n}"}).encode() for n in range(50)]
+    put(store, f"{work_uri}/in/data.jsonl", b"\n".join([*good, *BROKEN]))
+    config = config_for(prepare={"max_bad_fraction": 0.5, "max_prompt_chars": 200})
+    made = run(config, store, work_uri)
+    (rejected_part,) = [item for item in made.prompts.objects if "rejected" in item.uri]
+    rejected = read_part(store, rejected_part, RejectedRow)
+    assert [row.reason for row in rejected] == list(BROKEN.values())
+    assert rejected[0].where == f"{work_uri}/in/data.jsonl, row 51"
+    assert max(len(row.row) for row in rejected) <= 500
+    assert made.prompts.rejected["not JSON"] == 2
+    assert made.prompts.num_rows + made.heldout.num_rows == 50
+    assert made.prompts.num_input_rows == 61
+
+
+def test_too_many_broken_rows_stop_the_stage(store: Store, work_uri: str, config_for: ConfigFor) -> None:
+    put(store, f"{work_uri}/in/data.jsonl", b'{"prompt": "a"}\n{"prompt": null}')
+    with pytest.raises(
+        DataError, match=r"too many broken rows in .*row 2: expected at most 5%.*1 of 2.*prompt missing"
+    ):
+        run(config_for(), store, work_uri)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_an_empty_data_set_is_refused(
+    store: Store, work_uri: str, config_for: ConfigFor, content: bytes
+) -> None:
+    put(store, f"{work_uri}/in/data.jsonl", content)
+    with pytest.raises(DataError, match=r"the data set is empty in .*data\.jsonl"):
+        run(config_for(), store, work_uri)
+
+
+def test_a_missing_data_set_is_named(store: Store, work_uri: str, config_for: ConfigFor) -> None:
+    with pytest.raises(DataError, match=r"no such data set in .*data\.jsonl"):
+        run(config_for(), store, work_uri)
+
+
+def test_parquet_is_read_and_damaged_parquet_refused(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    buffer = io.BytesIO()
+    table = pa.table({"prompt": [f"q {n}" for n in range(30)], "answer": [float(n) for n in range(30)]})
+    pq.write_table(table, buffer)
+    data = {"prompts": f"{work_uri}/in/data.parquet"}
+    put(store, data["prompts"], buffer.getvalue())
+    made = run(config_for(data=data, prepare={"heldout_fraction": 0.5}), store, work_uri)
+    assert made.gold.num_rows == 30
+    put(store, data["prompts"].replace("data", "bad"), b"PAR1 but no more")
+    with pytest.raises(DataError, match=r"not a Parquet file in .*bad\.parquet"):
+        run(config_for(data={"prompts": f"{work_uri}/in/bad.parquet"}), store, work_uri)
+
+
+def test_a_train_prompt_that_is_held_out_leaves_the_train_side(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    put(store, f"{work_uri}/in/data.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}')
+    put(store, f"{work_uri}/in/held.jsonl", b'{"prompt": "b", "answer": 1}')
+    data = {"prompts": f"{work_uri}/in/data.jsonl", "heldout": f"{work_uri}/in/held.jsonl"}
+    made = run(config_for(data=data), store, work_uri)
+    assert [row.prompt for row in read_rows(store, made.prompts, Prompt)] == ["a"]
+    assert made.prompts.rejected == {"also held out": 1}
+
+
+def test_a_second_run_finds_the_first(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = run(config_for(prepare={"heldout_fraction": 0.3}), store, work_uri)
+    assert again == prepared
+    assert "already complete" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""Bootstrap intervals: against a slow loop, against theory, and by seed."""
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from limbeck.intervals import FloatArray, mean_interval, paired_interval
+
+
+def coins(num_prompts: int, chance: float, seed: int) -> FloatArray:
+    return (np.random.default_rng(seed).random(num_prompts) < chance).astype(np.float64)
+
+
+def test_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
+    values = coins(300, 0.6, seed=1)
+    assert mean_interval(values, 500, seed=4) == mean_interval(values, 500, seed=4)
+    assert mean_interval(values, 500, seed=4) != mean_interval(values, 500, seed=5)
+
+
+def test_interval_equals_a_slow_loop_over_resamples() -> None:
+    values = coins(200, 0.7, seed=2)
+    rng = np.random.default_rng(9)
+    means = [sum(values[rng.integers(200)] for _ in range(200)) / 200 for _ in range(2000)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert mean_interval(values, 20000, seed=0) == pytest.approx((low, high), abs=0.011)
+
+
+def test_interval_has_the_width_of_the_normal_approximation() -> None:
+    values = coins(2000, 0.5, seed=3)
+    interval = mean_interval(values, 4000, seed=0)
+    assert interval is not None
+    half = 1.96 * values.std() / np.sqrt(2000)
+    assert interval == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
+
+
+def test_paired_interval_is_narrower_than_that_of_independent_rows() -> None:
+    """Two rows that are right on nearly the same prompts: pairing takes the shared spread out."""
+    b = coins(1000, 0.5, seed=5)
+    a = np.maximum(b, coins(1000, 0.05, seed=6))
+    paired = paired_interval(a, b, 2000, seed=0)
+    independent = paired_interval(a, np.random.default_rng(0).permutation(b), 2000, seed=0)
+    assert paired is not None
+    assert independent is not None
+    assert paired[0] > 0 > independent[0]
+    assert paired[1] - paired[0] < 0.4 * (independent[1] - independent[0])
+
+
+def test_paired_interval_equals_scipys_paired_bootstrap() -> None:
+    a, b = coins(150, 0.6, seed=7), coins(150, 0.5, seed=8)
+    theirs = bootstrap(
+        (a, b),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert paired_interval(a, b, 20000, seed=2) == pytest.approx((theirs.low, theirs.high), abs=0.007)
+
+
+def test_many_prompts_are_drawn_in_batches() -> None:
+    values = coins(100_000, 0.3, seed=9)
+    assert mean_interval(values, 60, seed=0) == pytest.approx((0.3, 0.3), abs=0.01)
+
+
+def test_one_prompt_has_no_interval() -> None:
+    assert mean_interval(np.array([1.0]), 100, seed=0) is None
+
+
+def test_equal_values_give_an_interval_of_no_width() -> None:
+    assert mean_interval(np.ones(10), 100, seed=0) == (1.0, 1.0)
+
+
+def test_rows_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="same prompts"):
+        paired_interval(np.ones(3), np.ones(2), 10, seed=0)

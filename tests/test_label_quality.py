@@ -1,0 +1,130 @@
+"""Label quality against counts made by hand."""
+
+import pytest
+
+from limbeck.config import LabelConfig
+from limbeck.label_quality import Confusion, LabelQuality, Vote, label_quality
+from limbeck.records import Completion, Judgement, PseudoLabel
+
+GOLD = {"p": "1", "q": "2", "r": "3"}
+
+# prompt, temperature, answer, P(correct)
+SAMPLES = [
+    ("p", 0.3, "1", 0.9),
+    ("p", 0.3, "9", 0.2),
+    ("p", 1.0, "9", 0.8),
+    ("p", 1.0, "9", 0.1),
+    ("q", 0.3, "2", 0.5),
+    ("q", 0.3, "2", 0.4),
+    ("q", 1.0, "8", 0.3),
+    ("q", 1.0, None, 0.6),
+    ("r", 0.3, "7", 0.7),
+    ("r", 1.0, "3", 0.6),
+]
+
+
+def completion(number: int, prompt_id: str, temperature: float, answer: str | None) -> Completion:
+    return Completion(
+        completion_id=f"c{number}",
+        prompt_id=prompt_id,
+        source="teacher",
+        text="",
+        answer=answer,
+        temperature=temperature,
+        sample_index=number,
+        seed=0,
+        logprob=0.0,
+        num_tokens=1,
+        finish_reason="stop",
+    )
+
+
+COMPLETIONS = [completion(i, p, t, a) for i, (p, t, a, _) in enumerate(SAMPLES)]
+JUDGEMENTS = [
+    Judgement(completion_id=f"c{i}", prompt_id=p, p_correct=judged)
+    for i, (p, _, _, judged) in enumerate(SAMPLES)
+]
+LABELS = [
+    PseudoLabel(prompt_id="p", answer="9", vote_share=0.75, num_votes=4, reason="labelled"),
+    PseudoLabel(prompt_id="q", answer="2", vote_share=1.0, num_votes=1, reason="labelled"),
+    PseudoLabel(prompt_id="r", answer=None, vote_share=0.5, num_votes=2, reason="tie"),
+]
+
+
+def measured(gold: dict[str, str], judgements: list[Judgement] = JUDGEMENTS) -> LabelQuality:
+    config = LabelConfig(min_p_correct=0.5, min_vote_share=0.0)
+    return label_quality(LABELS, COMPLETIONS, COMPLETIONS[:3], judgements, gold, config)
+
+
+def test_labels_of_the_run() -> None:
+    quality = measured(GOLD)
+    assert quality.num_prompts == 3
+    assert quality.coverage == pytest.approx(2 / 3)
+    assert quality.precision == 0.5  # p is wrong, q is right, r has none
+    assert quality.unlabelled == {"tie": 1}
+    by_share = {(b.low, b.high): (b.num_labels, b.precision) for b in quality.by_vote_share}
+    assert by_share[0.5, 0.75] == (1, 0.0)
+    assert by_share[0.75, 1.0] == (1, 1.0)
+    assert by_share[0.0, 0.25] == (0, None)
+
+
+def test_votes_by_temperature() -> None:
+    votes = {(v.rule, v.temperature): v for v in measured(GOLD).votes}
+    # Plain, all: p -> 9 (wrong), q -> 2 (right), r: 7 and 3 tie.
+    assert votes["majority", None].precision == 0.5
+    assert votes["majority", None].coverage == pytest.approx(2 / 3)
+    # Plain, 0.3: p ties, q -> 2 (right), r -> 7 (wrong).
+    assert votes["majority", 0.3] == Vote(rule="majority", temperature=0.3, coverage=2 / 3, precision=0.5)
+    # Judged, 0.3: p -> 1 (right), q -> 2 (right), r -> 7 (wrong).
+    assert votes["judged_majority", 0.3].coverage == 1.0
+    assert votes["judged_majority", 0.3].precision == pytest.approx(2 / 3)
+    # Judged, 1.0: p -> 9 (wrong), q: its one judged-right completion has no answer, r -> 3 (right).
+    assert votes["judged_majority", 1.0].coverage == pytest.approx(2 / 3)
+    assert votes["judged_majority", 1.0].precision == 0.5
+
+
+def test_single_completions_by_temperature() -> None:
+    quality = measured(GOLD)
+    teacher = {item.temperature: (item.num_completions, item.accuracy) for item in quality.teacher}
+    assert teacher == {None: (10, 0.4), 0.3: (5, 0.6), 1.0: (5, 0.2)}
+    assert quality.student[0].num_completions == 3
+    assert quality.student[0].accuracy == pytest.approx(1 / 3)
+
+
+def test_judge_confusion_counts_from_the_threshold_on() -> None:
+    judge = {item.temperature: item for item in measured(GOLD).judge}
+    # 0.3: right 0.9, 0.5 (judged right), 0.4 (judged wrong); wrong 0.2 (judged wrong), 0.7 (judged right).
+    # AUC: of 3 x 2 pairs, 0.9 wins 2, 0.5 wins 1, 0.4 wins 1.
+    assert judge[0.3] == Confusion(temperature=0.3, tp=2, fp=1, tn=1, fn=1, auc=4 / 6)
+    # 1.0: right 0.6; wrong 0.8, 0.6 (judged right), 0.1, 0.3.
+    assert judge[1.0] == Confusion(temperature=1.0, tp=1, fp=2, tn=2, fn=0, auc=2.5 / 4)
+    total = judge[None]
+    assert (total.tp, total.fp, total.tn, total.fn) == (3, 3, 3, 1)
+
+
+def test_without_gold_coverage_stays() -> None:
+    quality = measured({})
+    assert quality.coverage == pytest.approx(2 / 3)
+    assert quality.precision is None
+    assert quality.judge == ()
+    assert all(vote.precision is None and vote.coverage is not None for vote in quality.votes)
+    assert all(item.accuracy is None for item in (*quality.teacher, *quality.student))
+
+
+def test_gold_of_some_prompts_measures_those() -> None:
+    quality = measured({"q": "2"})
+    assert quality.precision == 1.0
+    assert quality.teacher[0].accuracy == 0.5
+    assert quality.judge[0].tp + quality.judge[0].fp + quality.judge[0].tn + quality.judge[0].fn == 4
+
+
+def test_without_judgements_only_plain_votes_are_measured() -> None:
+    quality = measured(GOLD, [])
+    assert {vote.rule for vote in quality.votes} == {"majority"}
+    assert quality.judge == ()
+
+
+def test_one_kind_only_has_no_auc() -> None:
+    confusion = Confusion(temperature=None, tp=1, fp=0, tn=0, fn=0, auc=float("nan"))
+    assert confusion.auc is None
+    assert '"auc":null' in confusion.model_dump_json()

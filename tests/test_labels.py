@@ -1,0 +1,73 @@
+"""Votes, ties, thresholds and selection."""
+
+import pytest
+
+from limbeck.config import LabelConfig
+from limbeck.labels import is_selected, pseudo_label
+from limbeck.records import Completion
+
+
+def completion(number: int, answer: str | None, finish_reason: str = "stop") -> Completion:
+    return Completion(
+        completion_id=str(number),
+        prompt_id="p",
+        source="teacher",
+        text=f"= {answer}",
+        answer=answer,
+        temperature=0.7,
+        sample_index=number,
+        seed=number,
+        logprob=-1.0,
+        num_tokens=3,
+        finish_reason=finish_reason,
+    )
+
+
+def vote(answers: list[str | None], judged: list[float], **settings: object) -> tuple[str | None, float, str]:
+    rows = [completion(number, answer) for number, answer in enumerate(answers)]
+    p_correct = {row.completion_id: p for row, p in zip(rows, judged, strict=True)}
+    label = pseudo_label("p", rows, p_correct, LabelConfig.model_validate(settings))
+    return label.answer, label.vote_share, label.reason
+
+
+def test_majority_counts_every_answer() -> None:
+    assert vote(["a", "a", "b"], [0, 0, 1], rule="majority") == ("a", pytest.approx(2 / 3), "labelled")
+
+
+def test_judged_majority_counts_what_the_judge_lets_pass() -> None:
+    assert vote(["a", "a", "b"], [0.1, 0.2, 0.9], rule="judged_majority") == ("b", 1.0, "labelled")
+
+
+def test_judge_takes_the_best_judged_answer() -> None:
+    assert vote(["a", "a", "b"], [0.6, 0.6, 0.9], rule="judge") == ("b", pytest.approx(1 / 3), "labelled")
+
+
+def test_completions_without_an_answer_have_no_vote() -> None:
+    assert vote([None, None, "b"], [1, 1, 1], rule="majority") == ("b", 1.0, "labelled")
+
+
+@pytest.mark.parametrize(
+    ("answers", "judged", "settings", "reason"),
+    [
+        (["a", "b"], [1, 1], {}, "tie"),
+        (["a", "b", "c", "a"], [1, 1, 1, 1], {"min_vote_share": 0.6}, "low vote share"),
+        (["a", "a"], [0.4, 0.4], {}, "no votes"),
+        ([None], [1.0], {"rule": "majority"}, "no votes"),
+        ([], [], {}, "no votes"),
+    ],
+)
+def test_a_prompt_stays_unlabelled(
+    answers: list[str | None], judged: list[float], settings: dict[str, object], reason: str
+) -> None:
+    answer, _, why = vote(answers, judged, **settings)
+    assert (answer, why) == (None, reason)
+
+
+def test_only_good_finished_completions_are_selected() -> None:
+    config = LabelConfig()
+    label = pseudo_label("p", [completion(0, "a")], {"0": 1.0}, config)
+    assert is_selected(completion(1, "a"), label, 0.9, config)
+    assert not is_selected(completion(1, "b"), label, 0.9, config)
+    assert not is_selected(completion(1, "a"), label, 0.1, config)
+    assert not is_selected(completion(1, "a", finish_reason="length"), label, 0.9, config)
+    assert is_selected(completion(1, "a"), label, None, LabelConfig(rule="majority"))

@@ -1,0 +1,225 @@
+"""PPO on DeepSpeed with rollouts from the real vLLM engine, on tiny models."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from limbeck.config import parse_config
+from limbeck.records import PpoPrompt
+from limbeck.sampler import VllmSampler
+from limbeck.sampling import SampleRequest
+from limbeck.trainer.networks import Scorer, completion_logprobs, load_tokenizer, save_checkpoint
+from limbeck.trainer.ppo import train_ppo
+from limbeck.trainer.tokens import pad_left, pad_right
+from tests import tiny
+from tests.engines import open_sampler
+
+PROMPTS = [
+    PpoPrompt(prompt_id=f"{a}{b}", message=f"sum {a} {b}", label="w") for a in "abcdefgh" for b in "ijkl"
+]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.checkpoint(tmp_path_factory.mktemp("student") / "model", seed=3)
+
+
+@pytest.fixture(scope="module")
+def reward_folder(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
+    """A reward model that knows nothing: all its scores are 0.5."""
+    return save_checkpoint(
+        Scorer(student, "float32", None), load_tokenizer(student), tmp_path_factory.mktemp("reward") / "model"
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(student: Path) -> Iterator[VllmSampler]:
+    sampler = open_sampler(student)
+    yield sampler
+    sampler.close()
+
+
+@pytest.fixture
+def sampler(engine: VllmSampler, student: Path) -> VllmSampler:
+    """The engine with the student's weights."""
+    engine.load_weights(student)
+    return engine
+
+
+def has_w(text: str) -> str:
+    """The 'answer': w if the letter was written at all."""
+    return "w" if "w" in text.split() else "none"
+
+
+def train(
+    folder: Path,
+    student: Path,
+    reward_folder: Path,
+    sampler: VllmSampler,
+    *,
+    resume: Path | None = None,
+    states: Any = None,
+    **ppo: Any,
+) -> Any:
+    config = parse_config(
+        {
+            "data": {"prompts": "x"},
+            "teacher": {"path": "x"},
+            "student": {"path": "x", "dtype": "float32"},
+            "ppo": {
+                "num_updates": 12,
+                "batch_size": 64,
+                "num_minibatches": 2,
+                "max_tokens": 6,
+                "learning_rate": 1e-2,
+                "value_learning_rate": 1e-2,
+                "kl_coef": 0.0,
+                "critic_warmup_updates": 1,
+                "evaluate_every": 4,
+                "missing_eos_penalty": 0.0,
+                "anneal_lr": False,
+                **ppo,
+            },
+        }
+    )
+    folder.mkdir()
+    return train_ppo(
+        student,
+        reward_folder,
+        sampler,
+        PROMPTS,
+        PROMPTS[:8],
+        has_w,
+        "agreement",
+        config,
+        folder,
+        resume,
+        states or (lambda update, path: None),
+    )
+
+
+@pytest.mark.parametrize("deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"lora_rank": 8}], ids=str)
+def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_weights(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, deepspeed: dict[str, int]
+) -> None:
+    run = train(tmp_path / "run", student, reward_folder, sampler, deepspeed=deepspeed)
+    steps = [entry for entry in run.course.history if "ppo/score" in entry]
+    assert steps[-1]["ppo/batch_agreement"] > steps[0]["ppo/batch_agreement"] + 0.3
+    assert run.course.best_agreement > run.course.start_agreement + 0.3
+    # What the engine samples now is what the handed-over weights say: it follows the policy, not the start.
+    folder = tmp_path / "run" / "weights"
+    (folder / "config.json").write_bytes((student / "config.json").read_bytes())
+    newest = AutoModelForCausalLM.from_pretrained(folder)
+    ids = sampler.prompt_ids("sum a i")
+    (sample,) = sampler.sample([SampleRequest(ids, 1.0, 6, seed=1)], logprobs=True)
+    for model, same in ((newest, True), (AutoModelForCausalLM.from_pretrained(student), False)):
+        with torch.no_grad():
+            all_logprobs = model(torch.tensor([ids + sample.token_ids])).logits[0].log_softmax(-1)
+        total = sum(float(all_logprobs[len(ids) - 1 + n, token]) for n, token in enumerate(sample.token_ids))
+        assert (abs(total - sample.logprob) < 1e-2) is same
+
+
+def test_the_first_rounds_train_the_critic_alone(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    run = train(tmp_path / "run", student, reward_folder, sampler, num_updates=6, critic_warmup_updates=6)
+    steps = [entry for entry in run.course.history if "ppo/score" in entry]
+    assert all(abs(entry["ppo/kl"]) < 1e-5 for entry in steps)
+    assert steps[-1]["ppo/value_loss"] < steps[0]["ppo/value_loss"]
+
+
+def test_the_kl_penalty_holds_the_policy_back(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    free = train(tmp_path / "free", student, reward_folder, sampler, kl_coef=0.0)
+    sampler.load_weights(student)
+    held = train(tmp_path / "held", student, reward_folder, sampler, kl_coef=2.0)
+    assert held.course.history[-1]["ppo/kl"] < 0.5 * free.course.history[-1]["ppo/kl"]
+
+
+def test_reward_hacking_stops_the_run_and_the_best_policy_is_kept(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    """A reward model that loves what the labels do not: agreement falls while the proxy rises."""
+    scorer = Scorer(reward_folder, "float32", None)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(scorer.model.score.weight, std=1.0)
+    loving = save_checkpoint(scorer, load_tokenizer(reward_folder), tmp_path / "loving")
+    config = {"num_updates": 30, "evaluate_every": 2, "hacking_drop": 0.0}
+    folder = tmp_path / "run"
+    settings = parse_config(
+        {
+            "data": {"prompts": "x"},
+            "teacher": {"path": "x"},
+            "student": {"path": "x", "dtype": "float32"},
+            "ppo": {
+                "batch_size": 64,
+                "num_minibatches": 2,
+                "max_tokens": 6,
+                "learning_rate": 1e-2,
+                "value_learning_rate": 1e-2,
+                "kl_coef": 0.0,
+                "critic_warmup_updates": 0,
+                "anneal_lr": False,
+                **config,
+            },
+        }
+    )
+    folder.mkdir()
+    run = train_ppo(
+        student,
+        loving,
+        sampler,
+        PROMPTS,
+        PROMPTS[:8],
+        has_w,
+        "model",
+        settings,
+        folder,
+        None,
+        lambda update, path: None,
+    )
+    assert run.course.stopped
+    assert run.course.update < 30
+    assert run.course.best_agreement >= run.course.start_agreement
+
+
+def test_a_resumed_run_goes_on_with_the_same_rounds(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    kept: list[Path] = []
+
+    def keep(update: int, path: Path) -> None:
+        if update == 5:
+            kept.append(path.rename(tmp_path / "state"))
+            path.mkdir()
+
+    settings = {"num_updates": 8, "deepspeed": {"checkpoint_seconds": 0.001}}
+    whole = train(tmp_path / "whole", student, reward_folder, sampler, states=keep, **settings)
+    sampler.load_weights(student)
+    resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=kept[0], num_updates=8)
+    assert json.loads((kept[0] / "course.json").read_text())["update"] == 5
+    assert [entry["update"] for entry in resumed.course.history] == list(range(9))
+    for one, other in zip(whole.course.history[1:], resumed.course.history[1:], strict=True):
+        assert one["ppo/score"] == pytest.approx(other["ppo/score"], abs=1e-3)
+        assert one["ppo/kl"] == pytest.approx(other["ppo/kl"], abs=1e-3)
+
+
+def test_logprobs_ignore_padding(student: Path) -> None:
+    """Two rollouts of unequal length in one batch have the log-probabilities they have alone."""
+    model = AutoModelForCausalLM.from_pretrained(student)
+    prompts, completions = [[2, 5, 11, 3], [2, 5, 11, 12, 13, 3]], [[12, 13, 14, 4], [15, 4]]
+    left, left_mask = pad_left(prompts, 0)
+    right, right_mask = pad_right(completions, 0)
+    ids, mask = torch.cat([left, right], 1), torch.cat([left_mask, right_mask], 1)
+    with torch.no_grad():
+        together, _ = completion_logprobs(model, ids, mask, right.shape[1], 1.0)
+        for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            alone = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+            expected = [float(alone[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)]
+            assert together[n, : len(completion)].tolist() == pytest.approx(expected, abs=1e-4)

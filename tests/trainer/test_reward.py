@@ -1,0 +1,125 @@
+"""The reward model on DeepSpeed, on rows that are easy to tell apart."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limbeck.config import parse_config
+from limbeck.metrics import auc
+from limbeck.records import LabelledCompletion, Source
+from limbeck.trainer.networks import Scorer, load_tokenizer
+from limbeck.trainer.reward import train_reward
+from tests import tiny
+
+
+def row(number: int, source: Source, *, good: bool) -> LabelledCompletion:
+    letters = "abcdefghijklmnop"
+    prompt = f"sum {letters[number % 16]} {letters[number // 16 % 16]}"
+    return LabelledCompletion(
+        completion_id=f"{number}{source}{good}",
+        prompt_id=prompt,
+        prompt=prompt,
+        source=source,
+        text="= w" if good else "= v",
+        pseudo_reward=float(good),
+        vote_share=1.0,
+        selected=good,
+    )
+
+
+ROWS = [
+    row(n, source, good=good)
+    for n in range(64)
+    for source in ("teacher", "student")
+    for good in (True, False)
+]
+HELD = [
+    row(n, source, good=good)
+    for n in range(64, 96)
+    for source in ("teacher", "student")
+    for good in (True, False)
+]
+
+
+def train(
+    folder: Path,
+    base: Path,
+    training: list[LabelledCompletion],
+    *,
+    resume: Path | None = None,
+    states: Any = None,
+    **reward: Any,
+) -> Any:
+    config = parse_config(
+        {
+            "data": {"prompts": "x"},
+            "teacher": {"path": "x"},
+            "student": {"path": "x", "dtype": "float32"},
+            "reward": {
+                "learning_rate": 3e-3,
+                "num_epochs": 4,
+                "batch_size": 16,
+                "evaluate_every": 4,
+                **reward,
+            },
+        }
+    )
+    folder.mkdir()
+    return train_reward(
+        base,
+        config.student,
+        training,
+        HELD,
+        lambda prompt: prompt,
+        config,
+        folder,
+        resume,
+        states or (lambda step, path: None),
+    )
+
+
+@pytest.mark.parametrize("loss", ["bce", "bradley_terry"])
+@pytest.mark.parametrize(
+    "deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 2, "lora_rank": 4}], ids=str
+)
+def test_it_learns_to_tell_good_from_bad(tmp_path: Path, loss: str, deepspeed: dict[str, int]) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    run = train(tmp_path / "run", base, ROWS, loss=loss, deepspeed=deepspeed)
+    assert auc(run.validation_scores, np.array([row.pseudo_reward for row in HELD])) > 0.99
+    Scorer(run.folder, "float32", None)  # the checkpoint is whole: nothing is missing from it
+    assert load_tokenizer(run.folder).chat_template
+
+
+@pytest.mark.parametrize(("source_weight", "wins"), [(1.0, "teacher"), (0.0, "student")])
+def test_lambda_decides_which_source_is_believed(tmp_path: Path, source_weight: float, wins: Source) -> None:
+    """The two sources contradict each other; the one with all the weight is learnt."""
+    base = tiny.checkpoint(tmp_path / "base")
+    contradicting = [
+        item.model_copy(update={"pseudo_reward": 1 - item.pseudo_reward})
+        if item.source == "student"
+        else item
+        for item in ROWS
+    ]
+    # Kept at the last update, not the best on student rows, which contradict the teacher's.
+    run = train(tmp_path / "run", base, contradicting, source_weight=source_weight, evaluate_every=1000)
+    score = auc(run.validation_scores, np.array([item.pseudo_reward for item in HELD]))
+    assert score > 0.99 if wins == "teacher" else score < 0.01
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    kept: list[Path] = []
+
+    def keep(step: int, path: Path) -> None:
+        if step == 16:
+            kept.append(path.rename(tmp_path / "state"))
+            path.mkdir()
+
+    whole = train(tmp_path / "whole", base, ROWS, states=keep, deepspeed={"checkpoint_seconds": 0.001})
+    resumed = train(tmp_path / "resumed", base, ROWS, resume=kept[0])
+    assert resumed.validation_scores.tolist() == pytest.approx(whole.validation_scores.tolist(), abs=1e-4)
+    assert [entry["reward/loss"] for entry in resumed.history] == pytest.approx(
+        [entry["reward/loss"] for entry in whole.history], abs=1e-4
+    )

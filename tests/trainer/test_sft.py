@@ -1,0 +1,79 @@
+"""SFT with TRL on DeepSpeed, on a tiny model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from limbeck.config import parse_config
+from limbeck.trainer.networks import load_tokenizer
+from limbeck.trainer.sft import train_sft
+from limbeck.trainer.tokens import conversation_ids
+from tests import tiny
+
+PAIRS = [(f"sum {a} {b}", f"{b} {a} = w") for a in "abcdefgh" for b in "ijklmnop"]
+
+
+def train(folder: Path, base: Path, *, resume: Path | None = None, states: Any = None, **sft: Any) -> Any:
+    config = parse_config(
+        {
+            "data": {"prompts": "x"},
+            "teacher": {"path": "x"},
+            "student": {"path": "x", "dtype": "float32"},
+            "sft": {"learning_rate": 1e-2, "num_epochs": 4, "batch_size": 16, **sft},
+        }
+    )
+    folder.mkdir()
+    return train_sft(base, PAIRS, config, folder, "sft", resume, states or (lambda step, path: None))
+
+
+def completion_loss(folder: Path) -> float:
+    """Mean loss over completion tokens, by plain transformers."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder)
+    total = count = 0.0
+    for prompt, completion in PAIRS[:8]:
+        ids = conversation_ids(tokenizer, prompt, completion, 64)
+        labels = [-100] * (len(ids) - len(completion.split()) - 1) + ids[-len(completion.split()) - 1 :]
+        assert tokenizer.decode([label for label in labels if label >= 0]).split() == [
+            *completion.split(),
+            "<|end|>",
+        ]
+        with torch.no_grad():
+            total += float(model(torch.tensor([ids]), labels=torch.tensor([labels])).loss)
+        count += 1
+    return total / count
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "lora_rank"), [(0, 0), (2, 0), (3, 0), (2, 8), (3, 8)], ids=lambda value: str(value)
+)
+def test_the_student_learns_its_completions(tmp_path: Path, zero_stage: int, lora_rank: int) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    settings = {"zero_stage": zero_stage, "lora_rank": lora_rank, "lora_alpha": 64.0}
+    run = train(tmp_path / "run", base, deepspeed=settings, learning_rate=2e-2)
+    assert completion_loss(run.folder) < 0.6 * completion_loss(base)
+    assert run.history[-1]["sft/loss"] < run.history[0]["sft/loss"]
+
+
+def test_the_prompt_is_not_trained_on(tmp_path: Path) -> None:
+    """With completions that are always the same token, the loss says nothing of the prompts' letters."""
+    base = tiny.checkpoint(tmp_path / "base")
+    run = train(tmp_path / "run", base, num_epochs=20)
+    assert run.history[-1]["sft/loss"] < 0.7  # one of two letters first, then all is certain
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    saved: list[tuple[int, Path]] = []
+    whole = train(
+        tmp_path / "whole",
+        base,
+        states=lambda step, path: saved.append((step, path)),
+        deepspeed={"checkpoint_seconds": 0.001},
+    )
+    step, state = saved[len(saved) // 2]
+    assert 0 < step < 16
+    resumed = train(tmp_path / "resumed", base, resume=state)
+    assert completion_loss(resumed.folder) == pytest.approx(completion_loss(whole.folder), rel=1e-4)
