@@ -45,9 +45,9 @@ JUDGEMENTS = [
     for i, (p, _, _, judged) in enumerate(SAMPLES)
 ]
 LABELS = [
-    PseudoLabel(prompt_id="p", answer="9", vote_share=0.75, num_votes=4, reason="labelled"),
-    PseudoLabel(prompt_id="q", answer="2", vote_share=1.0, num_votes=1, reason="labelled"),
-    PseudoLabel(prompt_id="r", answer=None, vote_share=0.5, num_votes=2, reason="tie"),
+    PseudoLabel(prompt_id="p", answer="9", vote_share=0.75, num_votes=4, reason="labelled", validation=False),
+    PseudoLabel(prompt_id="q", answer="2", vote_share=1.0, num_votes=1, reason="labelled", validation=False),
+    PseudoLabel(prompt_id="r", answer=None, vote_share=0.5, num_votes=2, reason="tie", validation=False),
 ]
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from limbeck.config import LabelConfig
-from limbeck.labels import is_selected, pseudo_label
-from limbeck.records import Completion
+from limbeck.labels import is_selected, pseudo_label, with_validation
+from limbeck.records import Completion, PseudoLabel
 
 
 def completion(number: int, answer: str | None, finish_reason: str = "stop") -> Completion:
@@ -23,7 +23,7 @@ def completion(number: int, answer: str | None, finish_reason: str = "stop") -> 
     )
 
 
-def vote(answers: list[str | None], judged: list[float], **settings: object) -> tuple[str | None, float, str]:
+def vote(answers: list[str | None], judged: list[float], **settings: object) -> tuple[object, ...]:
     rows = [completion(number, answer) for number, answer in enumerate(answers)]
     p_correct = {row.completion_id: p for row, p in zip(rows, judged, strict=True)}
     label = pseudo_label("p", rows, p_correct, LabelConfig.model_validate(settings))
@@ -71,3 +71,27 @@ def test_only_good_finished_completions_are_selected() -> None:
     assert not is_selected(completion(1, "a"), label, 0.1, config)
     assert not is_selected(completion(1, "a", finish_reason="length"), label, 0.9, config)
     assert is_selected(completion(1, "a"), label, None, LabelConfig(rule="majority"))
+
+
+def test_the_validation_part_is_labelled_and_follows_the_seed() -> None:
+    labels = [
+        PseudoLabel(
+            prompt_id=str(n),
+            answer="a" if n % 2 else None,
+            vote_share=1.0,
+            num_votes=1,
+            reason="labelled",
+            validation=False,
+        )
+        for n in range(100)
+    ]
+
+    def chosen(num_prompts: int, seed: int) -> set[str]:
+        marked = with_validation(labels, num_prompts, seed)
+        assert [label.prompt_id for label in marked] == [label.prompt_id for label in labels]
+        assert all(label.answer for label in marked if label.validation)
+        return {label.prompt_id for label in marked if label.validation}
+
+    assert len(chosen(10, seed=1)) == 10
+    assert chosen(10, seed=1) != chosen(10, seed=2)
+    assert len(chosen(1000, seed=1)) == 25  # never more than half of the labelled ones

@@ -28,8 +28,10 @@ def manifest(uri: str, *objects: object) -> Manifest:
 
 def test_rows_come_back_as_they_went(store: Store, work_uri: str) -> None:
     rows = [
-        PseudoLabel(prompt_id="1", answer=None, vote_share=0.5, num_votes=2, reason="tie"),
-        PseudoLabel(prompt_id="2", answer="ä\n'\"", vote_share=1.0, num_votes=1, reason="labelled"),
+        PseudoLabel(prompt_id="1", answer=None, vote_share=0.5, num_votes=2, reason="tie", validation=False),
+        PseudoLabel(
+            prompt_id="2", answer="ä\n'\"", vote_share=1.0, num_votes=1, reason="labelled", validation=False
+        ),
     ]
     item = write_rows(store, work_uri, rows)
     assert read_rows(store, manifest(work_uri, item), PseudoLabel) == rows

@@ -181,6 +181,9 @@ class LabelConfig(Section):
     """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
     min_vote_share: Probability = 0.3
     """A winner with a smaller share of the votes leaves the prompt unlabelled."""
+    validation_prompts: Count = 200
+    """Labelled prompts kept out of all training; the reward model is measured, and the policy's
+    checkpoint chosen, on them. A student that had been warmed up on them would agree from the start."""
 
 
 class SftConfig(Section):
@@ -217,12 +220,12 @@ class RewardConfig(Section):
     """Lambda: weight of teacher rows in the loss; student rows weigh 1 - lambda."""
     learning_rate: Positive = 1e-5
     """Peak rate of AdamW; cosine decay to zero."""
+    warmup_ratio: Probability = 0.03
+    """Part of the updates in which the rate rises from zero."""
     num_epochs: Positive = 1.0
     """Passes over the rows."""
     batch_size: Count = 64
     """Completions (bce) or pairs (bradley_terry) in one update, half from each source."""
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Part of the prompts kept for its evaluation; the split is by prompt."""
     evaluate_every: Count = 100
     """Updates between evaluations; the weights of the best one are kept (early stopping)."""
     min_auc: Probability = 0.6
@@ -286,8 +289,6 @@ class PpoConfig(Section):
     """First rounds in which only the critic learns."""
     value_init: Literal["reward", "student"] = "reward"
     """Which weights the critic starts from."""
-    validation_prompts: Count = 200
-    """Labelled train prompts kept out of PPO; agreement on them chooses the checkpoint."""
     evaluate_every: Count = 20
     """Rounds between measurements of agreement on the validation prompts."""
     validation_samples: Count = 2

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from limbeck.config import LabelConfig
-from limbeck.records import Completion, PseudoLabel
+from limbeck.records import Completion, PseudoLabel, row_id
 
 
 def pseudo_label(
@@ -48,6 +48,22 @@ def pseudo_label(
     return _labelled(prompt_id, answer, share, len(voters))
 
 
+def with_validation(labels: Sequence[PseudoLabel], num_prompts: int, seed: int) -> list[PseudoLabel]:
+    """Mark the labelled prompts that are kept out of training, chosen by a hash of seed and prompt.
+
+    Args:
+        labels: One a prompt.
+        num_prompts: How many are kept out; at most half of the labelled ones.
+        seed: The run's.
+    """
+    labelled = sorted(
+        (label.prompt_id for label in labels if label.answer is not None),
+        key=lambda prompt_id: row_id(seed, "validation", prompt_id),
+    )
+    chosen = set(labelled[: min(num_prompts, len(labelled) // 2)])
+    return [label.model_copy(update={"validation": label.prompt_id in chosen}) for label in labels]
+
+
 def is_selected(
     completion: Completion, label: PseudoLabel, p_correct: float | None, config: LabelConfig
 ) -> bool:
@@ -63,9 +79,16 @@ def is_selected(
 
 def _labelled(prompt_id: str, answer: str | None, share: float, votes: int) -> PseudoLabel:
     return PseudoLabel(
-        prompt_id=prompt_id, answer=answer, vote_share=share, num_votes=votes, reason="labelled"
+        prompt_id=prompt_id,
+        answer=answer,
+        vote_share=share,
+        num_votes=votes,
+        reason="labelled",
+        validation=False,
     )
 
 
 def _unlabelled(prompt_id: str, reason: str, share: float = 0.0, votes: int = 0) -> PseudoLabel:
-    return PseudoLabel(prompt_id=prompt_id, answer=None, vote_share=share, num_votes=votes, reason=reason)
+    return PseudoLabel(
+        prompt_id=prompt_id, answer=None, vote_share=share, num_votes=votes, reason=reason, validation=False
+    )

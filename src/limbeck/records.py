@@ -77,6 +77,8 @@ class PseudoLabel(Row):
     num_votes: int
     reason: str
     """`labelled`, or why not: `no votes`, `tie`, `low vote share`."""
+    validation: bool
+    """Kept out of all training: the reward model is measured and the policy chosen on these prompts."""
 
 
 class LabelledCompletion(Row):
@@ -91,7 +93,9 @@ class LabelledCompletion(Row):
     """1 if the completion's answer equals the pseudo label, else 0."""
     vote_share: float
     selected: bool
-    """Whether `sft` on selected completions trains on it."""
+    """Whether it is good enough for `sft` on selected completions."""
+    validation: bool
+    """Whether its prompt is kept out of training."""
 
 
 class PpoPrompt(Row):

@@ -80,7 +80,7 @@ class VllmSampler:
         outputs = self._run([item.prompt_ids for item in requests], params)
         return [
             Sample(
-                text=output.text,
+                text=output.text.strip(),
                 token_ids=list(output.token_ids),
                 logprob=float(output.cumulative_logprob or 0.0),
                 finish_reason=output.finish_reason or "abort",

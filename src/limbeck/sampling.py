@@ -25,6 +25,7 @@ class Sample:
     """One sampled completion."""
 
     text: str
+    """Without special tokens, and without the space that some tokenizers put first."""
     token_ids: list[int]
     """Includes the end-of-turn token when the model ended by itself."""
     logprob: float

@@ -6,7 +6,6 @@ becomes a line and an exit code.
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +41,7 @@ class MetricsArtifact(Artifact, Protocol):
 
 def preflight(*, work_uri: str, config: Settings, num_shards: int) -> list[int]:
     """Check settings, store and models before anything costs time; give the shards to loop over."""
-    with _reported():
+    with _task("preflight"):
         checked, store = parse_config(config), Store()
         store.write_bytes(f"{work_uri}/preflight", b"limbeck writes here\n")
         with tempfile.TemporaryDirectory() as scratch:
@@ -57,7 +56,7 @@ def preflight(*, work_uri: str, config: Settings, num_shards: int) -> list[int]:
 
 def prepare(*, work_uri: str, config: Settings, prompts: Artifact, heldout: Artifact, gold: Artifact) -> None:
     """See `limbeck.stages.prepare`."""
-    with _reported():
+    with _task("prepare"):
         from limbeck.stages import prepare as stage
 
         made = stage.run(parse_config(config), Store(), work_uri)
@@ -77,7 +76,7 @@ def generate(
     checkpoint: Artifact | None,
 ) -> None:
     """See `limbeck.stages.generate`."""
-    with _reported(), _model(config, checkpoint, role) as (checked, store, model_hash, open_sampler):
+    with _task("generate"), _model(config, checkpoint, role) as (checked, store, model_hash, open_sampler):
         from limbeck.stages import generate as stage
 
         made = stage.run(
@@ -98,7 +97,7 @@ def judge(
     *, prompts: Artifact, completions: Artifact, work_uri: str, config: Settings, judgements: Artifact
 ) -> None:
     """See `limbeck.stages.judge`."""
-    with _reported(), _model(config, None, "teacher") as (checked, store, model_hash, open_sampler):
+    with _task("judge"), _model(config, None, "teacher") as (checked, store, model_hash, open_sampler):
         from limbeck.stages import judge as stage
 
         made = stage.run(
@@ -125,7 +124,7 @@ def label(
     given_labels: Artifact | None,
 ) -> None:
     """See `limbeck.stages.label`."""
-    with _reported():
+    with _task("label"):
         from limbeck.stages import label as stage
 
         made = stage.run(
@@ -143,7 +142,7 @@ def label(
 
 def sft(*, labelled: Artifact, work_uri: str, config: Settings, checkpoint: Artifact, selection: str) -> None:
     """See `limbeck.stages.sft`."""
-    with _reported():
+    with _task("sft"):
         from limbeck.stages import sft as stage
 
         checked, store = parse_config(config), Store()
@@ -177,7 +176,7 @@ def reward(
     metrics: MetricsArtifact,
 ) -> None:
     """See `limbeck.stages.reward`."""
-    with _reported():
+    with _task("reward"):
         from limbeck.stages import reward as stage
 
         checked, store, student = parse_config(config), Store(), _read(checkpoint)
@@ -219,7 +218,7 @@ def ppo(
     reward: str,
 ) -> None:
     """See `limbeck.stages.ppo`."""
-    with _reported():
+    with _task("ppo"):
         from limbeck.stages import ppo as stage
 
         checked = parse_config(config)
@@ -261,7 +260,7 @@ def evaluate(
     checkpoint: Artifact | None,
 ) -> None:
     """See `limbeck.stages.evaluate`."""
-    with _reported(), _model(config, checkpoint, name) as (checked, store, model_hash, open_sampler):
+    with _task("evaluate"), _model(config, checkpoint, name) as (checked, store, model_hash, open_sampler):
         from limbeck.stages import evaluate as stage
 
         made = stage.run(
@@ -279,7 +278,7 @@ def evaluate(
 
 def pick(*, checkpoints: Sequence[Artifact], names: Sequence[str], picked: Artifact, metric: str) -> None:
     """Give on one of several checkpoints: the first of `names`, or the one with the highest metric."""
-    with _reported():
+    with _task("pick"):
         found = {item.name: item for item in _read_all(checkpoints)}
         present = [found[name] for name in names if name in found]
         if not present:
@@ -319,7 +318,7 @@ def report(
     run_report: Artifact,
 ) -> None:
     """See `limbeck.stages.report`; the page and its summary also go out as they are."""
-    with _reported():
+    with _task("report"):
         from limbeck.stages import report as stage
 
         store = Store()
@@ -347,13 +346,13 @@ def report(
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Turn an error into one line and its exit code; the traceback of a surprise stays whole."""
+def _task(name: str) -> Iterator[None]:
+    """Name the task in the store's access log, and turn an error into one line and its exit code."""
+    os.environ["AWS_SDK_UA_APP_ID"] = f"limbeck-{name}"
     try:
         yield
     except LimbeckError as error:
         say(f"error {error.exit_code}: {error}")
-        sys.stdout.flush()
         # Not sys.exit: engines leave threads and exit handlers behind that can hang or crash.
         os._exit(error.exit_code)
 

@@ -114,6 +114,7 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
             vote_share=(i % 4 + 1) / 4,
             num_votes=4,
             reason="tie" if i % 9 == 0 else "labelled",
+            validation=False,
         )
         for i in range(20)
     ]

@@ -1,6 +1,7 @@
 """generate: the grid of samples, resume by part, and prompts that do not fit."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import ConfigFor
 
-GRID = {
+GRID: dict[str, dict[str, Any]] = {
     "generate": {
         "teacher": {"samples_per_prompt": 5, "temperatures": [0.3, 1.0], "max_tokens": 20},
         "rows_per_part": 20,

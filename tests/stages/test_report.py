@@ -136,7 +136,9 @@ def make_inputs(maker: Maker, *, with_gold: bool) -> ReportInputs:
             "label",
             "labels",
             [
-                PseudoLabel(prompt_id=p, answer="a", vote_share=0.75, num_votes=4, reason="labelled")
+                PseudoLabel(
+                    prompt_id=p, answer="a", vote_share=0.75, num_votes=4, reason="labelled", validation=False
+                )
                 for p in train
             ],
         ),

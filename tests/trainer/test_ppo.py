@@ -148,7 +148,8 @@ def test_reward_hacking_stops_the_run_and_the_best_policy_is_kept(
     """A reward model that loves what the labels do not: agreement falls while the proxy rises."""
     scorer = Scorer(reward_folder, "float32", None)
     torch.manual_seed(0)
-    torch.nn.init.normal_(scorer.model.score.weight, std=1.0)
+    (head,) = (weight for name, weight in scorer.named_parameters() if name.endswith("score.weight"))
+    torch.nn.init.normal_(head, std=1.0)
     loving = save_checkpoint(scorer, load_tokenizer(reward_folder), tmp_path / "loving")
     config = {"num_updates": 30, "evaluate_every": 2, "hacking_drop": 0.0}
     folder = tmp_path / "run"
@@ -199,8 +200,10 @@ def test_a_resumed_run_goes_on_with_the_same_rounds(
             kept.append(path.rename(tmp_path / "state"))
             path.mkdir()
 
-    settings = {"num_updates": 8, "deepspeed": {"checkpoint_seconds": 0.001}}
-    whole = train(tmp_path / "whole", student, reward_folder, sampler, states=keep, **settings)
+    often = {"checkpoint_seconds": 0.001}
+    whole = train(
+        tmp_path / "whole", student, reward_folder, sampler, states=keep, num_updates=8, deepspeed=often
+    )
     sampler.load_weights(student)
     resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=kept[0], num_updates=8)
     assert json.loads((kept[0] / "course.json").read_text())["update"] == 5

@@ -26,6 +26,7 @@ def row(number: int, source: Source, *, good: bool) -> LabelledCompletion:
         pseudo_reward=float(good),
         vote_share=1.0,
         selected=good,
+        validation=False,
     )
 
 

@@ -46,9 +46,7 @@ def completion_loss(folder: Path) -> float:
     return total / count
 
 
-@pytest.mark.parametrize(
-    ("zero_stage", "lora_rank"), [(0, 0), (2, 0), (3, 0), (2, 8), (3, 8)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("zero_stage", "lora_rank"), [(0, 0), (2, 0), (3, 0), (2, 8), (3, 8)], ids=str)
 def test_the_student_learns_its_completions(tmp_path: Path, zero_stage: int, lora_rank: int) -> None:
     base = tiny.checkpoint(tmp_path / "base")
     settings = {"zero_stage": zero_stage, "lora_rank": lora_rank, "lora_alpha": 64.0}

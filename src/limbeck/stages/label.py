@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.labels import is_selected, pseudo_label
+from limbeck.labels import is_selected, pseudo_label, with_validation
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel, Row
@@ -42,7 +42,7 @@ def run(
         completions: Shards from `generate`, all of one source.
         judgements: Shards from `judge`; none are needed when labels are given or the rule is `majority`.
         given_labels: Labels of an earlier run of this stage, to compare student completions with.
-        config: `label` is read.
+        config: `label` and the seed are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
@@ -57,7 +57,7 @@ def run(
     inputs = input_hashes(
         prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels
     )
-    config_hash = digest(config.label.model_dump())
+    config_hash = digest([config.seed, config.label.model_dump()])
     uri = stage_uri(work_uri, "label", inputs, config_hash)
     complete = given_labels or find(store, f"{uri}/labels"), find(store, f"{uri}/labelled")
     if complete[0] and complete[1]:
@@ -82,6 +82,7 @@ def run(
             pseudo_reward=float(row.answer == label.answer),
             vote_share=label.vote_share,
             selected=is_selected(row, label, p_correct.get(row.completion_id), config.label),
+            validation=label.validation,
         )
         for row in rows
         if (label := by_prompt[row.prompt_id]).answer is not None
@@ -150,4 +151,7 @@ def _vote(
     by_prompt: dict[str, list[Completion]] = defaultdict(list)
     for row in rows:
         by_prompt[row.prompt_id].append(row)
-    return [pseudo_label(prompt_id, by_prompt[prompt_id], p_correct, config.label) for prompt_id in questions]
+    labels = [
+        pseudo_label(prompt_id, by_prompt[prompt_id], p_correct, config.label) for prompt_id in questions
+    ]
+    return with_validation(labels, config.label.validation_prompts, config.seed)

@@ -14,7 +14,7 @@ from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
 from limbeck.progress import say
-from limbeck.records import PpoPrompt, Prompt, PseudoLabel, row_id
+from limbeck.records import PpoPrompt, Prompt, PseudoLabel
 from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
 from limbeck.storage import Store
@@ -81,8 +81,8 @@ def run(
 
     for item in (prompts, labels, checkpoint, reward_model):
         require(store, item)
-    answers = {row.prompt_id: row.answer for row in read_rows(store, labels, PseudoLabel)}
-    validation, training = _split(read_rows(store, prompts, Prompt), answers, config, reward)
+    known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
+    validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         student = fetch(store, checkpoint, folder / "student")
@@ -99,7 +99,7 @@ def run(
         def asked(rows: Sequence[Prompt]) -> list[PpoPrompt]:
             return [
                 PpoPrompt(
-                    prompt_id=row.prompt_id, message=_message(row, config), label=answers[row.prompt_id]
+                    prompt_id=row.prompt_id, message=_message(row, config), label=known[row.prompt_id].answer
                 )
                 for row in rows
             ]
@@ -156,23 +156,20 @@ def run(
 
 
 def _split(
-    rows: list[Prompt], answers: dict[str, str | None], config: Config, reward: PpoReward
+    rows: list[Prompt], labels: dict[str, PseudoLabel], reward: PpoReward
 ) -> tuple[list[Prompt], list[Prompt]]:
-    """Validation prompts (labelled, chosen by hash, the same for all rewards) and the rest."""
-    labelled = [row for row in rows if answers.get(row.prompt_id) is not None]
-    ordered = sorted(labelled, key=lambda row: row_id(config.seed, "ppo", row.prompt_id))
-    validation = ordered[: config.ppo.validation_prompts]
-    chosen = {row.prompt_id for row in validation}
-    # Without a label there is nothing to agree with.
-    source = labelled if reward == "agreement" else rows
-    training = [row for row in source if row.prompt_id not in chosen]
+    """The validation prompts, the same for all rewards, and those to train on."""
+    validation = [row for row in rows if labels[row.prompt_id].validation]
+    training = [row for row in rows if not labels[row.prompt_id].validation]
+    if reward == "agreement":  # without a label there is nothing to agree with
+        training = [row for row in training if labels[row.prompt_id].answer is not None]
     if not validation or not training:
         raise DataError(
             "too few labelled prompts for PPO",
             where="stage ppo",
-            expected=f"more than {config.ppo.validation_prompts} (ppo.validation_prompts)",
-            got=f"{len(labelled)}",
-            remedy="Give more prompts or lower ppo.validation_prompts",
+            expected="some to train on and some for validation",
+            got=f"{len(training)} and {len(validation)}",
+            remedy="Give more prompts, or look at the label report for why they have no label",
         )
     return validation, training
 

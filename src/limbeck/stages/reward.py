@@ -20,7 +20,7 @@ from limbeck.errors import DataError, GateError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
 from limbeck.metrics import auc, correlation, expected_calibration_error, pair_accuracy
 from limbeck.progress import say
-from limbeck.records import LabelledCompletion, row_id
+from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
 from limbeck.storage import Store
 
@@ -84,8 +84,8 @@ def run(
         *read_rows(store, teacher_labelled, LabelledCompletion),
         *read_rows(store, student_labelled, LabelledCompletion),
     ]
-    training = [row for row in rows if not _is_validation(row, config)]
-    validation = [row for row in rows if _is_validation(row, config)]
+    training = [row for row in rows if not row.validation]
+    validation = [row for row in rows if row.validation]
     for part, side in (("training", training), ("validation", validation)):
         if len({row.pseudo_reward for row in side}) < 2:
             raise DataError(
@@ -116,10 +116,7 @@ def run(
         objects = store.write_folder(result.folder, uri)
     metrics = _metrics(result.validation_scores, validation)
     for source in ("teacher", "student"):
-        shown = (
-            metrics.get(f"reward/auc_{source}", math.nan),
-            metrics.get(f"reward/pair_accuracy_{source}", math.nan),
-        )
+        shown = [metrics.get(f"reward/{name}_{source}", math.nan) for name in ("auc", "pair_accuracy")]
         say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
     manifest = commit(
         store,
@@ -134,17 +131,12 @@ def run(
             code_version=code_version("reward"),
             num_input_rows=len(rows),
             num_rows=len(training),
-            rejected={"kept for evaluation": len(validation)},
+            rejected={"kept for validation": len(validation)},
             metrics=metrics,
             wall_seconds=time.monotonic() - started,
         ),
     )
     return _passed(manifest, config)
-
-
-def _is_validation(row: LabelledCompletion, config: Config) -> bool:
-    """The split, by prompt: all completions of a prompt fall on one side."""
-    return int(row_id(config.seed, "reward", row.prompt_id), 16) / 16**16 < config.reward.validation_fraction
 
 
 def _metrics(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, float]:
@@ -178,6 +170,6 @@ def _passed(manifest: Manifest, config: Config) -> Manifest:
             where=manifest.uri,
             expected=f"AUC on student completions of at least {config.reward.min_auc} (reward.min_auc)",
             got=f"{value:.3f}",
-            remedy="Give it more prompts or epochs, start it from the teacher (reward.init), or lower the gate",
+            remedy="Give it more prompts or epochs, set reward.init: teacher, or lower the gate",
         )
     return manifest

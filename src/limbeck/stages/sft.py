@@ -67,7 +67,7 @@ def run(
 
     require(store, labelled)
     rows = read_rows(store, labelled, LabelledCompletion)
-    kept = [row for row in rows if row.selected or selection == "all"]
+    kept = [row for row in rows if not row.validation and (row.selected or selection == "all")]
     if not kept:
         raise DataError(
             "no completion was selected",
@@ -106,8 +106,15 @@ def run(
             code_version=code_version("sft"),
             num_input_rows=len(rows),
             num_rows=len(kept),
-            rejected={"not selected": len(rows) - len(kept)} if len(rows) > len(kept) else {},
+            rejected=_left_out(rows, len(kept)),
             metrics=metrics,
             wall_seconds=time.monotonic() - started,
         ),
     )
+
+
+def _left_out(rows: list[LabelledCompletion], num_kept: int) -> dict[str, int]:
+    """How many completions are not trained on, by reason."""
+    validation = sum(row.validation for row in rows)
+    reasons = {"kept for validation": validation, "not selected": len(rows) - num_kept - validation}
+    return {reason: count for reason, count in reasons.items() if count}

@@ -56,19 +56,23 @@ def load_frozen_policy(folder: Path, dtype: Dtype) -> nn.Module:
 class Scorer(nn.Module):
     """A transformer with one linear output a token: reward model (last token) or critic (every token)."""
 
-    def __init__(self, folder: Path, dtype: Dtype, config: DeepSpeedConfig | None) -> None:
+    def __init__(
+        self, folder: Path, dtype: Dtype, config: DeepSpeedConfig | None, *, new_head: bool = False
+    ) -> None:
         """Load the weights of a checkpoint; a causal LM's head is replaced by a new output of zeros.
 
         Args:
             folder: A causal LM, or a scorer saved earlier.
             dtype: Number type of the weights.
             config: How it is trained; None freezes it.
+            new_head: Start from zeros also when the checkpoint has a scalar output: a critic takes the
+                reward model's network, but its logits are no values.
         """
         super().__init__()
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=1, dtype=DTYPES[dtype], output_loading_info=True
         )
-        if "score.weight" in report["missing_keys"]:
+        if new_head or "score.weight" in report["missing_keys"]:
             # Zeros make the first scores 0 (P = 0.5) whatever the width: no seed decides the start.
             with deepspeed.zero.GatheredParameters(model.score.weight, modifier_rank=0):
                 nn.init.zeros_(model.score.weight)

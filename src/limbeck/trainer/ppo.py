@@ -184,7 +184,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         max_grad_norm=settings.max_grad_norm,
     )
     critic = wrap(
-        Scorer(critic_start, dtype, settings.deepspeed),
+        Scorer(critic_start, dtype, settings.deepspeed, new_head=True),
         settings.deepspeed,
         dtype,
         learning_rate=settings.value_learning_rate,

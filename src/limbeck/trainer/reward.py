@@ -1,11 +1,12 @@
 """Training of the reward model on teacher and student completions, with DeepSpeed."""
 
 import json
+import math
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.config import Config, ModelConfig
+from limbeck.config import Config, ModelConfig, RewardConfig
 from limbeck.losses import bce, bradley_terry, source_weighted
 from limbeck.metrics import auc
 from limbeck.progress import Progress
@@ -27,6 +28,15 @@ Floats = NDArray[np.float64]
 SCORING_BATCH = 256
 # The two halves of one comparison or, with bce, the same row twice: what one loss term needs.
 Pair = tuple[int, int]
+
+
+@dataclass
+class Course:
+    """How far a training has come: all that a resumed one must know besides the weights."""
+
+    step: int = 0
+    best_auc: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,57 +95,75 @@ def train_reward(
     ids, validation_ids = encode(training), encode(validation)
     targets = torch.tensor([row.pseudo_reward for row in training])
     is_teacher = torch.tensor([float(row.source == "teacher") for row in training])
-    best_folder, best_auc = folder / "best", -1.0
-    history: list[dict[str, float]] = []
-    first = 0
+    best_folder = folder / "best"
+    course = Course()
     if resume_from:
         engine.load_checkpoint(str(resume_from / "engine"))
-        course = json.loads((resume_from / "course.json").read_text())
-        first, best_auc, history = course["step"], course["best_auc"], course["history"]
-        shutil.copytree(resume_from / "best", best_folder, dirs_exist_ok=True)
+        course = Course(**json.loads((resume_from / "course.json").read_text()))
+        shutil.copytree(resume_from / "best", best_folder)
 
     progress = Progress("reward", len(plan), "updates")
-    progress.resume(first)
+    progress.resume(course.step)
     saved = time.monotonic()
-    for step in range(first, len(plan)):
-        set_learning_rate(engine, settings.learning_rate * 0.5 * (1 + np.cos(np.pi * step / len(plan))))
-        pairs = plan[step]
-        good, bad = (torch.tensor(side) for side in zip(*pairs, strict=True))
-        if settings.loss == "bce":
-            scores_B = _scores(engine, [ids[i] for i in good], tokenizer.pad_token_id)
-            loss_B = bce(scores_B, targets[good].to(scores_B.device))
-        else:
-            both = [ids[i] for i in torch.cat([good, bad])]
-            chosen_B, rejected_B = _scores(engine, both, tokenizer.pad_token_id).chunk(2)
-            loss_B = bradley_terry(chosen_B, rejected_B)
-        loss = source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
+    while course.step < len(plan):
+        set_learning_rate(engine, _learning_rate(settings, course.step, len(plan)))
+        loss = _loss(engine, plan[course.step], ids, targets, is_teacher, tokenizer.pad_token_id, settings)
         engine.backward(loss)
         engine.step()
-        entry = {"step": float(step + 1), "reward/loss": float(loss.detach())}
-        done = step + 1
-        if done % settings.evaluate_every == 0 or done == len(plan):
-            entry["reward/auc_student"] = _student_auc(
-                score_rows(scorer, validation_ids, tokenizer.pad_token_id), validation
-            )
-            if entry["reward/auc_student"] > best_auc or not best_folder.exists():
-                best_auc = entry["reward/auc_student"]
+        course.step += 1
+        entry = {"step": float(course.step), "reward/loss": float(loss.detach())}
+        if course.step % settings.evaluate_every == 0 or course.step == len(plan):
+            scores = score_rows(scorer, validation_ids, tokenizer.pad_token_id)
+            entry["reward/auc_student"] = _student_auc(scores, validation)
+            if entry["reward/auc_student"] > course.best_auc:
+                course.best_auc = entry["reward/auc_student"]
                 save_checkpoint(scorer, tokenizer, best_folder)
-        history.append(entry)
-        progress.add(1, f"loss {entry['reward/loss']:.3f}, best AUC {best_auc:.3f}")
+        course.history.append(entry)
+        progress.add(1, f"loss {entry['reward/loss']:.3f}, best AUC {course.best_auc:.3f}")
         if time.monotonic() - saved >= settings.deepspeed.checkpoint_seconds and best_folder.exists():
-            state = folder / "state"
-            engine.save_checkpoint(str(state / "engine"))
-            shutil.copytree(best_folder, state / "best", dirs_exist_ok=True)
-            (state / "course.json").write_text(
-                json.dumps({"step": done, "best_auc": best_auc, "history": history})
-            )
-            save_state(done, state)
-            shutil.rmtree(state)
+            _save(engine, course, best_folder, folder / "state", save_state)
             saved = time.monotonic()
 
     best = Scorer(best_folder, model.dtype, None).to(device())
     scores = score_rows(best, validation_ids, tokenizer.pad_token_id)
-    return RewardRun(best_folder, scores, history)
+    return RewardRun(best_folder, scores, course.history)
+
+
+def _learning_rate(settings: RewardConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up over the first part of the updates, then cosine decay to zero."""
+    rise = min(1.0, (step + 1) / max(1.0, settings.warmup_ratio * num_steps))
+    return settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+def _loss(
+    engine: Any,
+    pairs: list[Pair],
+    ids: list[list[int]],
+    targets: Tensor,
+    is_teacher: Tensor,
+    pad_id: int,
+    settings: RewardConfig,
+) -> Tensor:
+    """The loss of one update, weighted between the sources."""
+    good, bad = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    if settings.loss == "bce":
+        scores_B = _scores(engine, [ids[i] for i in good], pad_id)
+        loss_B = bce(scores_B, targets[good].to(scores_B.device))
+    else:
+        chosen_B, rejected_B = _scores(engine, [ids[i] for i in torch.cat([good, bad])], pad_id).chunk(2)
+        loss_B = bradley_terry(chosen_B, rejected_B)
+    return source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
+
+
+def _save(
+    engine: Any, course: Course, best_folder: Path, state: Path, save_state: Callable[[int, Path], None]
+) -> None:
+    """Save all that is needed to go on from here."""
+    engine.save_checkpoint(str(state / "engine"))
+    shutil.copytree(best_folder, state / "best")
+    (state / "course.json").write_text(json.dumps(vars(course)))
+    save_state(course.step, state)
+    shutil.rmtree(state)
 
 
 def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:

@@ -1,0 +1,47 @@
+"""The `evaluate` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from images.images import GENERATE
+
+
+@dsl.component(base_image=GENERATE, install_kfp_package=False)
+def evaluate(
+    heldout: Input[Dataset],
+    gold: Input[Dataset],
+    work_uri: str,
+    config: dict[str, Any],
+    results: Output[Dataset],
+    metrics: Output[Metrics],
+    name: str = "policy",
+    checkpoint: Input[Model] | None = None,
+) -> None:
+    """Answer the held-out prompts, greedily and sampled, and compare with the gold answers.
+
+    Args:
+        heldout: Manifest of held-out prompts.
+        gold: Manifest of gold answers. Nothing made here goes into training.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model.
+        name: `teacher` or `student` for a base model; a checkpoint goes by its own name.
+        checkpoint: Manifest of the checkpoint to evaluate; without it the base model called `name` is.
+
+    Returns:
+        results: Manifest of one row an answer.
+        metrics: Accuracy by decoding.
+    """
+    from limbeck import tasks
+
+    tasks.evaluate(
+        heldout=heldout,
+        gold=gold,
+        work_uri=work_uri,
+        config=config,
+        results=results,
+        metrics=metrics,
+        name=name,
+        checkpoint=checkpoint,
+    )

@@ -1,0 +1,49 @@
+"""The `generate` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from images.images import GENERATE
+
+
+@dsl.component(base_image=GENERATE, install_kfp_package=False)
+def generate(
+    prompts: Input[Dataset],
+    work_uri: str,
+    config: dict[str, Any],
+    completions: Output[Dataset],
+    role: str = "teacher",
+    shard: int = 0,
+    num_shards: int = 1,
+    checkpoint: Input[Model] | None = None,
+) -> None:
+    """Answer every prompt several times, at several temperatures, with vLLM.
+
+    Completions are written in parts, so a killed task goes on with the first missing part.
+
+    Args:
+        prompts: Manifest of prompts.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `generate`, `engine`, `task`, `seed`, the model.
+        role: Who answers: `teacher` or `student`. It chooses the sampling settings and marks the rows.
+        shard: Which part of the prompts this task answers, from 0.
+        num_shards: Into how many parts the prompts are split.
+        checkpoint: Manifest of the checkpoint that answers; without it the role's base model does.
+
+    Returns:
+        completions: Manifest of the completions, each with its temperature, seed and log-probability.
+    """
+    from limbeck import tasks
+
+    tasks.generate(
+        prompts=prompts,
+        work_uri=work_uri,
+        config=config,
+        completions=completions,
+        role=role,
+        shard=shard,
+        num_shards=num_shards,
+        checkpoint=checkpoint,
+    )

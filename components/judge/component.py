@@ -1,0 +1,36 @@
+"""The `judge` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Output
+
+from images.images import GENERATE
+
+
+@dsl.component(base_image=GENERATE, install_kfp_package=False)
+def judge(
+    prompts: Input[Dataset],
+    completions: Input[Dataset],
+    work_uri: str,
+    config: dict[str, Any],
+    judgements: Output[Dataset],
+) -> None:
+    """Let the teacher judge its own completions.
+
+    P(correct) of a completion is the probability of the judge prompt's yes over yes and no.
+
+    Args:
+        prompts: Manifest of prompts.
+        completions: Manifest of the teacher's completions of them.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `judge`, `teacher`, `engine` and `task`.
+
+    Returns:
+        judgements: Manifest of one P(correct) a completion.
+    """
+    from limbeck import tasks
+
+    tasks.judge(
+        prompts=prompts, completions=completions, work_uri=work_uri, config=config, judgements=judgements
+    )

@@ -1,0 +1,49 @@
+"""The `label` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Output
+
+from images.images import TOOLS
+
+
+@dsl.component(base_image=TOOLS, install_kfp_package=False)
+def label(
+    prompts: Input[Dataset],
+    completions: Input[list[Dataset]],
+    work_uri: str,
+    config: dict[str, Any],
+    labels: Output[Dataset],
+    labelled: Output[Dataset],
+    judgements: Input[list[Dataset]] | None = None,
+    given_labels: Input[Dataset] | None = None,
+) -> None:
+    """Find one pseudo label a prompt by judged vote, and label every completion by agreement with it.
+
+    No gold answer is read. Ties and weak majorities leave a prompt unlabelled, with the reason.
+
+    Args:
+        prompts: Manifest of prompts.
+        completions: Manifests of the completions to label, one a shard.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `label` and `task`.
+        judgements: Manifests of the judgements of them, one a shard; not wanted with `given_labels`.
+        given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
+
+    Returns:
+        labels: Manifest of one pseudo label a prompt.
+        labelled: Manifest of the completions with their pseudo-rewards; marks those selected for `sft`.
+    """
+    from limbeck import tasks
+
+    tasks.label(
+        prompts=prompts,
+        completions=completions,
+        work_uri=work_uri,
+        config=config,
+        labels=labels,
+        labelled=labelled,
+        judgements=judgements,
+        given_labels=given_labels,
+    )

@@ -1,0 +1,53 @@
+"""The `ppo` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from images.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def ppo(
+    prompts: Input[Dataset],
+    labels: Input[Dataset],
+    checkpoint: Input[Model],
+    reward_model: Input[Model],
+    work_uri: str,
+    config: dict[str, Any],
+    policy: Output[Model],
+    metrics: Output[Metrics],
+    reward: str = "model",
+) -> None:
+    """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
+
+    The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts.
+
+    Args:
+        prompts: Manifest of training prompts.
+        labels: Manifest of their pseudo labels.
+        checkpoint: Manifest of the warmed-up student: the policy's start and its reference.
+        reward_model: Manifest of the reward model.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`.
+        reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
+            label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere).
+
+    Returns:
+        policy: Manifest of the best policy, named `ppo_model`, `ppo_agreement` or `ppo_mixed`.
+        metrics: Validation agreement, KL and rewards of the run.
+    """
+    from limbeck import tasks
+
+    tasks.ppo(
+        prompts=prompts,
+        labels=labels,
+        checkpoint=checkpoint,
+        reward_model=reward_model,
+        work_uri=work_uri,
+        config=config,
+        policy=policy,
+        metrics=metrics,
+        reward=reward,
+    )

@@ -1,0 +1,35 @@
+"""The `prepare` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+from images.images import TOOLS
+
+
+@dsl.component(base_image=TOOLS, install_kfp_package=False)
+def prepare(
+    work_uri: str,
+    config: dict[str, Any],
+    prompts: Output[Dataset],
+    heldout: Output[Dataset],
+    gold: Output[Dataset],
+) -> None:
+    """Read the data set: training prompts, held-out prompts, and gold answers apart from both.
+
+    Prompts are de-duplicated, and training prompts that also occur among the held-out ones are dropped.
+    Broken rows are set aside with a reason and counted.
+
+    Args:
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `data`, `prepare` and `seed`.
+
+    Returns:
+        prompts: Manifest of the training prompts; they carry no answers.
+        heldout: Manifest of the held-out prompts; they carry no answers either.
+        gold: Manifest of the known answers, for `evaluate` and `report` alone.
+    """
+    from limbeck import tasks
+
+    tasks.prepare(work_uri=work_uri, config=config, prompts=prompts, heldout=heldout, gold=gold)

@@ -1,0 +1,32 @@
+"""The `sft` component."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from images.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def sft(
+    labelled: Input[Dataset],
+    work_uri: str,
+    config: dict[str, Any],
+    checkpoint: Output[Model],
+    selection: str = "selected",
+) -> None:
+    """Warm the student up on the teacher's completions, with TRL and DeepSpeed.
+
+    Args:
+        labelled: Manifest of the teacher's labelled completions.
+        work_uri: Prefix in the object store for all results.
+        config: Settings of all stages; this one reads `sft`, `student`, `task` and `seed`.
+        selection: `selected` trains on the completions that agree with the pseudo label, `all` on every one.
+
+    Returns:
+        checkpoint: Manifest of the warmed-up student, named `sft_selected` or `sft_all`.
+    """
+    from limbeck import tasks
+
+    tasks.sft(labelled=labelled, work_uri=work_uri, config=config, checkpoint=checkpoint, selection=selection)

@@ -1,0 +1,115 @@
+"""What a checkpoint folder must hold before any stage loads it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import DataError
+from limbeck.storage import Store
+
+WEIGHTS = ".safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+
+def check_folder(folder: Path, where: str) -> Path:
+    """Check that a folder is a Hugging Face checkpoint that loads without running its code, and can chat.
+
+    Args:
+        folder: The local folder.
+        where: What messages call it: the path or URI that the user gave.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: naming what is missing and how to make it.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    config = _read_json(folder / "config.json", where) if "config.json" in names else {}
+    if "model_type" not in config:
+        raise DataError(
+            "not a Hugging Face checkpoint",
+            where=where,
+            expected="a folder with a config.json that names a model_type",
+            got=", ".join(sorted(names)[:6]) or "an empty or missing folder",
+            remedy="Give the folder that save_pretrained() wrote",
+        )
+    _check_weights(folder, names, where)
+    if not names.intersection(TOKENIZERS):
+        raise DataError(
+            "a checkpoint without a tokenizer",
+            where=where,
+            expected=" or ".join(TOKENIZERS),
+            remedy="Write it there with tokenizer.save_pretrained()",
+        )
+    if not names.intersection(TEMPLATES) and not _read_json(
+        folder / "tokenizer_config.json", where, missing={}
+    ).get("chat_template"):
+        raise DataError(
+            "a tokenizer without a chat template",
+            where=where,
+            expected="chat_template.jinja, or `chat_template` in tokenizer_config.json",
+            remedy="Take the instruction-tuned model, or set tokenizer.chat_template and save it",
+        )
+    return folder
+
+
+def fetch_small_files(store: Store, path: str, folder: Path) -> Path:
+    """All of a checkpoint but its weights, which become empty files; a local folder is given as it is.
+
+    Enough for `check_folder`, and seconds where the weights would take minutes.
+    """
+    if "://" not in path:
+        return Path(path)
+    folder.mkdir(parents=True)
+    for uri in store.sizes(path):
+        name = uri.removeprefix(path.rstrip("/") + "/")
+        if "/" in name:
+            continue
+        small = not name.endswith((WEIGHTS, *PICKLED))
+        (folder / name).write_bytes(store.read_bytes(uri) if small else b"")
+    return folder
+
+
+def _check_weights(folder: Path, names: set[str], where: str) -> None:
+    """Weights are there, all of them, and in a format that runs no code."""
+    found = {name for name in names if name.endswith(WEIGHTS)}
+    pickled = sorted(name for name in names if name.endswith(PICKLED))
+    if not found and pickled:
+        raise DataError(
+            "weights in a pickle file, which can run any code when loaded",
+            where=f"{where}/{pickled[0]}",
+            expected="*.safetensors",
+            remedy="Load it where you trust it, and write it with model.save_pretrained()",
+        )
+    index = _read_json(folder / "model.safetensors.index.json", where, missing={})
+    wanted = set(index.get("weight_map", {}).values()) or {f"*{WEIGHTS}"}
+    if not found or (index and not wanted <= found):
+        raise DataError(
+            "a checkpoint without all its weights",
+            where=where,
+            expected=", ".join(sorted(wanted - found)[:3]),
+            got=", ".join(sorted(found)[:3]) or "none",
+            remedy="Copy the whole folder",
+        )
+
+
+def _read_json(path: Path, where: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The object in a JSON file, or `missing` when the file is not there.
+
+    Raises:
+        DataError: when it is no JSON object.
+    """
+    if missing is not None and not path.exists():
+        return missing
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path.name}", where=where, expected="JSON", got=str(error)) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"cannot read {path.name}", where=where, expected="a JSON object", got=type(content).__name__
+        )
+    return content

@@ -1,0 +1,23 @@
+"""What many tests share: one real S3 server for the session, and a fresh address in it for each test."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from limbeck import seaweed
+from limbeck.storage import Store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A client of a real embedded server; the AWS_* variables of the session point at it too."""
+    with seaweed.serve(tmp_path_factory.mktemp("seaweed")) as client:
+        client.make_bucket("s3://test")
+        yield client
+
+
+@pytest.fixture
+def work_uri(store: Store) -> str:
+    """An address that no other test uses."""
+    return f"s3://test/{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,196 @@
+"""The command line: one line for each failure, a report where it was asked for, nothing left running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler, dsl
+from kfp.dsl import Artifact, Output
+
+from limbeck import processes
+from limbeck.storage import Store
+
+LIMBECK = [sys.executable, "-m", "limbeck.cli"]
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def report(work_uri: str, config: dict[str, Any], run_report: Output[Artifact]) -> None:
+    import os
+    import tempfile
+    import time
+    from pathlib import Path
+
+    from limbeck.manifest import Manifest
+    from limbeck.storage import Store
+
+    print("limbeck: report: working", flush=True)
+    if config["seed"] == 3:
+        print("limbeck: error 6: the gate is closed", flush=True)
+        os._exit(6)
+    if config["seed"] == 9:
+        time.sleep(60)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("report.html", "report.md"):
+            Path(folder, name).write_text(config["data"]["prompts"])
+        Path(folder, "report.json").write_text('{"decision": {"headline": "Promote.", "reason": "It won."}}')
+        objects = Store().write_folder(Path(folder), work_uri)
+    manifest = Manifest(
+        stage="report", kind="report", name="report", uri=work_uri, objects=objects,
+        inputs={}, config_hash="", code_version="",
+    )  # fmt: skip
+    Path(run_report.path).write_text(manifest.to_json())
+
+
+@dsl.pipeline(name="small")
+def small(work_uri: str, config: dict[str, Any]) -> None:
+    report(work_uri=work_uri, config=config)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compiler.Compiler().compile(small, str(path))
+    return path
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    """A run file whose inputs are in the store, so that nothing is uploaded."""
+    return write_run_file(tmp_path, seed=1)
+
+
+def write_run_file(folder: Path, **settings: Any) -> Path:
+    config = {
+        "data": {"prompts": "s3://data/prompts.jsonl"},
+        "teacher": {"path": "s3://models/teacher"},
+        "student": {"path": "s3://models/student"},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump({"work_uri": "s3://test/cli", "config": config | settings}))
+    return path
+
+
+def without_store() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
+def limbeck(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LIMBECK, *map(str, arguments)], env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_run_starts_its_own_store_and_brings_the_report(
+    pipeline: Path, run_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = limbeck("run", run_file, "--out", out, "--pipeline", pipeline, env=without_store())
+
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"limbeck: running; the log of every stage is {out}/run.log"
+    assert lines[1:3] == ["[ 1/1] report", "        report: working"]
+    assert lines[-2:] == [
+        "limbeck: Promote. It won.",
+        f"limbeck: report: {out}/report.html (the same in report.md and report.json)",
+    ]
+    assert (out / "report.md").read_text() == "s3://data/prompts.jsonl"
+    assert (out / "store" / "data").is_dir()
+    assert not (out / "store" / "weed.pid").exists()
+
+
+def test_a_run_uses_the_store_that_the_environment_names(
+    pipeline: Path, run_file: Path, tmp_path: Path, store: Store
+) -> None:
+    out = tmp_path / "out"
+    result = limbeck("run", run_file, "--out", out, "--pipeline", pipeline)
+    assert result.returncode == 0, result.stderr
+    assert not (out / "store").exists()
+    assert any(uri.endswith("report.html") for uri in store.sizes("s3://test/cli"))
+
+
+def test_a_failing_stage_gives_its_message_and_its_exit_code(
+    pipeline: Path, tmp_path: Path, store: Store
+) -> None:
+    result = limbeck("run", write_run_file(tmp_path, seed=3), "--out", tmp_path, "--pipeline", pipeline)
+    assert result.returncode == 6
+    assert result.stdout.splitlines()[-1] == "limbeck: error 6: the gate is closed"
+    assert result.stderr == f"limbeck: the whole log is {tmp_path}/run.log\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "exit_code", "message"),
+    [
+        ({"sead": 1}, 2, "unknown setting `config.sead`"),
+        ({"data": {"prompts": "none.jsonl"}}, 2, "no such file in `config.data.prompts`"),
+        ({"teacher": {"path": "."}}, 3, "not a Hugging Face checkpoint"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_before_anything_starts(
+    tmp_path: Path, settings: dict[str, Any], exit_code: int, message: str
+) -> None:
+    result = limbeck("run", write_run_file(tmp_path, **settings), "--out", tmp_path / "out")
+    assert result.returncode == exit_code
+    assert result.stderr.startswith(f"limbeck: error {exit_code}: {message}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "the object store does not answer"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the object store refuses these credentials"),
+    ],
+)
+def test_a_store_that_cannot_be_used_ends_in_one_line(
+    run_file: Path, tmp_path: Path, store: Store, variables: dict[str, str], message: str
+) -> None:
+    result = limbeck("run", run_file, "--out", tmp_path / "out", env=dict(os.environ) | variables)
+    assert result.returncode == 4
+    assert result.stderr.startswith(f"limbeck: error 4: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_nothing_running(
+    pipeline: Path, tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    run = subprocess.Popen(
+        [*LIMBECK, "run", str(write_run_file(tmp_path, seed=9)), "--out", str(tmp_path), "--pipeline",
+         str(pipeline)],
+        env=without_store(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert run.stdout is not None
+    while "report: working" not in run.stdout.readline():
+        assert run.poll() is None
+    server = int((tmp_path / "store" / "weed.pid").read_text())
+
+    run.send_signal(number)
+
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == exit_code
+    assert "Traceback" not in errors
+    assert not processes.command_line(server)
+    deadline = time.monotonic() + 5
+    while running_in(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running_in(tmp_path)
+
+
+def running_in(folder: Path) -> list[list[str]]:
+    """Command lines of processes that were given a path below a folder."""
+    lines = [processes.command_line(int(path.name)) for path in Path("/proc").glob("[0-9]*")]
+    return [line for line in lines if any(str(folder) in part for part in line)]
+
+
+def test_version_and_help() -> None:
+    assert limbeck("--version").stdout.strip() == "0.1.0"
+    assert "demo" in limbeck("--help").stdout

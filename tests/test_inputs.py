@@ -1,0 +1,101 @@
+"""Local data and models of a run file reach the store once, and faults are found before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck.config import RunFile
+from limbeck.errors import ConfigError, DataError
+from limbeck.inputs import check_inputs, stage_inputs
+from limbeck.storage import Store
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a data set and a model, where the command is run."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "tokenizer.json").write_text("{}")
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "1 + 1"}\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_file(work_uri: str = "s3://test/work", **data: Any) -> RunFile:
+    config = {
+        "data": {"prompts": "prompts.jsonl"} | data,
+        "teacher": {"path": "s3://models/teacher"},
+        "student": {"path": "model"},
+    }
+    return RunFile.model_validate({"work_uri": work_uri, "config": config})
+
+
+def test_local_inputs_are_uploaded_and_stored_ones_stay(here: Path, store: Store, work_uri: str) -> None:
+    staged = stage_inputs(run_file(work_uri, heldout="s3://data/heldout.parquet"), store).config
+
+    assert staged.teacher.path == "s3://models/teacher"
+    assert staged.data.heldout == "s3://data/heldout.parquet"
+    assert staged.data.prompts.startswith(f"{work_uri}/inputs/")
+    assert store.read_bytes(staged.data.prompts) == (here / "prompts.jsonl").read_bytes()
+    names = {uri.removeprefix(f"{staged.student.path}/") for uri in store.sizes(staged.student.path)}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
+
+
+def test_addresses_follow_the_content(here: Path, store: Store, work_uri: str) -> None:
+    first = stage_inputs(run_file(work_uri), store)
+    assert stage_inputs(run_file(work_uri), store) == first
+
+    (here / "prompts.jsonl").write_text('{"prompt": "2 + 2"}\n')
+    second = stage_inputs(run_file(work_uri), store)
+    assert second.config.data.prompts != first.config.data.prompts
+    assert second.config.student.path == first.config.student.path
+    assert store.read_bytes(first.config.data.prompts) == b'{"prompt": "1 + 1"}\n'
+
+
+def test_the_bucket_is_made(here: Path, store: Store) -> None:
+    staged = stage_inputs(run_file("s3://fresh-bucket/work"), store)
+    assert store.exists(staged.config.data.prompts)
+
+
+def test_everything_else_of_a_run_file_stays(here: Path, store: Store, work_uri: str) -> None:
+    wanted = run_file(work_uri)
+    staged = stage_inputs(wanted, store)
+    keys = {"data", "teacher", "student"}
+    assert staged.config.model_dump(exclude=keys) == wanted.config.model_dump(exclude=keys)
+    assert staged.config.student.dtype == wanted.config.student.dtype
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"prompts": "none.jsonl"}, r"no such file in `config\.data\.prompts`.*got none\.jsonl"),
+        ({"prompts": "model"}, "no such file"),
+        (
+            {"heldout": "prompts.csv"},
+            r"unknown kind of file in `config\.data\.heldout`.*\.jsonl.*prompts\.csv",
+        ),
+    ],
+)
+def test_a_wrong_data_file_is_a_config_error(here: Path, data: dict[str, str], message: str) -> None:
+    (here / "prompts.csv").write_text("prompt\n")
+    with pytest.raises(ConfigError, match=message):
+        check_inputs(run_file(**data).config)
+
+
+def test_a_missing_model_folder_is_a_config_error(here: Path) -> None:
+    (here / "model").rename(here / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no such folder in `config\.student\.path`"):
+        check_inputs(run_file().config)
+
+
+def test_a_model_that_cannot_be_used_is_found_before_the_upload(
+    here: Path, store: Store, work_uri: str
+) -> None:
+    (here / "model" / "chat_template.jinja").unlink()
+    with pytest.raises(DataError, match="without a chat template"):
+        stage_inputs(run_file(work_uri), store)
+    assert not store.sizes(work_uri)

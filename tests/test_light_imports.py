@@ -1,0 +1,29 @@
+"""What describes a run must import without what runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "vllm", "deepspeed", "transformers", "trl"}
+COMPONENTS = [
+    f"components.{path.parent.name}.component" for path in Path("components").glob("*/component.py")
+]
+PIPELINES = ["pipelines.compile", "pipelines.distill.pipeline"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        (["limbeck.config", "limbeck.records", "limbeck.inputs", "limbeck.seaweed"], HEAVY | {"kfp"}),
+        (["limbeck.cli"], HEAVY | {"kfp", "boto3", "pyarrow", "pydantic"}),
+        (["limbeck.tasks", "limbeck.local", "limbeck.demo.inputs"], HEAVY | {"kfp"}),
+        (COMPONENTS + PIPELINES, HEAVY | {"limbeck.tasks"}),
+    ],
+    ids=["settings", "command line", "tasks", "pipelines"],
+)
+def test_light_modules_import_nothing_heavy(modules: list[str], forbidden: set[str]) -> None:
+    code = f"import sys, {', '.join(modules)}; print(sorted({forbidden!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

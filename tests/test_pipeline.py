@@ -1,0 +1,218 @@
+"""The compiled pipeline from end to end on one machine: real engines, real store, tiny models."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limbeck.storage import Store
+from tests import tiny
+from tests.audit import Access, audited
+
+CLI = [sys.executable, "-m", "limbeck.cli"]
+STAGES = {
+    "preflight",
+    "prepare",
+    "generate",
+    "judge",
+    "label",
+    "sft",
+    "reward",
+    "ppo",
+    "evaluate",
+    "pick",
+    "report",
+}
+
+
+def run_file(folder: Path, work_uri: str) -> Path:
+    """A run file for own data (two broken rows among them) and two checkpoint folders."""
+    random.seed(0)
+    letters = "abcdefghijklmnopqrstuvw"
+    rows = [
+        json.dumps({"prompt": f"sum {' '.join(random.sample(letters, 4))}", "answer": "c"})
+        for _ in range(160)
+    ]
+    # A prompt that fits the file but not the context: it must be set aside, not end the batch.
+    rows += ["{not json", json.dumps({"prompt": "sum " + "a " * 200, "answer": "c"})]
+    (folder / "prompts.jsonl").write_text("\n".join(rows))
+    tiny.checkpoint(folder / "teacher", seed=0, width=64)
+    tiny.checkpoint(folder / "student", seed=1)
+    settings = {
+        "work_uri": work_uri,
+        "num_shards": 2,
+        "ppo_rewards": ["model", "mixed", "agreement"],
+        "config": {
+            "data": {"prompts": str(folder / "prompts.jsonl")},
+            "teacher": {"path": str(folder / "teacher"), "dtype": "float32"},
+            "student": {"path": str(folder / "student"), "dtype": "float32"},
+            "task": {"answer_pattern": "([a-w])"},
+            "engine": {"max_model_len": 64, "kv_cache_mib": 64, "enforce_eager": True},
+            "prepare": {"heldout_fraction": 0.3},
+            "generate": {
+                "teacher": {"samples_per_prompt": 6, "max_tokens": 8},
+                "student": {"samples_per_prompt": 4, "max_tokens": 8},
+            },
+            "judge": {"template": "judge {prompt} : {completion}"},
+            "label": {"min_p_correct": 0.0, "min_vote_share": 0.1, "validation_prompts": 20},
+            "sft": {"learning_rate": 3e-3, "num_epochs": 2, "batch_size": 16},
+            "reward": {"learning_rate": 3e-3, "min_auc": 0.0, "evaluate_every": 5, "batch_size": 16},
+            "ppo": {
+                "num_updates": 3,
+                "batch_size": 32,
+                "max_tokens": 8,
+                "evaluate_every": 2,
+                "critic_warmup_updates": 1,
+            },
+            "evaluate": {"max_tokens": 8, "samples_per_prompt": 2},
+            "report": {"num_resamples": 200},
+        },
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def limbeck(*arguments: str, endpoint: str | None = None) -> "subprocess.Popen[str]":
+    """Start the command line in a process group of its own."""
+    environment = dict(os.environ) | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+    return subprocess.Popen(
+        [*CLI, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One run, killed between two stages and started again, watched by the auditing proxy."""
+    folder = tmp_path_factory.mktemp("run")
+    path, out = run_file(folder, "s3://test/pipeline"), folder / "out"
+    assert store.endpoint
+    with audited(store.endpoint) as (endpoint, accesses):
+        first = limbeck("run", str(path), "--out", str(out), endpoint=endpoint)
+        assert first.stdout
+        early = []
+        for line in first.stdout:
+            early.append(line)
+            if re.match(r"\[ ?\d+/\d+\] label teacher: ", line):
+                break
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+        started = time.monotonic()
+        second = limbeck("run", str(path), "--out", str(out), endpoint=endpoint)
+        output, _ = second.communicate()
+        assert second.returncode == 0, f"{output[-3000:]}\n{(out / 'run.log').read_text()[-5000:]}"
+        middle = time.monotonic()
+        third = limbeck("run", str(path), "--out", str(out), endpoint=endpoint)
+        again, _ = third.communicate()
+        assert third.returncode == 0, again[-3000:]
+        yield {
+            "out": out,
+            "early": early,
+            "output": output,
+            "again": again,
+            "accesses": accesses,
+            "seconds": middle - started,
+            "seconds_again": time.monotonic() - middle,
+        }
+
+
+def test_a_person_can_follow_it(finished: dict[str, Any]) -> None:
+    lines = finished["output"].splitlines()
+    heads = [re.match(r"\[ *(\d+)/(\d+)\] ", line) for line in lines]
+    totals = {match[2] for match in heads if match}
+    assert totals == {"28"}
+    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(28)}
+    assert not [line for line in lines if "KFP Executor" in line or "INFO" in line]
+    assert str(finished["out"] / "run.log") in finished["output"]
+    assert "KFP Executor" in (finished["out"] / "run.log").read_text()
+
+
+def test_after_a_kill_finished_stages_are_not_done_again(finished: dict[str, Any]) -> None:
+    done = [line for line in finished["output"].splitlines() if "already complete" in line]
+    for stage in ("prepare", "generate teacher", "judge", "label teacher"):
+        assert any(stage in line for line in done), (stage, done)
+    assert not any("ppo" in line for line in done)
+
+
+def test_a_second_run_does_nothing_but_say_so(finished: dict[str, Any]) -> None:
+    ended = [line for line in finished["again"].splitlines() if re.match(r"\[ *\d+/\d+\] .*: .* s", line)]
+    assert len(ended) == 28
+    fresh = [
+        line for line in ended if "already complete" not in line and not re.search("preflight|pick", line)
+    ]
+    assert not fresh
+    assert finished["seconds_again"] < finished["seconds"] / 2
+
+
+def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
+    out = finished["out"]
+    report = json.loads((out / "report.json").read_text())
+    names = {row["name"] for row in report["rows"]}
+    assert names == {
+        "teacher",
+        "student",
+        "sft_all",
+        "sft_selected",
+        "ppo_model",
+        "ppo_mixed",
+        "ppo_agreement",
+        "policy",
+    }
+    assert {row["decoding"] for row in report["rows"]} == {"greedy", "sampled"}
+    assert {(row["a"], row["b"]) for row in report["comparisons"]} >= {
+        ("policy", "sft_selected"),
+        ("policy", "teacher"),
+    }
+    assert report["labels"]
+    assert report["reward"]
+    assert {run["name"] for run in report["ppo"]} == {"ppo_model", "ppo_mixed", "ppo_agreement"}
+    assert {row["name"] for row in report["stages"]} >= {"prepare", "ppo_model"} or report["stages"]
+    assert isinstance(report["decision"]["promote"], bool)
+    assert (out / "report.html").read_text().startswith("<!doctype html>".upper()) or "<html" in (
+        out / "report.html"
+    ).read_text()
+    assert "policy" in (out / "report.md").read_text()
+
+
+def test_broken_rows_and_a_prompt_too_long_are_set_aside_and_counted(finished: dict[str, Any]) -> None:
+    report = (finished["out"] / "report.json").read_text()
+    assert "not JSON" in report
+    assert "prompt too long" in report
+
+
+def test_gold_is_opened_by_evaluate_and_report_alone(finished: dict[str, Any]) -> None:
+    """Every request of the run, as the store saw it."""
+    accesses: list[Access] = finished["accesses"]
+    assert {access.task for access in accesses} >= STAGES - {"pick"}
+    reads = {
+        access.task for access in accesses if access.method == "GET" and re.search("/gold/part-", access.path)
+    }
+    assert reads == {"evaluate", "report"}
+    # The data set itself holds the answers too; only `prepare` opens it.
+    raw = {
+        access.task for access in accesses if access.method == "GET" and access.path.endswith("prompts.jsonl")
+    }
+    assert raw == {"prepare"}
+
+
+def test_data_and_checkpoints_pass_through_the_store_alone(finished: dict[str, Any]) -> None:
+    """What lies in Kubeflow's own folder are manifests: small files."""
+    files = [path for path in (finished["out"] / "kfp").rglob("*") if path.is_file()]
+    assert files
+    pages = {"page", "summary"}
+    assert max(path.stat().st_size for path in files if path.name not in pages) < 64_000
