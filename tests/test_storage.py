@@ -1,5 +1,10 @@
 """The object store, against a real server."""
 
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -85,3 +90,53 @@ def test_an_unreachable_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="not an object-store address"):
         split(uri)
+
+
+def test_a_full_disk_is_one_line_and_nothing_half_written_stays(
+    store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    """In a process of its own whose files may not grow: the kernel says so as on a full disk."""
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    item = store.write_file(tmp_path / "a", f"{work_uri}/a")
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from limbeck.storage import Store, StoredObject\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: Store().read_file(StoredObject.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    out = tmp_path / "out" / "b"
+    done = subprocess.run(
+        [sys.executable, "-c", program, item.model_dump_json(), str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.match(
+        r"StorageError the local disk is full in s3://.*/a: got \d+ MiB free .*finished work", done.stdout
+    )
+    assert not list(out.parent.iterdir())
+
+
+def test_a_server_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b"<Error><Code>XMinioStorageFull</Code><Message>no space</Message></Error>"
+            self.send_response(507)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Full)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(StorageError, match=r"XMinioStorageFull \(507\).*server's disk is full"):
+        Store().write_bytes("s3://b/x", b"1")
+    server.shutdown()
+    server.server_close()

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ from limbeck.errors import StorageError
 
 SCHEMES = ("s3", "minio")
 CHUNK_BYTES = 8 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with when a disk, a quota or a size limit is exhausted."""
 
 
 class StoredObject(BaseModel):
@@ -234,14 +237,9 @@ class Store:
                 "a transfer failed", where=uri, got=str(error), remedy=f"Check {server} and retry"
             ) from error
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in NO_ROOM:
                 raise
-            raise StorageError(
-                "the local disk is full",
-                where=uri,
-                got=f"{shutil.disk_usage(os.curdir).free >> 20} MiB free",
-                remedy="Free space (or raise ephemeral-storage) and run again; finished work is kept",
-            ) from error
+            raise disk_full(uri) from error
 
 
 class _NotFoundError(StorageError):
@@ -270,6 +268,16 @@ def _from_client_error(error: ClientError, uri: str, server: str) -> StorageErro
         remedy = "Look at the server's log, then run again"
     return StorageError(
         "the object store failed", where=uri, got=f"{code} ({status}) from {server}", remedy=remedy
+    )
+
+
+def disk_full(where: str) -> StorageError:
+    """The one-line error for a local disk without room."""
+    return StorageError(
+        "the local disk is full",
+        where=where,
+        got=f"{shutil.disk_usage(tempfile.gettempdir()).free >> 20} MiB free in {tempfile.gettempdir()}",
+        remedy="Free space, set TMPDIR, or raise ephemeral-storage, and run again; finished work is kept",
     )
 
 

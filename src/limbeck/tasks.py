@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from limbeck import checkpoints, models
 from limbeck.config import Config, ModelConfig, parse_config, parse_reward
 from limbeck.errors import DataError, LimbeckError
 from limbeck.manifest import Manifest, digest, parse
 from limbeck.progress import say
-from limbeck.storage import Store
+from limbeck.storage import NO_ROOM, Store, disk_full
 
 if TYPE_CHECKING:
     from limbeck.sampler import VllmSampler
@@ -352,9 +352,17 @@ def _task(name: str) -> Iterator[None]:
     try:
         yield
     except LimbeckError as error:
-        say(f"error {error.exit_code}: {error}")
-        # Not sys.exit: engines leave threads and exit handlers behind that can hang or crash.
-        os._exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _end(disk_full(error.filename or f"task {name}"))
+
+
+def _end(error: LimbeckError) -> NoReturn:
+    say(f"error {error.exit_code}: {error}")
+    # Not sys.exit: engines leave threads and exit handlers behind that can hang or crash.
+    os._exit(error.exit_code)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ YES, NO = "yes", "no"
 WORDS = ("sum", ":", "judge", "=", YES, NO, *LETTERS, *LETTERS.upper())
 """Every word of the task; the tokenizer knows no others."""
 
-NUM_TRAIN = 1500
+NUM_TRAIN = 500
 NUM_HELDOUT = 1000
 
 Key = tuple[int, ...]
