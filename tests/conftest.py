@@ -1,12 +1,16 @@
 """What many tests share: one real S3 server for the session, and a fresh address in it for each test."""
 
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from limbeck import seaweed
+from limbeck import local, seaweed
 from limbeck.storage import Store
+
+# Engines in this process run under the variables that stages run under.
+os.environ.update(local.environment())
 
 
 @pytest.fixture(scope="session")

@@ -99,9 +99,10 @@ def run(
         )
     coverage = 1 - sum(reasons.values()) / len(labels)
     agreement = sum(row.pseudo_reward for row in labelled) / len(labelled)
+    selected = "" if given_labels else f", {sum(row.selected for row in labelled)} are selected"
     say(
         f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
-        f"{len(labelled)} completions agree with it, {sum(row.selected for row in labelled)} are selected"
+        f"{len(labelled)} completions agree with it{selected}"
     )
 
     def write(part: str, out: Sequence[Row], rows_in: int, rejected: dict[str, int]) -> Manifest:
