@@ -1,0 +1,254 @@
+"""sft, reward and ppo as stages: what they hand to their trainers, what they commit, where they stop.
+
+The trainers here write a file and remember what they were given; the real ones are in tests/trainer.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limbeck.config import parse_reward
+from limbeck.errors import ConfigError, DataError, GateError
+from limbeck.manifest import Manifest, commit
+from limbeck.records import LabelledCompletion, Prompt, PseudoLabel, Row, Source
+from limbeck.rows import write_rows
+from limbeck.stages import ppo, reward, sft
+from limbeck.storage import Store
+from tests.fakes import ScriptedSampler
+from tests.stages.conftest import ConfigFor
+
+
+@dataclass
+class Trainer:
+    """Remembers its arguments and gives what it was made with."""
+
+    gives: dict[str, Any]
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, **arguments: Any) -> Any:
+        self.calls.append(arguments)
+        folder = arguments["folder"] / "result"
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("weights")
+        return SimpleNamespace(folder=folder, **self.gives)
+
+
+def row(number: int, source: Source = "teacher", **values: Any) -> LabelledCompletion:
+    fields = {
+        "completion_id": f"{number}{source}",
+        "prompt_id": str(number),
+        "prompt": f"sum {number}",
+        "source": source,
+        "text": f"= {number}",
+        "pseudo_reward": float(number % 2),
+        "vote_share": 1.0,
+        "selected": number % 2 == 1,
+        "validation": number < 10,
+    }
+    return LabelledCompletion.model_validate(fields | values)
+
+
+def given(store: Store, uri: str, kind: str, rows: list[Row]) -> Manifest:
+    return commit(
+        store,
+        Manifest(
+            stage="test",
+            kind=kind,
+            name=kind,
+            uri=uri,
+            objects=(write_rows(store, uri, rows),),
+            inputs={},
+            config_hash="",
+            code_version="",
+            num_rows=len(rows),
+        ),
+    )
+
+
+def no_base(folder: Path) -> Path:
+    return folder
+
+
+@pytest.mark.parametrize(("selection", "expected"), [("selected", range(11, 40, 2)), ("all", range(10, 40))])
+def test_sft_trains_on_what_was_selected_and_never_on_validation_prompts(
+    store: Store, work_uri: str, config_for: ConfigFor, selection: sft.Selection, expected: range
+) -> None:
+    labelled = given(store, f"{work_uri}/labelled", "labelled", [row(n) for n in range(40)])
+    trainer = Trainer({"history": [{"step": 1.0, "sft/loss": 0.5}]})
+    config = config_for(task={"prompt_template": "Q: {prompt}"})
+    made = sft.run(labelled, "hash", no_base, trainer, config, store, work_uri, selection=selection)
+    assert trainer.calls[0]["pairs"] == [(f"Q: sum {n}", f"= {n}") for n in expected]
+    assert (made.name, made.num_rows) == (f"sft_{selection}", len(expected))
+    assert made.rejected["kept for validation"] == 10
+    assert made.num_rows + sum(made.rejected.values()) == made.num_input_rows == 40
+    again = sft.run(labelled, "hash", no_base, trainer, config, store, work_uri, selection=selection)
+    assert again == made
+    assert len(trainer.calls) == 1
+
+
+def test_sft_with_nothing_selected_stops(store: Store, work_uri: str, config_for: ConfigFor) -> None:
+    labelled = given(store, f"{work_uri}/labelled", "labelled", [row(n, selected=False) for n in range(20)])
+    with pytest.raises(DataError, match=r"no completion was selected.*20 labelled"):
+        sft.run(labelled, "hash", no_base, Trainer({}), config_for(), store, work_uri, selection="selected")
+
+
+def both_sides(store: Store, work_uri: str) -> tuple[Manifest, Manifest]:
+    teacher = given(store, f"{work_uri}/t", "labelled", [row(n) for n in range(40)])
+    student = given(store, f"{work_uri}/s", "labelled", [row(n, "student") for n in range(40)])
+    return teacher, student
+
+
+def train_reward(
+    scores: list[float], store: Store, work_uri: str, config_for: ConfigFor, min_auc: float
+) -> tuple[Manifest, Trainer]:
+    trainer = Trainer({"history": [], "validation_scores": np.array(scores)})
+    config = config_for(reward={"min_auc": min_auc})
+    teacher, student = both_sides(store, work_uri)
+    return reward.run(teacher, student, "hash", no_base, trainer, config, store, work_uri), trainer
+
+
+RIGHT = [0.9 if n % 2 else 0.1 for n in range(10)]
+
+
+def test_the_reward_model_is_measured_on_prompts_it_never_saw(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    made, trainer = train_reward(RIGHT * 2, store, work_uri, config_for, min_auc=0.9)
+    (call,) = trainer.calls
+    seen = {item.prompt_id for item in call["training"]}
+    held = {item.prompt_id for item in call["validation"]}
+    assert not seen & held
+    assert (len(seen), len(held)) == (30, 10)
+    assert made.metrics["reward/auc_student"] == made.metrics["reward/auc_teacher"] == 1.0
+    assert made.metrics["reward/ece_student"] == pytest.approx(0.1)
+
+
+def test_a_weak_reward_model_stops_the_run_until_the_gate_is_lowered(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    guesses = [*RIGHT, *[0.5] * 10]
+    with pytest.raises(
+        GateError, match=r"too weak for PPO.*at least 0\.6 \(reward\.min_auc\), got 0\.500"
+    ) as caught:
+        train_reward(guesses, store, work_uri, config_for, min_auc=0.6)
+    assert caught.value.exit_code == 6
+    made, trainer = train_reward(guesses, store, work_uri, config_for, min_auc=0.4)
+    assert made.metrics["reward/auc_student"] == 0.5
+    assert not trainer.calls, "the checkpoint was there already: only the gate has changed"
+
+
+def test_rows_of_one_kind_teach_nothing(store: Store, work_uri: str, config_for: ConfigFor) -> None:
+    teacher = given(store, f"{work_uri}/t", "labelled", [row(n, pseudo_reward=1.0) for n in range(40)])
+    with pytest.raises(DataError, match=r"the training rows of the reward model are all alike"):
+        reward.run(teacher, teacher, "hash", no_base, Trainer({}), config_for(), store, work_uri)
+
+
+class LiveScript(ScriptedSampler):
+    """The scripted sampler with weights to load."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda prompt, seed: "= 1")
+
+    def load_weights(self, folder: Path) -> None:
+        """Nothing to load."""
+
+
+def run_ppo(
+    store: Store, work_uri: str, config_for: ConfigFor, kind: str, student: str = "{}", **settings: Any
+) -> tuple[Manifest, dict[str, Any]]:
+    """30 prompts: 5 for validation, 20 with a label to train on, 5 without."""
+    prompts = given(
+        store, f"{work_uri}/p", "prompts", [Prompt(prompt_id=str(n), prompt=f"sum {n}") for n in range(30)]
+    )
+    labels = given(
+        store,
+        f"{work_uri}/l",
+        "labels",
+        [
+            PseudoLabel(
+                prompt_id=str(n),
+                answer=str(n) if n < 25 else None,
+                vote_share=1.0,
+                num_votes=1,
+                reason="labelled",
+                validation=n < 5,
+            )
+            for n in range(30)
+        ],
+    )
+
+    def checkpoint(name: str, tokenizer: str) -> Manifest:
+        uri = f"{work_uri}/{name}"
+        store.write_bytes(f"{uri}/h/tokenizer.json", tokenizer.encode())
+        item = store.stored(f"{uri}/h/tokenizer.json")
+        return Manifest(
+            stage="test",
+            kind="checkpoint",
+            name=name,
+            uri=uri,
+            objects=(item,) if item else (),
+            inputs={},
+            config_hash="",
+            code_version="",
+        )
+
+    course = SimpleNamespace(
+        history=[{"update": 0.0, "ppo/batch_agreement": float("nan")}],
+        best_agreement=0.9,
+        start_agreement=0.5,
+        best_update=3,
+        update=4,
+        stopped=False,
+    )
+    trainer = Trainer({"course": course})
+    made = ppo.run(
+        prompts,
+        labels,
+        checkpoint("student", student),
+        checkpoint("reward", "{}"),
+        lambda _: LiveScript(),
+        trainer,
+        config_for(**settings),
+        store,
+        work_uri,
+        reward=parse_reward(kind),
+    )
+    return made, trainer.calls[0]
+
+
+@pytest.mark.parametrize(("kind", "num_prompts"), [("model", 25), ("mixed", 25), ("agreement", 20)])
+def test_unlabelled_prompts_serve_ppo_where_the_model_scores(
+    store: Store, work_uri: str, config_for: ConfigFor, kind: str, num_prompts: int
+) -> None:
+    made, call = run_ppo(store, work_uri, config_for, kind)
+    assert len(call["prompts"]) == made.num_rows == num_prompts
+    assert {item.prompt_id for item in call["validation"]} == {str(n) for n in range(5)}
+    assert not {item.prompt_id for item in call["prompts"]} & {item.prompt_id for item in call["validation"]}
+    assert made.metrics["ppo/validation_agreement"] == 0.9
+    (history,) = [item for item in made.objects if item.uri.endswith("/history.jsonl")]
+    assert "NaN" not in store.read_bytes(history.uri).decode()
+
+
+def test_prompts_that_leave_no_room_for_a_rollout_are_left_out(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    # One token a character: `sum 10` and on leave no room.
+    made, call = run_ppo(
+        store, work_uri, config_for, "model", engine={"max_model_len": 25}, ppo={"max_tokens": 20}
+    )
+    assert len(call["prompts"]) == 5
+    assert made.rejected == {"prompt too long": 20}
+
+
+def test_a_critic_cannot_start_from_a_reward_model_with_another_tokenizer(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    with pytest.raises(ConfigError, match=r"ppo\.value_init.*Set ppo\.value_init: student"):
+        run_ppo(store, work_uri, config_for, "model", student='{"other": 1}')
+    run_ppo(
+        store, f"{work_uri}/2", config_for, "model", student='{"other": 1}', ppo={"value_init": "student"}
+    )
