@@ -135,8 +135,8 @@ def test_a_person_can_follow_it(finished: dict[str, Any]) -> None:
     lines = finished["output"].splitlines()
     heads = [re.match(r"\[ *(\d+)/(\d+)\] ", line) for line in lines]
     totals = {match[2] for match in heads if match}
-    assert totals == {"28"}
-    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(28)}
+    assert totals == {"26"}
+    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(26)}
     assert not [line for line in lines if "KFP Executor" in line or "INFO" in line]
     assert str(finished["out"] / "run.log") in finished["output"]
     assert "KFP Executor" in (finished["out"] / "run.log").read_text()
@@ -151,7 +151,7 @@ def test_after_a_kill_finished_stages_are_not_done_again(finished: dict[str, Any
 
 def test_a_second_run_does_nothing_but_say_so(finished: dict[str, Any]) -> None:
     ended = [line for line in finished["again"].splitlines() if re.match(r"\[ *\d+/\d+\] .*: .* s", line)]
-    assert len(ended) == 28
+    assert len(ended) == 26
     fresh = [
         line for line in ended if "already complete" not in line and not re.search("preflight|pick", line)
     ]
@@ -178,14 +178,13 @@ def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
         ("policy", "sft_selected"),
         ("policy", "teacher"),
     }
-    assert report["labels"]
-    assert report["reward"]
-    assert {run["name"] for run in report["ppo"]} == {"ppo_model", "ppo_mixed", "ppo_agreement"}
-    assert {row["name"] for row in report["stages"]} >= {"prepare", "ppo_model"} or report["stages"]
+    assert {"coverage", "precision", "judge"} <= report["labels"].keys()
+    assert set(report["reward"]["by_source"]) == {"teacher", "student"}
+    assert {run["name"] for run in report["ppo"].values()} == {"ppo_model", "ppo_mixed", "ppo_agreement"}
+    assert all(run["steps"] for run in report["ppo"].values())
+    assert {row["stage"] for row in report["stages"]} == STAGES - {"preflight", "pick", "report"}
     assert isinstance(report["decision"]["promote"], bool)
-    assert (out / "report.html").read_text().startswith("<!doctype html>".upper()) or "<html" in (
-        out / "report.html"
-    ).read_text()
+    assert "<html" in (out / "report.html").read_text()
     assert "policy" in (out / "report.md").read_text()
 
 
