@@ -45,7 +45,7 @@ def test_garbage_in_the_padding_changes_nothing() -> None:
     torch.manual_seed(0)
     rewards, values = torch.randn(3, 4) * MASK, torch.randn(3, 4) * MASK
     clean = gae(rewards, values, MASK, 1.0, 0.95)[0]
-    dirty = gae(rewards + 7 * (1 - MASK), values + 7 * (1 - MASK), MASK, 1.0, 0.95)[0]
+    dirty = gae(rewards + 7 * (1 - MASK), values + 3 * (1 - MASK), MASK, 1.0, 0.95)[0]
     assert torch.equal(clean, dirty)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from limbeck.config import parse_config
+from limbeck.config import PpoReward, parse_config
 from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
@@ -64,6 +64,7 @@ def train(
     *,
     resume: Path | None = None,
     states: Any = None,
+    reward: PpoReward = "agreement",
     **ppo: Any,
 ) -> Any:
     config = parse_config(
@@ -95,7 +96,7 @@ def train(
         PROMPTS,
         PROMPTS[:8],
         has_w,
-        "agreement",
+        reward,
         config,
         folder,
         resume,
@@ -151,39 +152,17 @@ def test_reward_hacking_stops_the_run_and_the_best_policy_is_kept(
     (head,) = (weight for name, weight in scorer.named_parameters() if name.endswith("score.weight"))
     torch.nn.init.normal_(head, std=1.0)
     loving = save_checkpoint(scorer, load_tokenizer(reward_folder), tmp_path / "loving")
-    config = {"num_updates": 30, "evaluate_every": 2, "hacking_drop": 0.0}
-    folder = tmp_path / "run"
-    settings = parse_config(
-        {
-            "data": {"prompts": "x"},
-            "teacher": {"path": "x"},
-            "student": {"path": "x", "dtype": "float32"},
-            "ppo": {
-                "batch_size": 64,
-                "num_minibatches": 2,
-                "max_tokens": 6,
-                "learning_rate": 1e-2,
-                "value_learning_rate": 1e-2,
-                "kl_coef": 0.0,
-                "critic_warmup_updates": 0,
-                "anneal_lr": False,
-                **config,
-            },
-        }
-    )
-    folder.mkdir()
-    run = train_ppo(
+    run = train(
+        tmp_path / "run",
         student,
         loving,
         sampler,
-        PROMPTS,
-        PROMPTS[:8],
-        has_w,
-        "model",
-        settings,
-        folder,
-        None,
-        lambda update, path: None,
+        reward="model",
+        num_updates=30,
+        evaluate_every=2,
+        hacking_drop=0.0,
+        critic_warmup_updates=0,
+        missing_eos_penalty=1.0,
     )
     assert run.course.stopped
     assert run.course.update < 30
