@@ -24,12 +24,12 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.checkpoint(tmp_path_factory.mktemp("student") / "model", seed=3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reward_folder(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
     """A reward model that knows nothing: all its scores are 0.5."""
     return save_checkpoint(
@@ -37,8 +37,9 @@ def reward_folder(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Pa
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def engine(student: Path) -> Iterator[VllmSampler]:
+    """Open to the end of the session: a closing vLLM takes the process group of the other trainers along."""
     sampler = open_sampler(student)
     yield sampler
     sampler.close()
