@@ -1,6 +1,7 @@
 """What many tests share: one real S3 server for the session, and a fresh address in it for each test."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ import pytest
 from limbeck import local, seaweed
 from limbeck.storage import Store
 
+# A session started in the background ignores Ctrl-C, and so would the runs that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Engines in this process run under the variables that stages run under.
 os.environ.update(local.environment())
 
