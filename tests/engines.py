@@ -10,4 +10,4 @@ ENGINE = EngineConfig(max_model_len=64, kv_cache_mib=64, enforce_eager=True)
 
 def open_sampler(folder: Path) -> VllmSampler:
     """A vLLM engine in fp32 on a tiny checkpoint."""
-    return VllmSampler(folder, ModelConfig(path=str(folder), dtype="float32"), ENGINE)
+    return VllmSampler(folder, ModelConfig(dtype="float32"), ENGINE)

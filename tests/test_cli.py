@@ -20,7 +20,7 @@ LIMBECK = [sys.executable, "-m", "limbeck.cli"]
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
-def report(work_uri: str, config: dict[str, Any], run_report: Output[Artifact]) -> None:
+def report(work_uri: str, prompts: str, config: dict[str, Any], run_report: Output[Artifact]) -> None:
     import os
     import tempfile
     import time
@@ -37,7 +37,7 @@ def report(work_uri: str, config: dict[str, Any], run_report: Output[Artifact]) 
         time.sleep(60)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("report.html", "report.md"):
-            Path(folder, name).write_text(config["data"]["prompts"])
+            Path(folder, name).write_text(prompts)
         Path(folder, "report.json").write_text('{"decision": {"headline": "Promote.", "reason": "It won."}}')
         objects = Store().write_folder(Path(folder), work_uri)
     manifest = Manifest(
@@ -48,8 +48,8 @@ def report(work_uri: str, config: dict[str, Any], run_report: Output[Artifact]) 
 
 
 @dsl.pipeline(name="small")
-def small(work_uri: str, config: dict[str, Any]) -> None:
-    report(work_uri=work_uri, config=config)
+def small(work_uri: str, prompts: str, config: dict[str, Any]) -> None:
+    report(work_uri=work_uri, prompts=prompts, config=config)
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +65,10 @@ def run_file(tmp_path: Path) -> Path:
     return write_run_file(tmp_path, seed=1)
 
 
-def write_run_file(folder: Path, **settings: Any) -> Path:
-    config = {
-        "data": {"prompts": "s3://data/prompts.jsonl"},
-        "teacher": {"path": "s3://models/teacher"},
-        "student": {"path": "s3://models/student"},
-    }
+def write_run_file(folder: Path, seed: int = 1, **parameters: Any) -> Path:
+    values = {"work_uri": "s3://test/cli", "prompts": "s3://data/prompts.jsonl", "config": {"seed": seed}}
     path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump({"work_uri": "s3://test/cli", "config": config | settings}))
+    path.write_text(yaml.safe_dump(values | parameters))
     return path
 
 
@@ -127,15 +123,18 @@ def test_a_failing_stage_gives_its_message_and_its_exit_code(
 @pytest.mark.parametrize(
     ("settings", "exit_code", "message"),
     [
-        ({"sead": 1}, 2, "unknown setting `config.sead`"),
-        ({"data": {"prompts": "none.jsonl"}}, 2, "no such file in `config.data.prompts`"),
-        ({"teacher": {"path": "."}}, 3, "not a Hugging Face checkpoint"),
+        ({"config": {"sead": 1}}, 2, "unknown setting `config.sead`"),
+        ({"prompts": "none.jsonl"}, 2, "no such file in `prompts`"),
+        ({"teacher": "."}, 3, "not a Hugging Face checkpoint"),
+        ({"student": ""}, 2, "missing parameter `student` in pipeline distill"),
+        ({"models": ["s3://m"]}, 2, "unknown parameter `models` in pipeline distill"),
     ],
 )
 def test_a_mistake_ends_in_one_line_before_anything_starts(
     tmp_path: Path, settings: dict[str, Any], exit_code: int, message: str
 ) -> None:
-    result = limbeck("run", write_run_file(tmp_path, **settings), "--out", tmp_path / "out")
+    models = {"teacher": "s3://models/teacher", "student": "s3://models/student"}
+    result = limbeck("run", write_run_file(tmp_path, **(models | settings)), "--out", tmp_path / "out")
     assert result.returncode == exit_code
     assert result.stderr.startswith(f"limbeck: error {exit_code}: {message}")
     assert result.stderr.count("\n") == 1
@@ -151,9 +150,16 @@ def test_a_mistake_ends_in_one_line_before_anything_starts(
     ],
 )
 def test_a_store_that_cannot_be_used_ends_in_one_line(
-    run_file: Path, tmp_path: Path, store: Store, variables: dict[str, str], message: str
+    pipeline: Path,
+    run_file: Path,
+    tmp_path: Path,
+    store: Store,
+    variables: dict[str, str],
+    message: str,
 ) -> None:
-    result = limbeck("run", run_file, "--out", tmp_path / "out", env=dict(os.environ) | variables)
+    result = limbeck(
+        "run", run_file, "--out", tmp_path / "out", "--pipeline", pipeline, env=dict(os.environ) | variables
+    )
     assert result.returncode == 4
     assert result.stderr.startswith(f"limbeck: error 4: {message}")
     assert result.stderr.count("\n") == 1

@@ -4,22 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import load_run_file, parse_config, parse_reward
+from limbeck.compiled import Compiled
+from limbeck.config import parse_config
 from limbeck.errors import ConfigError
+from limbeck.run_file import RunFile, arguments, load_run_file
 
 GOOD = """
 work_uri: s3://bucket/work
+prompts: data.jsonl
+teacher: models/teacher
+student: models/student
 config:
-  data: {prompts: data.jsonl}
-  teacher: {path: teacher}
-  student: {path: student}
+  seed: 1
+  teacher: {dtype: float32}
 """
 
 
-def load(tmp_path: Path, text: str) -> None:
+def load(tmp_path: Path, text: str) -> RunFile:
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    load_run_file(path)
+    return load_run_file(path)
 
 
 def test_defaults_are_enough(tmp_path: Path) -> None:
@@ -29,24 +33,24 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("  data:", "  sfd: {}\n  data:"), ["unknown setting `config.sfd`", "Did you mean `sft`?"]),
-        (("teacher}", "teacher, dtyp: float32}"), ["unknown setting `config.teacher.dtyp`", "`dtype`"]),
-        (("  student: {path: student}", ""), ["missing setting `config.student`", "Add it"]),
+        (("  seed:", "  sfd: {}\n  seed:"), ["unknown setting `config.sfd`", "Did you mean `sft`?"]),
+        (("dtype: float32}", "dtyp: float32}"), ["unknown setting `config.teacher.dtyp`", "`dtype`"]),
+        (("prompts:", "promts:"), ["unknown setting `promts`", "Did you mean `prompts`?"]),
         (
             ("s3://bucket/work", "/local/work"),
             ["bad setting `work_uri`", "s3://bucket/path", "'/local/work'"],
         ),
         (
-            ("  data:", "  ppo: {kl_coef: -1}\n  data:"),
+            ("  seed:", "  ppo: {kl_coef: -1}\n  seed:"),
             ["`config.ppo.kl_coef`", "greater than or equal to 0", "-1"],
         ),
         (
-            ("  data:", "  ppo: {batch_size: 10, num_minibatches: 4}\n  data:"),
+            ("  seed:", "  ppo: {batch_size: 10, num_minibatches: 4}\n  seed:"),
             ["multiple of num_minibatches"],
         ),
-        (("  data:", "  task: {answer_pattern: '('}\n  data:"), ["regular expression"]),
-        (("  data:", "  task: {answer_pattern: abc}\n  data:"), ["must have a group"]),
-        (("  data:", "  task: {prompt_template: hello}\n  data:"), ["must contain {prompt}"]),
+        (("  seed:", "  task: {answer_pattern: '('}\n  seed:"), ["regular expression"]),
+        (("  seed:", "  task: {answer_pattern: abc}\n  seed:"), ["must have a group"]),
+        (("  seed:", "  task: {prompt_template: hello}\n  seed:"), ["must contain {prompt}"]),
         (("work_uri", "ppo_rewards: [agreement]\nwork_uri"), ["must hold `model` or `mixed`"]),
         (("work_uri", "work_uri: [1\nwork_uri"), ["not YAML"]),
         ((GOOD, "- 1"), ["not a mapping"]),
@@ -69,11 +73,38 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_may_arrive_as_floats() -> None:
-    base = {"data": {"prompts": "x"}, "teacher": {"path": "a"}, "student": {"path": "b"}}
-    assert parse_config({**base, "seed": 3.0, "ppo": {"num_updates": 5.0}}).ppo.num_updates == 5
+    assert parse_config({"seed": 3.0, "ppo": {"num_updates": 5.0}}).ppo.num_updates == 5
 
 
-def test_an_unknown_reward_is_named() -> None:
-    assert parse_reward("mixed") == "mixed"
-    with pytest.raises(ConfigError, match="'gold'"):
-        parse_reward("gold")
+DECLARED: dict[str, dict[str, object]] = {
+    "work_uri": {"parameterType": "STRING"},
+    "prompts": {"parameterType": "STRING"},
+    "config": {"parameterType": "STRUCT", "defaultValue": {}},
+}
+SMALL = Compiled(
+    spec={"pipelineInfo": {"name": "small"}, "root": {"inputDefinitions": {"parameters": DECLARED}}},
+    platform={},
+)
+
+
+def test_a_pipeline_gets_the_parameters_that_it_declares(tmp_path: Path) -> None:
+    run_file = load(tmp_path, "prompts: s3://b/p.jsonl\nconfig: {seed: 2}")
+    given = arguments(run_file, SMALL)
+    assert given.keys() == DECLARED.keys()
+    assert (given["prompts"], given["config"]["seed"]) == ("s3://b/p.jsonl", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("work_uri: s3://b/w", ["missing parameter `prompts`", "pipeline small", "Add it"]),
+        ("prompts: p.jsonl\nnum_shards: 4", ["unknown parameter `num_shards`", "another pipeline"]),
+    ],
+)
+def test_parameters_that_do_not_fit_the_pipeline_are_named(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        arguments(load(tmp_path, text), SMALL)
+    for word in words:
+        assert word in str(caught.value)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import RunFile, load_run_file
 from limbeck.demo import task
+from limbeck.run_file import RunFile, load_run_file
 
 RUN_FILES = sorted([*Path("examples").glob("*.yaml"), *Path("src/limbeck/demo").glob("*.yaml")])
 
@@ -35,6 +35,6 @@ def test_the_demo_asks_for_the_words_of_its_task() -> None:
 
 def test_leaving_out_what_is_null_changes_nothing() -> None:
     run_file = load_run_file(Path("examples/own-data.yaml"))
-    assert None in run_file.config.data.model_dump().values()
+    assert None in run_file.config.engine.model_dump().values()
     again = RunFile.model_validate(run_file.model_dump(mode="json", exclude_none=True))
     assert again == run_file

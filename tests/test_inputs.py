@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from limbeck.config import RunFile
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import check_inputs, stage_inputs
+from limbeck.run_file import RunFile
 from limbeck.storage import Store
 
 
@@ -26,22 +26,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_file(work_uri: str = "s3://test/work", **data: Any) -> RunFile:
-    config = {
-        "data": {"prompts": "prompts.jsonl"} | data,
-        "teacher": {"path": "s3://models/teacher"},
-        "student": {"path": "model"},
-    }
-    return RunFile.model_validate({"work_uri": work_uri, "config": config})
+    inputs = {"prompts": "prompts.jsonl", "teacher": "s3://models/teacher", "student": "model"}
+    return RunFile.model_validate({"work_uri": work_uri, "config": {"seed": 7}} | inputs | data)
 
 
 def test_local_inputs_are_uploaded_and_stored_ones_stay(here: Path, store: Store, work_uri: str) -> None:
-    staged = stage_inputs(run_file(work_uri, heldout="s3://data/heldout.parquet"), store).config
+    staged = stage_inputs(run_file(work_uri, heldout="s3://data/heldout.parquet"), store)
 
-    assert staged.teacher.path == "s3://models/teacher"
-    assert staged.data.heldout == "s3://data/heldout.parquet"
-    assert staged.data.prompts.startswith(f"{work_uri}/inputs/")
-    assert store.read_bytes(staged.data.prompts) == (here / "prompts.jsonl").read_bytes()
-    names = {uri.removeprefix(f"{staged.student.path}/") for uri in store.sizes(staged.student.path)}
+    assert staged.teacher == "s3://models/teacher"
+    assert staged.heldout == "s3://data/heldout.parquet"
+    assert staged.prompts.startswith(f"{work_uri}/inputs/")
+    assert store.read_bytes(staged.prompts) == (here / "prompts.jsonl").read_bytes()
+    names = {uri.removeprefix(f"{staged.student}/") for uri in store.sizes(staged.student)}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
 
 
@@ -51,45 +47,44 @@ def test_addresses_follow_the_content(here: Path, store: Store, work_uri: str) -
 
     (here / "prompts.jsonl").write_text('{"prompt": "2 + 2"}\n')
     second = stage_inputs(run_file(work_uri), store)
-    assert second.config.data.prompts != first.config.data.prompts
-    assert second.config.student.path == first.config.student.path
-    assert store.read_bytes(first.config.data.prompts) == b'{"prompt": "1 + 1"}\n'
+    assert second.prompts != first.prompts
+    assert second.student == first.student
+    assert store.read_bytes(first.prompts) == b'{"prompt": "1 + 1"}\n'
 
 
 def test_the_bucket_is_made(here: Path, store: Store) -> None:
     staged = stage_inputs(run_file("s3://fresh-bucket/work"), store)
-    assert store.exists(staged.config.data.prompts)
+    assert store.exists(staged.prompts)
 
 
 def test_everything_else_of_a_run_file_stays(here: Path, store: Store, work_uri: str) -> None:
     wanted = run_file(work_uri)
     staged = stage_inputs(wanted, store)
-    keys = {"data", "teacher", "student"}
-    assert staged.config.model_dump(exclude=keys) == wanted.config.model_dump(exclude=keys)
-    assert staged.config.student.dtype == wanted.config.student.dtype
+    keys = {"prompts", "student"}
+    assert staged.model_dump(exclude=keys) == wanted.model_dump(exclude=keys)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"prompts": "none.jsonl"}, r"no such file in `config\.data\.prompts`.*got none\.jsonl"),
+        ({"prompts": "none.jsonl"}, r"no such file in `prompts`.*got none\.jsonl"),
         ({"prompts": "model"}, "no such file"),
         (
             {"heldout": "prompts.csv"},
-            r"unknown kind of file in `config\.data\.heldout`.*\.jsonl.*prompts\.csv",
+            r"unknown kind of file in `heldout`.*\.jsonl.*prompts\.csv",
         ),
     ],
 )
 def test_a_wrong_data_file_is_a_config_error(here: Path, data: dict[str, str], message: str) -> None:
     (here / "prompts.csv").write_text("prompt\n")
     with pytest.raises(ConfigError, match=message):
-        check_inputs(run_file(**data).config)
+        check_inputs(run_file(**data))
 
 
 def test_a_missing_model_folder_is_a_config_error(here: Path) -> None:
     (here / "model").rename(here / "elsewhere")
-    with pytest.raises(ConfigError, match=r"no such folder in `config\.student\.path`"):
-        check_inputs(run_file().config)
+    with pytest.raises(ConfigError, match=r"no such folder in `student`"):
+        check_inputs(run_file())
 
 
 def test_a_model_that_cannot_be_used_is_found_before_the_upload(

@@ -17,11 +17,14 @@ PIPELINES = ["pipelines.compile", "pipelines.distill.pipeline"]
     ("modules", "forbidden"),
     [
         (["limbeck.config", "limbeck.records", "limbeck.inputs", "limbeck.seaweed"], HEAVY | {"kfp"}),
+        (["limbeck.init_file", "limbeck.compiled", "limbeck.lint"], HEAVY | {"kfp", "boto3", "pyarrow"}),
+        (["limbeck.status", "limbeck.lineage", "limbeck.fetch_report"], HEAVY | {"kfp"}),
+        (["limbeck.preflight", "limbeck.submit", "limbeck.components"], HEAVY | {"kfp"}),
         (["limbeck.cli"], HEAVY | {"kfp", "boto3", "pyarrow", "pydantic"}),
         (["limbeck.tasks", "limbeck.local", "limbeck.demo.inputs"], HEAVY | {"kfp"}),
         (COMPONENTS + PIPELINES, HEAVY | {"limbeck.tasks"}),
     ],
-    ids=["settings", "command line", "tasks", "pipelines"],
+    ids=["settings", "compiled files", "results", "before a run", "command line", "tasks", "pipelines"],
 )
 def test_light_modules_import_nothing_heavy(modules: list[str], forbidden: set[str]) -> None:
     code = f"import sys, {', '.join(modules)}; print(sorted({forbidden!r} & set(sys.modules)))"

@@ -66,7 +66,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(folder: Path, *behaviours: str) -> dict[str, Any]:
     config = {"behaviours": list(behaviours), "folder": str(folder)}
-    return {"work_uri": "s3://not/asked/for", "config": config, "num_shards": len(behaviours)}
+    return {"config": config, "num_shards": len(behaviours)}
 
 
 def pid_of(folder: Path, shard: int) -> int:

@@ -32,6 +32,7 @@ STAGES = {
     "evaluate",
     "pick",
     "report",
+    "shards",
 }
 
 
@@ -52,10 +53,12 @@ def run_file(folder: Path, work_uri: str) -> Path:
         "work_uri": work_uri,
         "num_shards": 2,
         "ppo_rewards": ["model", "mixed", "agreement"],
+        "prompts": str(folder / "prompts.jsonl"),
+        "teacher": str(folder / "teacher"),
+        "student": str(folder / "student"),
         "config": {
-            "data": {"prompts": str(folder / "prompts.jsonl")},
-            "teacher": {"path": str(folder / "teacher"), "dtype": "float32"},
-            "student": {"path": str(folder / "student"), "dtype": "float32"},
+            "teacher": {"dtype": "float32"},
+            "student": {"dtype": "float32"},
             "task": {"answer_pattern": "([a-w])"},
             "engine": {"max_model_len": 64, "kv_cache_mib": 64, "enforce_eager": True},
             "prepare": {"heldout_fraction": 0.3},
@@ -121,6 +124,7 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         again, _ = third.communicate()
         assert third.returncode == 0, again[-3000:]
         yield {
+            "run_file": path,
             "out": out,
             "early": early,
             "output": output,
@@ -135,8 +139,8 @@ def test_a_person_can_follow_it(finished: dict[str, Any]) -> None:
     lines = finished["output"].splitlines()
     heads = [re.match(r"\[ *(\d+)/(\d+)\] ", line) for line in lines]
     totals = {match[2] for match in heads if match}
-    assert totals == {"26"}
-    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(26)}
+    assert totals == {"27"}
+    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(27)}
     assert not [line for line in lines if "KFP Executor" in line or "INFO" in line]
     assert str(finished["out"] / "run.log") in finished["output"]
     assert "KFP Executor" in (finished["out"] / "run.log").read_text()
@@ -151,9 +155,11 @@ def test_after_a_kill_finished_stages_are_not_done_again(finished: dict[str, Any
 
 def test_a_second_run_does_nothing_but_say_so(finished: dict[str, Any]) -> None:
     ended = [line for line in finished["again"].splitlines() if re.match(r"\[ *\d+/\d+\] .*: .* s", line)]
-    assert len(ended) == 26
+    assert len(ended) == 27
     fresh = [
-        line for line in ended if "already complete" not in line and not re.search("preflight|pick", line)
+        line
+        for line in ended
+        if "already complete" not in line and not re.search("preflight|shards|pick", line)
     ]
     assert not fresh
     assert finished["seconds_again"] < finished["seconds"] / 2
@@ -182,7 +188,7 @@ def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
     assert set(report["reward"]["by_source"]) == {"teacher", "student"}
     assert {run["name"] for run in report["ppo"].values()} == {"ppo_model", "ppo_mixed", "ppo_agreement"}
     assert all(run["steps"] for run in report["ppo"].values())
-    assert {row["stage"] for row in report["stages"]} == STAGES - {"preflight", "pick", "report"}
+    assert {row["stage"] for row in report["stages"]} == STAGES - {"preflight", "shards", "pick", "report"}
     assert isinstance(report["decision"]["promote"], bool)
     assert "<html" in (out / "report.html").read_text()
     assert "policy" in (out / "report.md").read_text()
@@ -197,7 +203,7 @@ def test_broken_rows_and_a_prompt_too_long_are_set_aside_and_counted(finished: d
 def test_gold_is_opened_by_evaluate_and_report_alone(finished: dict[str, Any]) -> None:
     """Every request of the run, as the store saw it."""
     accesses: list[Access] = finished["accesses"]
-    assert {access.task for access in accesses} >= STAGES - {"pick"}
+    assert {access.task for access in accesses} >= STAGES - {"pick", "preflight", "shards"}
     reads = {
         access.task for access in accesses if access.method == "GET" and re.search("/gold/part-", access.path)
     }
@@ -215,3 +221,93 @@ def test_data_and_checkpoints_pass_through_the_store_alone(finished: dict[str, A
     assert files
     pages = {"page", "summary"}
     assert max(path.stat().st_size for path in files if path.name not in pages) < 64_000
+
+
+def artifact(out: Path, place: str) -> dict[str, Any]:
+    """The manifest that a task of the run gave on."""
+    (path,) = (out / "kfp").glob(f"*/{place}")
+    made: dict[str, Any] = json.loads(path.read_text())
+    return made
+
+
+def run_another(
+    finished: dict[str, Any], pipeline: str, out: Path, **parameters: Any
+) -> tuple[str, dict[str, Any]]:
+    """Run another pipeline over the same work; gives its output and its report."""
+    given = yaml.safe_load(finished["run_file"].read_text())
+    path = out / "run.yaml"
+    kept = {name: given[name] for name in ("work_uri", "config")}
+    path.write_text(yaml.safe_dump(kept | {key: given[key] for key in parameters.pop("same")} | parameters))
+    process = limbeck("run", str(path), "--out", str(out), "--pipeline", pipeline)
+    output, _ = process.communicate()
+    assert process.returncode == 0, f"{output[-3000:]}\n{(out / 'run.log').read_text()[-5000:]}"
+    return output, json.loads((out / "report.json").read_text())
+
+
+def fresh_stages(output: str) -> set[str]:
+    """The stages that did some work, by the first word of their name."""
+    ended = [line for line in output.splitlines() if re.match(r"\[ *\d+/\d+\] .*: .* s", line)]
+    return {line.split("] ")[1].split(" ")[0].rstrip(":") for line in ended if "already complete" not in line}
+
+
+def test_data_distillation_alone_ends_with_the_warmed_up_student(
+    finished: dict[str, Any], tmp_path: Path
+) -> None:
+    output, report = run_another(
+        finished,
+        "distill_data",
+        tmp_path,
+        same=("num_shards", "prompts", "teacher", "student"),
+    )
+    assert fresh_stages(output) == {"preflight", "shards", "pick", "report"}
+    assert {row["name"] for row in report["rows"]} == {
+        "teacher",
+        "student",
+        "sft_all",
+        "sft_selected",
+        "policy",
+    }
+    assert report["decision"]["policy"] == "sft_selected"
+    assert not report["ppo"]
+
+
+def test_rewards_start_from_a_checkpoint_and_labelled_data(finished: dict[str, Any], tmp_path: Path) -> None:
+    prompts = artifact(finished["out"], "prepare/prompts")["uri"]
+    labels = artifact(finished["out"], "label/labels")["uri"]
+    student = artifact(finished["out"], "pick/picked")["uri"]
+    output, report = run_another(
+        finished,
+        "distill_rewards",
+        tmp_path,
+        same=("num_shards", "ppo_rewards"),
+        prepared_uri=prompts.removesuffix("/prompts"),
+        label_uri=labels.removesuffix("/labels"),
+        checkpoint=student,
+    )
+    assert fresh_stages(output) == {"preflight", "shards", "load", "pick", "report"}
+    assert {row["name"] for row in report["rows"]} == {
+        "sft_selected",
+        "ppo_model",
+        "ppo_mixed",
+        "ppo_agreement",
+        "policy",
+    }
+
+
+def test_any_models_can_be_compared_on_heldout_prompts(finished: dict[str, Any], tmp_path: Path) -> None:
+    given = yaml.safe_load(finished["run_file"].read_text())
+    output, report = run_another(
+        finished,
+        "evaluate",
+        tmp_path,
+        same=(),
+        heldout=given["prompts"],
+        models=[given["teacher"], given["student"]],
+    )
+    assert fresh_stages(output) == {"preflight", "prepare", "evaluate", "report"}
+    names = {row["name"] for row in report["rows"]}
+    assert len(names) == 2
+    assert {(row["a"], row["b"]) for row in report["comparisons"]} & {
+        tuple(sorted(names)),
+        tuple(sorted(names))[::-1],
+    }

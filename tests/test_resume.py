@@ -21,11 +21,10 @@ from tests.stage_process import finish, start
 PATIENCE_SECONDS = 120.0
 
 
-def settings(teacher: str, student: str) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     return {
-        "data": {"prompts": "s3://unused/x.jsonl"},
-        "teacher": {"path": teacher, "dtype": "float32"},
-        "student": {"path": student, "dtype": "float32"},
+        "teacher": {"dtype": "float32"},
+        "student": {"dtype": "float32"},
         "task": {"answer_pattern": r"([a-w])"},
         "engine": {"max_model_len": 64, "kv_cache_mib": 64, "enforce_eager": True},
         "generate": {"teacher": {"samples_per_prompt": 10, "max_tokens": 40}, "rows_per_part": 100},
@@ -92,8 +91,9 @@ def test_generate_keeps_its_finished_parts(store: Store, work_uri: str, tmp_path
         return {
             "prompts": asked,
             "work_uri": f"{work_uri}/{prefix}",
-            "config": settings(teacher, teacher),
+            "config": settings(),
             "completions": {"path": str(tmp_path / prefix / "completions")},
+            "model": teacher,
             "role": "teacher",
             "shard": 0,
             "num_shards": 1,
@@ -156,7 +156,7 @@ def ppo_arguments(store: Store, work_uri: str, tmp_path: Path) -> Callable[[str]
             "checkpoint",
             store.write_folder(scorer, f"{work_uri}/reward"),
         ),
-        "config": settings(str(student), str(student)),
+        "config": settings(),
         "reward": "agreement",
     }
     return lambda prefix: {

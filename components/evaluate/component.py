@@ -13,11 +13,12 @@ def evaluate(
     heldout: Input[Dataset],
     gold: Input[Dataset],
     work_uri: str,
-    config: dict[str, Any],
     results: Output[Dataset],
     metrics: Output[Metrics],
-    name: str = "policy",
+    name: str = "",
+    model: str = "",
     checkpoint: Input[Model] | None = None,
+    config: dict[str, Any] = {},
 ) -> None:
     """Answer the held-out prompts, greedily and sampled, and compare with the gold answers.
 
@@ -25,9 +26,10 @@ def evaluate(
         heldout: Manifest of held-out prompts.
         gold: Manifest of gold answers. Nothing made here goes into training.
         work_uri: Prefix in the object store for all results.
-        config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model.
-        name: `teacher` or `student` for a base model; a checkpoint goes by its own name.
-        checkpoint: Manifest of the checkpoint to evaluate; without it the base model called `name` is.
+        name: What the report calls the model; by default its folder. A checkpoint goes by its own name.
+        model: URI of the Hugging Face folder to evaluate; not read when `checkpoint` is given.
+        checkpoint: Manifest of the checkpoint to evaluate; without it `model` is.
+        config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model's.
 
     Returns:
         results: Manifest of one row an answer.
@@ -43,5 +45,6 @@ def evaluate(
         results=results,
         metrics=metrics,
         name=name,
+        model=model,
         checkpoint=checkpoint,
     )

@@ -12,12 +12,13 @@ from images.images import GENERATE
 def generate(
     prompts: Input[Dataset],
     work_uri: str,
-    config: dict[str, Any],
     completions: Output[Dataset],
+    model: str = "",
     role: str = "teacher",
     shard: int = 0,
     num_shards: int = 1,
     checkpoint: Input[Model] | None = None,
+    config: dict[str, Any] = {},
 ) -> None:
     """Answer every prompt several times, at several temperatures, with vLLM.
 
@@ -26,11 +27,12 @@ def generate(
     Args:
         prompts: Manifest of prompts.
         work_uri: Prefix in the object store for all results.
-        config: Settings of all stages; this one reads `generate`, `engine`, `task`, `seed`, the model.
+        model: URI of the Hugging Face folder that answers; not read when `checkpoint` is given.
         role: Who answers: `teacher` or `student`. It chooses the sampling settings and marks the rows.
         shard: Which part of the prompts this task answers, from 0.
         num_shards: Into how many parts the prompts are split.
-        checkpoint: Manifest of the checkpoint that answers; without it the role's base model does.
+        checkpoint: Manifest of the checkpoint that answers; without it `model` does.
+        config: Settings of all stages; this one reads `generate`, `engine`, `task`, `seed` and the role's.
 
     Returns:
         completions: Manifest of the completions, each with its temperature, seed and log-probability.
@@ -42,6 +44,7 @@ def generate(
         work_uri=work_uri,
         config=config,
         completions=completions,
+        model=model,
         role=role,
         shard=shard,
         num_shards=num_shards,

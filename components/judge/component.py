@@ -12,9 +12,10 @@ from images.images import GENERATE
 def judge(
     prompts: Input[Dataset],
     completions: Input[Dataset],
+    model: str,
     work_uri: str,
-    config: dict[str, Any],
     judgements: Output[Dataset],
+    config: dict[str, Any] = {},
 ) -> None:
     """Let the teacher judge its own completions.
 
@@ -23,6 +24,7 @@ def judge(
     Args:
         prompts: Manifest of prompts.
         completions: Manifest of the teacher's completions of them.
+        model: URI of the teacher's Hugging Face folder.
         work_uri: Prefix in the object store for all results.
         config: Settings of all stages; this one reads `judge`, `teacher`, `engine` and `task`.
 
@@ -32,5 +34,10 @@ def judge(
     from limbeck import tasks
 
     tasks.judge(
-        prompts=prompts, completions=completions, work_uri=work_uri, config=config, judgements=judgements
+        prompts=prompts,
+        completions=completions,
+        model=model,
+        work_uri=work_uri,
+        config=config,
+        judgements=judgements,
     )

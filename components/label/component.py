@@ -13,11 +13,11 @@ def label(
     prompts: Input[Dataset],
     completions: Input[list[Dataset]],
     work_uri: str,
-    config: dict[str, Any],
     labels: Output[Dataset],
     labelled: Output[Dataset],
     judgements: Input[list[Dataset]] | None = None,
     given_labels: Input[Dataset] | None = None,
+    config: dict[str, Any] = {},
 ) -> None:
     """Find one pseudo label a prompt by judged vote, and label every completion by agreement with it.
 

@@ -15,10 +15,10 @@ def ppo(
     checkpoint: Input[Model],
     reward_model: Input[Model],
     work_uri: str,
-    config: dict[str, Any],
     policy: Output[Model],
     metrics: Output[Metrics],
     reward: str = "model",
+    config: dict[str, Any] = {},
 ) -> None:
     """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
 

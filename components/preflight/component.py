@@ -1,6 +1,6 @@
 """The `preflight` component."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -8,20 +8,101 @@ from images.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
-def preflight(work_uri: str, config: dict[str, Any], num_shards: int) -> list[int]:
-    """Check settings, object store and both models before anything costs time.
+def preflight(
+    work_uri: str,
+    stages: list[str],
+    prompts: str = "",
+    heldout: str = "",
+    teacher: str = "",
+    student: str = "",
+    models: list[str] = [],
+    gpus: int = 1,
+    resources: dict[str, Any] = {},
+    config: dict[str, Any] = {},
+) -> NamedTuple(
+    "Requests",
+    [
+        ("prepare_cpu", str),
+        ("prepare_memory", str),
+        ("generate_cpu", str),
+        ("generate_memory", str),
+        ("generate_gpus", str),
+        ("judge_cpu", str),
+        ("judge_memory", str),
+        ("judge_gpus", str),
+        ("label_cpu", str),
+        ("label_memory", str),
+        ("sft_cpu", str),
+        ("sft_memory", str),
+        ("sft_gpus", str),
+        ("reward_cpu", str),
+        ("reward_memory", str),
+        ("reward_gpus", str),
+        ("ppo_cpu", str),
+        ("ppo_memory", str),
+        ("ppo_gpus", str),
+        ("evaluate_cpu", str),
+        ("evaluate_memory", str),
+        ("evaluate_gpus", str),
+        ("report_cpu", str),
+        ("report_memory", str),
+    ],
+):
+    """Check settings, object store, data, models and GPUs before anything costs time.
 
-    Fails within seconds and in one line when a setting is unknown, the store refuses to be written,
-    or a model folder lacks weights, tokenizer or chat template.
+    All findings come at once, each with its remedy. Gives what each stage asks of its node, so that it
+    can be chosen when a run starts.
 
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
+        stages: The stages that will run; what they need is checked.
+        prompts: URI of the data set, JSONL or Parquet.
+        heldout: URI of the held-out data set; may be empty.
+        teacher: URI of the teacher's Hugging Face folder.
+        student: URI of the student's Hugging Face folder.
+        models: URIs of further Hugging Face folders.
+        gpus: GPUs of each task that uses some.
+        resources: CPU, memory and GPUs by stage, where the defaults do not fit:
+            `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
 
     Returns:
-        The shards to loop over: 0 to num_shards - 1.
+        prepare_cpu: CPUs of each `prepare` task.
+        prepare_memory: Memory of each `prepare` task.
+        generate_cpu: CPUs of each `generate` task.
+        generate_memory: Memory of each `generate` task.
+        generate_gpus: GPUs of each `generate` task.
+        judge_cpu: CPUs of each `judge` task.
+        judge_memory: Memory of each `judge` task.
+        judge_gpus: GPUs of each `judge` task.
+        label_cpu: CPUs of each `label` task.
+        label_memory: Memory of each `label` task.
+        sft_cpu: CPUs of each `sft` task.
+        sft_memory: Memory of each `sft` task.
+        sft_gpus: GPUs of each `sft` task.
+        reward_cpu: CPUs of each `reward` task.
+        reward_memory: Memory of each `reward` task.
+        reward_gpus: GPUs of each `reward` task.
+        ppo_cpu: CPUs of each `ppo` task.
+        ppo_memory: Memory of each `ppo` task.
+        ppo_gpus: GPUs of each `ppo` task.
+        evaluate_cpu: CPUs of each `evaluate` task.
+        evaluate_memory: Memory of each `evaluate` task.
+        evaluate_gpus: GPUs of each `evaluate` task.
+        report_cpu: CPUs of each `report` task.
+        report_memory: Memory of each `report` task.
     """
     from limbeck import tasks
 
-    return tasks.preflight(work_uri=work_uri, config=config, num_shards=num_shards)
+    return tasks.preflight(
+        work_uri=work_uri,
+        stages=stages,
+        prompts=prompts,
+        heldout=heldout,
+        teacher=teacher,
+        student=student,
+        models=models,
+        gpus=gpus,
+        resources=resources,
+        config=config,
+    )

@@ -10,11 +10,13 @@ from images.images import TOOLS
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
 def prepare(
+    data: str,
     work_uri: str,
-    config: dict[str, Any],
     prompts: Output[Dataset],
     heldout: Output[Dataset],
     gold: Output[Dataset],
+    heldout_data: str = "",
+    config: dict[str, Any] = {},
 ) -> None:
     """Read the data set: training prompts, held-out prompts, and gold answers apart from both.
 
@@ -22,8 +24,11 @@ def prepare(
     Broken rows are set aside with a reason and counted.
 
     Args:
+        data: URI of a JSONL or Parquet file with a column `prompt` and, optional, `answer`; may be empty when
+            `heldout_data` is given.
         work_uri: Prefix in the object store for all results.
-        config: Settings of all stages; this one reads `data`, `prepare` and `seed`.
+        heldout_data: The same for held-out prompts; empty holds out a part of `data`.
+        config: Settings of all stages; this one reads `prepare` and `seed`.
 
     Returns:
         prompts: Manifest of the training prompts; they carry no answers.
@@ -32,4 +37,12 @@ def prepare(
     """
     from limbeck import tasks
 
-    tasks.prepare(work_uri=work_uri, config=config, prompts=prompts, heldout=heldout, gold=gold)
+    tasks.prepare(
+        data=data,
+        heldout_data=heldout_data,
+        work_uri=work_uri,
+        config=config,
+        prompts=prompts,
+        heldout=heldout,
+        gold=gold,
+    )

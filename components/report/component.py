@@ -10,33 +10,41 @@ from images.images import TOOLS
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
 def report(
-    prompts: Input[Dataset],
     heldout: Input[Dataset],
     gold: Input[Dataset],
-    completions: Input[list[Dataset]],
-    judgements: Input[list[Dataset]],
-    labels: Input[Dataset],
-    student_completions: Input[list[Dataset]],
-    sft_checkpoints: Input[list[Model]],
-    reward_model: Input[Model],
-    policies: Input[list[Model]],
-    policy: Input[Model],
-    base_results: Input[list[Dataset]],
-    sft_results: Input[list[Dataset]],
-    policy_results: Input[list[Dataset]],
+    results: Input[list[Dataset]],
     work_uri: str,
-    config: dict[str, Any],
     page: Output[HTML],
     summary: Output[Markdown],
     metrics: Output[Metrics],
     run_report: Output[Artifact],
+    teacher_results: Input[Dataset] | None = None,
+    student_results: Input[Dataset] | None = None,
+    policy_results: Input[list[Dataset]] | None = None,
+    prompts: Input[Dataset] | None = None,
+    completions: Input[list[Dataset]] | None = None,
+    judgements: Input[list[Dataset]] | None = None,
+    labels: Input[Dataset] | None = None,
+    student_completions: Input[list[Dataset]] | None = None,
+    sft_checkpoints: Input[list[Model]] | None = None,
+    reward_model: Input[Model] | None = None,
+    policies: Input[list[Model]] | None = None,
+    policy: Input[Model] | None = None,
+    config: dict[str, Any] = {},
 ) -> None:
     """Tell how the run went: one page for people, one JSON for machines, and the promotion decision.
 
+    What a pipeline did not make is left out of the page.
+
     Args:
-        prompts: Manifest of training prompts.
         heldout: Manifest of held-out prompts.
-        gold: Manifest of gold answers, to measure the labels. Nothing made here goes into training.
+        gold: Manifest of gold answers, to measure with. Nothing made here goes into training.
+        results: Manifests of evaluations.
+        work_uri: Prefix in the object store for all results.
+        teacher_results: Manifest of the evaluation of the teacher.
+        student_results: Manifest of the evaluation of the student as it came.
+        policy_results: Manifests of the evaluations of the policies.
+        prompts: Manifest of training prompts.
         completions: Manifests of the teacher's completions.
         judgements: Manifests of the teacher's judgements of them.
         labels: Manifest of the pseudo labels.
@@ -44,11 +52,7 @@ def report(
         sft_checkpoints: Manifests of the warmed-up students.
         reward_model: Manifest of the reward model.
         policies: Manifests of the policies, one for each kind of reward.
-        policy: Manifest of the policy that was picked.
-        base_results: Manifests of the evaluations of teacher and student as they came.
-        sft_results: Manifests of the evaluations of the warmed-up students.
-        policy_results: Manifests of the evaluations of the policies.
-        work_uri: Prefix in the object store for all results.
+        policy: Manifest of the checkpoint that was picked.
         config: Settings of all stages; this one reads `report`, `label`, `task` and `seed`.
 
     Returns:
@@ -60,9 +64,19 @@ def report(
     from limbeck import tasks
 
     tasks.report(
-        prompts=prompts,
         heldout=heldout,
         gold=gold,
+        results=results,
+        work_uri=work_uri,
+        config=config,
+        page=page,
+        summary=summary,
+        metrics=metrics,
+        run_report=run_report,
+        teacher_results=teacher_results,
+        student_results=student_results,
+        policy_results=policy_results,
+        prompts=prompts,
         completions=completions,
         judgements=judgements,
         labels=labels,
@@ -71,13 +85,4 @@ def report(
         reward_model=reward_model,
         policies=policies,
         policy=policy,
-        base_results=base_results,
-        sft_results=sft_results,
-        policy_results=policy_results,
-        work_uri=work_uri,
-        config=config,
-        page=page,
-        summary=summary,
-        metrics=metrics,
-        run_report=run_report,
     )

@@ -14,9 +14,10 @@ def reward(
     student_labelled: Input[Dataset],
     checkpoint: Input[Model],
     work_uri: str,
-    config: dict[str, Any],
     reward_model: Output[Model],
     metrics: Output[Metrics],
+    teacher: str = "",
+    config: dict[str, Any] = {},
 ) -> None:
     """Train the reward model on labelled completions of teacher and student, with DeepSpeed.
 
@@ -27,6 +28,7 @@ def reward(
         student_labelled: Manifest of the warmed-up student's completions, labelled by the same pseudo labels.
         checkpoint: Manifest of the warmed-up student, from which the reward model starts by default.
         work_uri: Prefix in the object store for all results.
+        teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
         config: Settings of all stages; this one reads `reward`, `task`, `seed` and the model it starts from.
 
     Returns:
@@ -43,4 +45,5 @@ def reward(
         config=config,
         reward_model=reward_model,
         metrics=metrics,
+        teacher=teacher,
     )

@@ -11,15 +11,17 @@ from images.images import TRAIN
 @dsl.component(base_image=TRAIN, install_kfp_package=False)
 def sft(
     labelled: Input[Dataset],
+    model: str,
     work_uri: str,
-    config: dict[str, Any],
     checkpoint: Output[Model],
     selection: str = "selected",
+    config: dict[str, Any] = {},
 ) -> None:
     """Warm the student up on the teacher's completions, with TRL and DeepSpeed.
 
     Args:
         labelled: Manifest of the teacher's labelled completions.
+        model: URI of the student's Hugging Face folder.
         work_uri: Prefix in the object store for all results.
         config: Settings of all stages; this one reads `sft`, `student`, `task` and `seed`.
         selection: `selected` trains on the completions that agree with the pseudo label, `all` on every one.
@@ -29,4 +31,11 @@ def sft(
     """
     from limbeck import tasks
 
-    tasks.sft(labelled=labelled, work_uri=work_uri, config=config, checkpoint=checkpoint, selection=selection)
+    tasks.sft(
+        labelled=labelled,
+        model=model,
+        work_uri=work_uri,
+        config=config,
+        checkpoint=checkpoint,
+        selection=selection,
+    )

@@ -2,30 +2,94 @@
 
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
-from components.evaluate.component import evaluate
-from components.generate.component import generate
-from components.judge.component import judge
-from components.label.component import label
-from components.pick.component import pick
-from components.ppo.component import ppo
 from components.preflight.component import preflight
-from components.prepare.component import prepare
-from components.report.component import report
-from components.reward.component import reward
-from components.sft.component import sft
+from pipelines.pods import Pods
+from pipelines.wiring import Run, base_models, distil_data, distil_rewards, loop_items, prepared, told
 
-S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+STAGES = ["prepare", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate", "report"]
+
+
+def wire(
+    pods: Pods,
+    *,
+    work_uri: Any,
+    prompts: Any,
+    heldout: Any,
+    teacher: Any,
+    student: Any,
+    config: Any,
+    num_shards: Any,
+    ppo_rewards: Any,
+    gpus: Any,
+    resources: Any,
+) -> None:
+    """Add all tasks to the pipeline being defined; `distill_minimal` gives most values itself."""
+    checked = pods.first(
+        preflight(
+            work_uri=work_uri,
+            stages=STAGES,
+            prompts=prompts,
+            heldout=heldout,
+            teacher=teacher,
+            student=student,
+            gpus=gpus,
+            resources=resources,
+            config=config,
+        )
+    )
+    run = Run(pods, checked.outputs, work_uri, config)
+    data = prepared(run, checked, prompts, heldout)
+    shard_items = loop_items(run, checked, num_shards)
+    made = distil_data(run, data, shard_items, num_shards, teacher, student)
+    refined = distil_rewards(
+        run,
+        data,
+        shard_items,
+        num_shards,
+        ppo_rewards,
+        teacher=teacher,
+        labels=made.labels,
+        labelled=made.labelled,
+        student=made.student,
+    )
+    told(
+        run,
+        data,
+        made.sft_results,
+        prompts=data["prompts"],
+        completions=made.teacher_completions,
+        judgements=made.judgements,
+        labels=made.labels,
+        student_completions=refined.student_completions,
+        sft_checkpoints=made.sft_checkpoints,
+        reward_model=refined.reward_model,
+        policies=refined.policies,
+        policy=refined.policy,
+        policy_results=refined.policy_results,
+        **base_models(run, data, teacher, student),
+    )
 
 
 @dsl.pipeline(name="distill")
 def distill(
     work_uri: str,
-    config: dict[str, Any],
+    prompts: str,
+    teacher: str,
+    student: str,
+    heldout: str = "",
+    config: dict[str, Any] = {},
     num_shards: int = 1,
-    ppo_rewards: list[str] = ["model", "mixed", "agreement"],  # noqa: B006 - Kubeflow reads it, nothing changes it
-    s3_secret: str = "limbeck-s3",  # noqa: S107 - the name of a secret
+    ppo_rewards: list[str] = ["model", "mixed", "agreement"],
+    gpus: int = 1,
+    gpu_resource: str = "nvidia.com/gpu",
+    resources: dict[str, Any] = {},
+    node_selector: dict[str, Any] = {},
+    node_affinity: dict[str, Any] = {},
+    tolerations: list[dict[str, Any]] = [],
+    s3_secret: str = "limbeck-s3",
+    image_pull_secret: str = "limbeck-pull",
 ) -> None:
     """Teach a small model what a large one knows, and how it judges, without any gold answer.
 
@@ -34,166 +98,42 @@ def distill(
 
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
+        prompts: URI of the data set, JSONL or Parquet; columns `prompt` and, to measure with, `answer`.
+        teacher: URI of the larger model's Hugging Face folder.
+        student: URI of the smaller model's Hugging Face folder.
+        heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
         num_shards: Into how many tasks generating and judging are split.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`.
-        s3_secret: Secret with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL.
+        gpus: GPUs of each task that uses some; 0 asks for none.
+        gpu_resource: What the cluster calls its GPUs.
+        resources: CPU, memory and GPUs by stage, where the defaults do not fit:
+            `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
+        node_affinity: Kubernetes nodeAffinity of GPU tasks.
+        tolerations: Kubernetes tolerations of GPU tasks.
+        s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
+            AWS_REGION.
+        image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
     """
-
-    def on_store(task: dsl.PipelineTask, name: str) -> Any:
-        """Name a task for people and let it reach the object store."""
-        task.set_display_name(name)
-        return kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in S3_VARIABLES})
-
-    shards = on_store(preflight(work_uri=work_uri, config=config, num_shards=num_shards), "preflight")
-    shards.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
-
-    data = on_store(prepare(work_uri=work_uri, config=config).after(shards), "prepare")
-    prompts, heldout, gold = data.outputs["prompts"], data.outputs["heldout"], data.outputs["gold"]
-
-    with dsl.ParallelFor(shards.output, name="teacher shards") as shard:
-        teacher = on_store(
-            generate(
-                prompts=prompts,
-                work_uri=work_uri,
-                config=config,
-                role="teacher",
-                shard=shard,
-                num_shards=num_shards,
-            ),
-            "generate teacher",
-        )
-        judged = on_store(
-            judge(
-                prompts=prompts,
-                completions=teacher.outputs["completions"],
-                work_uri=work_uri,
-                config=config,
-            ),
-            "judge",
-        )
-    voted = on_store(
-        label(
-            prompts=prompts,
-            completions=dsl.Collected(teacher.outputs["completions"]),
-            judgements=dsl.Collected(judged.outputs["judgements"]),
-            work_uri=work_uri,
-            config=config,
-        ),
-        "label teacher",
+    pods = Pods(
+        s3_secret=s3_secret,
+        image_pull_secret=image_pull_secret,
+        gpu_resource=gpu_resource,
+        node_selector=node_selector,
+        node_affinity=node_affinity,
+        tolerations=tolerations,
     )
-
-    with dsl.ParallelFor(["selected", "all"], name="warm-ups") as selection:
-        warmed_up = on_store(
-            sft(
-                labelled=voted.outputs["labelled"],
-                work_uri=work_uri,
-                config=config,
-                selection=selection,
-            ),
-            "sft",
-        )
-        warmed_up_result = on_store(
-            evaluate(
-                heldout=heldout,
-                gold=gold,
-                checkpoint=warmed_up.outputs["checkpoint"],
-                work_uri=work_uri,
-                config=config,
-            ),
-            "evaluate sft",
-        )
-    student = pick(checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]), names=["sft_selected"])
-    on_store(student, "pick student")
-
-    with dsl.ParallelFor(shards.output, name="student shards") as shard:
-        answered = on_store(
-            generate(
-                prompts=prompts,
-                work_uri=work_uri,
-                config=config,
-                role="student",
-                shard=shard,
-                num_shards=num_shards,
-                checkpoint=student.outputs["picked"],
-            ),
-            "generate student",
-        )
-    student_labelled = on_store(
-        label(
-            prompts=prompts,
-            completions=dsl.Collected(answered.outputs["completions"]),
-            given_labels=voted.outputs["labels"],
-            work_uri=work_uri,
-            config=config,
-        ),
-        "label student",
-    )
-    rewarded = on_store(
-        reward(
-            teacher_labelled=voted.outputs["labelled"],
-            student_labelled=student_labelled.outputs["labelled"],
-            checkpoint=student.outputs["picked"],
-            work_uri=work_uri,
-            config=config,
-        ),
-        "reward",
-    )
-
-    with dsl.ParallelFor(ppo_rewards, name="policies") as kind:
-        refined = on_store(
-            ppo(
-                prompts=prompts,
-                labels=voted.outputs["labels"],
-                checkpoint=student.outputs["picked"],
-                reward_model=rewarded.outputs["reward_model"],
-                work_uri=work_uri,
-                config=config,
-                reward=kind,
-            ),
-            "ppo",
-        )
-        refined_result = on_store(
-            evaluate(
-                heldout=heldout,
-                gold=gold,
-                checkpoint=refined.outputs["policy"],
-                work_uri=work_uri,
-                config=config,
-            ),
-            "evaluate ppo",
-        )
-    policy = pick(
-        checkpoints=dsl.Collected(refined.outputs["policy"]),
-        names=["ppo_model", "ppo_mixed"],
-        metric="ppo/validation_agreement",
-    )
-    on_store(policy, "pick policy")
-
-    with dsl.ParallelFor(["teacher", "student"], name="base models") as name:
-        base_result = on_store(
-            evaluate(heldout=heldout, gold=gold, name=name, work_uri=work_uri, config=config),
-            "evaluate",
-        )
-
-    on_store(
-        report(
-            prompts=prompts,
-            heldout=heldout,
-            gold=gold,
-            completions=dsl.Collected(teacher.outputs["completions"]),
-            judgements=dsl.Collected(judged.outputs["judgements"]),
-            labels=voted.outputs["labels"],
-            student_completions=dsl.Collected(answered.outputs["completions"]),
-            sft_checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]),
-            reward_model=rewarded.outputs["reward_model"],
-            policies=dsl.Collected(refined.outputs["policy"]),
-            policy=policy.outputs["picked"],
-            base_results=dsl.Collected(base_result.outputs["results"]),
-            sft_results=dsl.Collected(warmed_up_result.outputs["results"]),
-            policy_results=dsl.Collected(refined_result.outputs["results"]),
-            work_uri=work_uri,
-            config=config,
-        ),
-        "report",
+    wire(
+        pods,
+        work_uri=work_uri,
+        prompts=prompts,
+        heldout=heldout,
+        teacher=teacher,
+        student=student,
+        config=config,
+        num_shards=num_shards,
+        ppo_rewards=ppo_rewards,
+        gpus=gpus,
+        resources=resources,
     )

@@ -49,7 +49,7 @@ def fetch_base(store: Store, path: str, folder: Path) -> Path:
             where=path,
             expected="a Hugging Face folder (config.json, *.safetensors, tokenizer)",
             got="no objects",
-            remedy="Check `teacher.path` and `student.path`",
+            remedy="Check the addresses of teacher and student",
         )
     objects = [item for uri in uris if (item := store.stored(uri)) is not None]
     return store.read_folder(objects, path, folder)
@@ -60,8 +60,31 @@ def fetch(store: Store, manifest: Manifest, folder: Path) -> Path:
     return store.read_folder(manifest.objects, base_uri(manifest), folder)
 
 
+def wrap(store: Store, uri: str, name: str) -> Manifest | None:
+    """A manifest for a checkpoint folder that another tool made, or None when nothing lies there.
+
+    Its objects carry no sha256 unless their writer left one, so their content is known by names and sizes.
+    """
+    base = uri.rstrip("/")
+    objects = tuple(item for found in store.sizes(base) if (item := store.stored(found)) is not None)
+    if not objects:
+        return None
+    return Manifest(
+        stage="load",
+        kind="checkpoint",
+        name=name,
+        uri=base,
+        objects=objects,
+        inputs={"folder": identity(store, base)},
+        config_hash="",
+        code_version="",
+    )
+
+
 def base_uri(manifest: Manifest) -> str:
-    """The prefix below which a checkpoint's files have their own names: `{uri}/{hash}`."""
+    """The prefix below which a checkpoint's files have their own names: `{uri}/{hash}`, or a whole folder."""
+    if manifest.stage == "load":
+        return manifest.uri
     rest = manifest.objects[0].uri.removeprefix(manifest.uri + "/")
     return f"{manifest.uri}/{rest.split('/', 1)[0]}"
 

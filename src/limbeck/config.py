@@ -1,16 +1,14 @@
-"""Every setting of a run, checked whole before anything starts.
+"""Every setting of the stages, checked whole before anything starts.
 
-A run file (YAML) holds exactly the pipeline's parameters: `work_uri`, `num_shards`, `ppo_rewards`
-and `config`; the sections of `config` are named after the stages that read them. This module
-imports nothing heavy, so a typing error costs no GPU second.
+This is what the pipeline parameter `config` holds; its sections are named after the stages that read
+them. The other parameters are in `limbeck.run_file`. This module imports nothing heavy, so a typing
+error costs no GPU second.
 """
 
 import difflib
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from limbeck.errors import ConfigError
@@ -27,6 +25,12 @@ class Section(BaseModel):
     """Base of all sections: immutable, no unknown keys; the line under a field is its help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_commented_out(cls, value: object) -> object:
+        """A section without a line is null to YAML; it means the defaults."""
+        return {} if value is None else value
 
 
 class TaskConfig(Section):
@@ -61,17 +65,16 @@ class TaskConfig(Section):
 class DataConfig(Section):
     """Where the prompts are. Read by `prepare`."""
 
-    prompts: str
-    """JSONL or Parquet of prompts, a local path or `s3://` URI; columns `prompt` and, optional, `answer`."""
+    prompts: str | None = None
+    """JSONL or Parquet of prompts, an `s3://` URI; columns `prompt` and, optional, `answer`.
+    In a pipeline the parameter `prompts` fills it."""
     heldout: str | None = None
     """The same for held-out prompts; without it a part of `prompts` is held out."""
 
 
 class ModelConfig(Section):
-    """One model to load."""
+    """How one model is loaded. Where it lies is a parameter of the pipeline: `teacher`, `student`."""
 
-    path: str
-    """A Hugging Face checkpoint folder: a local path or an `s3://` URI."""
     dtype: Dtype = "bfloat16"
     """Number type of the weights while sampling and training; float32 on CPUs."""
     trust_remote_code: bool = False
@@ -93,6 +96,8 @@ class EngineConfig(Section):
     """Skip graph capture and compilation: a faster start, slower tokens."""
     tensor_parallel_size: Count = 1
     """Over how many GPUs one model is split."""
+    gpu_memory_gib: Positive | None = None
+    """Memory of one GPU in GiB; `preflight` then checks that models and contexts fit."""
 
 
 class DeepSpeedConfig(Section):
@@ -106,6 +111,8 @@ class DeepSpeedConfig(Section):
     """Rank of LoRA adapters; 0 trains all weights."""
     lora_alpha: Positive = 32.0
     """Scale of the adapters: their output counts alpha / rank."""
+    nodes: Count = 1
+    """Nodes of one training; more than one runs as a TrainJob."""
     checkpoint_seconds: Positive = 600.0
     """Time between saved training states; a killed trainer loses at most this much."""
 
@@ -334,11 +341,11 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0)] = 1
     """Seed of everything that is drawn."""
-    data: DataConfig
+    data: DataConfig = DataConfig()
     """Where the prompts are."""
-    teacher: ModelConfig
+    teacher: ModelConfig = ModelConfig()
     """The larger model: answers and judges."""
-    student: ModelConfig
+    student: ModelConfig = ModelConfig()
     """The smaller model: is trained."""
     task: TaskConfig = TaskConfig()
     """What is asked and how an answer is read."""
@@ -364,72 +371,9 @@ class Config(Section):
     """The report and the decision."""
 
 
-class RunFile(Section):
-    """What `limbeck run` reads: exactly the parameters of the `distill` pipeline."""
-
-    work_uri: str = "s3://limbeck/work"
-    """Where all results go; keep it the same over runs, so that finished stages are found again."""
-    num_shards: Count = 1
-    """How many tasks `generate` and `judge` are split into."""
-    ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = (
-        "model",
-        "mixed",
-        "agreement",
-    )
-    """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
-    config: Config
-    """The settings of the stages."""
-
-    @field_validator("work_uri")
-    @classmethod
-    def _is_uri(cls, value: str) -> str:
-        if not re.fullmatch(r"(s3|minio)://[^/\s]+(/\S*)?", value):
-            raise ValueError("must be an object-store address such as s3://bucket/path")
-        return value
-
-    @field_validator("ppo_rewards")
-    @classmethod
-    def _can_choose(cls, value: tuple[PpoReward, ...]) -> tuple[PpoReward, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("names a reward twice")
-        if not {"model", "mixed"} & set(value):
-            raise ValueError("must hold `model` or `mixed`: the policy is the better of the two")
-        return value
-
-
-def load_run_file(path: Path) -> RunFile:
-    """Read and check a run file.
-
-    Raises:
-        ConfigError: naming the file, the key, what was expected and what is there.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("not YAML", where=str(path), got=str(error)) from error
-    return parse(RunFile, content, str(path))
-
-
 def parse_config(values: dict[str, Any]) -> Config:
     """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
     return parse(Config, values, "config")
-
-
-def parse_reward(value: str) -> PpoReward:
-    """Check the `reward` parameter of the component `ppo`."""
-    if value in get_args(PpoReward):
-        return cast(PpoReward, value)
-    raise ConfigError(
-        "unknown reward",
-        where="ppo, parameter reward",
-        expected=" or ".join(get_args(PpoReward)),
-        got=repr(value),
-        remedy="Correct ppo_rewards",
-    )
 
 
 def parse(model: type[Model], content: object, where: str) -> Model:

@@ -43,7 +43,9 @@ class LimbeckError(Exception):
             message += f"{',' if expected else ':'} got {got}"
         if remedy:
             message += f". {remedy}"
-        super().__init__(" ".join(message.split()))
+        # Parts come from data sets, manifests and servers: none may steer a terminal.
+        printable = "".join(char if char.isprintable() else " " for char in message)
+        super().__init__(" ".join(printable.split()))
 
 
 class ConfigError(LimbeckError):

@@ -1,32 +1,36 @@
 """Brings what a run file names on this machine into the object store, where every stage can reach it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from limbeck.config import Config, ModelConfig, RunFile
 from limbeck.errors import ConfigError
 from limbeck.models import check_folder
 from limbeck.progress import say
+from limbeck.run_file import RunFile
 from limbeck.storage import Store, sha256
 
+DATA = ("prompts", "heldout")
+MODELS = ("teacher", "student", "checkpoint")
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
-def check_inputs(config: Config) -> None:
-    """Check the local files and folders that settings name, before anything starts.
+def check_inputs(run_file: RunFile) -> None:
+    """Check the local files and folders that parameters name, before anything starts.
 
     Raises:
         ConfigError: when one is missing or has an unknown suffix.
         DataError: when a model folder is not a checkpoint that can be used.
     """
-    for key, path in (("data.prompts", config.data.prompts), ("data.heldout", config.data.heldout)):
-        if path is not None and _is_local(path):
+    for key in DATA:
+        path = getattr(run_file, key)
+        if _is_local(path):
             _check_data(key, Path(path).expanduser())
-    for key, model in (("teacher.path", config.teacher), ("student.path", config.student)):
-        if _is_local(model.path):
-            folder = Path(model.path).expanduser()
+    for key, path in _models(run_file):
+        if _is_local(path):
+            folder = Path(path).expanduser()
             if not folder.is_dir():
                 raise ConfigError(
-                    f"no such folder in `config.{key}`",
+                    f"no such folder in `{key}`",
                     expected="a Hugging Face checkpoint folder or an s3:// URI",
                     got=str(folder),
                     remedy="Correct the path; it is relative to where you run the command",
@@ -51,40 +55,36 @@ def stage_inputs(run_file: RunFile, store: Store) -> RunFile:
         ConfigError: when a file or folder is missing or has an unknown suffix.
         DataError: when a model folder is not a checkpoint that can be used.
     """
-    config = run_file.config
-    check_inputs(config)
+    check_inputs(run_file)
     store.make_bucket(run_file.work_uri)
     uri = f"{run_file.work_uri.rstrip('/')}/inputs"
-    staged = config.model_copy(
-        update={
-            "data": config.data.model_copy(
-                update={
-                    "prompts": _stage_file(config.data.prompts, uri, store),
-                    "heldout": config.data.heldout and _stage_file(config.data.heldout, uri, store),
-                }
-            ),
-            "teacher": _stage_model(config.teacher, uri, store),
-            "student": _stage_model(config.student, uri, store),
-        }
-    )
-    return run_file.model_copy(update={"config": staged})
+    staged = {key: _stage_file(getattr(run_file, key), uri, store) for key in DATA}
+    staged |= {key: _stage_model(getattr(run_file, key), uri, store) for key in MODELS}
+    models = tuple(_stage_model(path, uri, store) for path in run_file.models)
+    return run_file.model_copy(update={**staged, "models": models})
+
+
+def _models(run_file: RunFile) -> Iterator[tuple[str, str]]:
+    for key in MODELS:
+        yield key, getattr(run_file, key)
+    yield from (("models", path) for path in run_file.models)
 
 
 def _is_local(path: str) -> bool:
-    return "://" not in path
+    return path != "" and "://" not in path
 
 
 def _check_data(key: str, path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
-            f"no such file in `config.{key}`",
+            f"no such file in `{key}`",
             expected="JSONL or Parquet with a column `prompt`",
             got=str(path),
             remedy="Correct the path; it is relative to where you run the command",
         )
     if path.suffix not in SUFFIXES:
         raise ConfigError(
-            f"unknown kind of file in `config.{key}`",
+            f"unknown kind of file in `{key}`",
             expected=", ".join(SUFFIXES),
             got=path.name,
             remedy="Convert it, or rename it if it is one of these",
@@ -99,11 +99,11 @@ def _stage_file(path: str, uri: str, store: Store) -> str:
     return store.write_file(file, f"{uri}/{sha256(file)[:16]}/{file.name}").uri
 
 
-def _stage_model(model: ModelConfig, uri: str, store: Store) -> ModelConfig:
-    if not _is_local(model.path):
-        return model
-    folder = Path(model.path).expanduser()
-    say(f"inputs: {folder}, {sum(path.stat().st_size for path in folder.rglob('*')) / 1e6:.1f} MB")
+def _stage_model(path: str, uri: str, store: Store) -> str:
+    if not _is_local(path):
+        return path
+    folder = Path(path).expanduser()
+    say(f"inputs: {folder}, {sum(file.stat().st_size for file in folder.rglob('*')) / 1e6:.1f} MB")
     first = store.write_folder(folder, uri)[0]
     content = first.uri.removeprefix(f"{uri}/").partition("/")[0]
-    return model.model_copy(update={"path": f"{uri}/{content}"})
+    return f"{uri}/{content}"

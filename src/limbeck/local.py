@@ -16,15 +16,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from limbeck import processes
+from limbeck.compiled import load
 from limbeck.progress import say
 from limbeck.screen import Screen
 
 STOP_SECONDS = 20.0  # what stages get to end by themselves: a trainer ends its workers first
 LOG = "run.log"
-
 EVERYWHERE = {
     "HF_HUB_OFFLINE": "1",  # models are named by folder; nothing is fetched behind the user's back
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -41,12 +39,12 @@ WITHOUT_GPU = {
 }
 
 
-def run(pipeline: Path, arguments: Mapping[str, Any], out: Path) -> int:
+def run(pipeline: Path, given: Mapping[str, Any], out: Path) -> int:
     """Run a compiled pipeline.
 
     Args:
         pipeline: The YAML.
-        arguments: The pipeline's parameters.
+        given: The pipeline's parameters.
         out: Folder for the log (`run.log`) and for Kubeflow's own files (`kfp/`), which are replaced.
 
     Returns:
@@ -54,7 +52,7 @@ def run(pipeline: Path, arguments: Mapping[str, Any], out: Path) -> int:
     """
     shutil.rmtree(out / "kfp", ignore_errors=True)
     (out / "kfp").mkdir(parents=True)
-    (out / "kfp" / "arguments.json").write_text(json.dumps(arguments), encoding="utf-8")
+    (out / "kfp" / "arguments.json").write_text(json.dumps(given), encoding="utf-8")
     runner = subprocess.Popen(
         [sys.executable, "-m", "limbeck.local", str(pipeline), str(out)],
         env=environment(),
@@ -89,24 +87,24 @@ def has_gpu() -> bool:
     return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def task_names(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
+def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     """What each task of a compiled pipeline is called on the screen, loops unrolled.
 
     Args:
         spec: The first document of the YAML.
-        arguments: The pipeline's parameters.
+        given: The pipeline's parameters.
 
     Returns:
         Names by the task's place below the pipeline root (`for-loop-3-iteration-1/sft` -> `sft all`).
     """
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    values = {name: parameter.get("defaultValue") for name, parameter in declared.items()} | dict(arguments)
+    values = {name: parameter.get("defaultValue") for name, parameter in declared.items()} | dict(given)
 
     def items(iterator: Mapping[str, Any]) -> list[Any]:
         if "raw" in iterator["items"]:
             return list(json.loads(iterator["items"]["raw"]))
         name = iterator["items"]["inputParameter"].removeprefix("pipelinechannel--")
-        # A loop over what a task gives: the shards that `preflight` counts.
+        # A loop over what a task gives: the shards that `shards` counts.
         return list(values[name]) if name in values else list(range(int(values["num_shards"])))
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:
@@ -134,9 +132,7 @@ def main(pipeline: Path, out: Path) -> int:
     Returns:
         0, or the exit code of the stage that failed.
     """
-    arguments = json.loads((out / "kfp" / "arguments.json").read_text(encoding="utf-8"))
-    spec = next(iter(yaml.load_all(pipeline.read_text(encoding="utf-8"), yaml.CSafeLoader)))
-    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    given = json.loads((out / "kfp" / "arguments.json").read_text(encoding="utf-8"))
 
     with (
         (out / LOG).open("w", buffering=1, encoding="utf-8") as log,
@@ -147,7 +143,7 @@ def main(pipeline: Path, out: Path) -> int:
         screen = Screen(
             terminal=sys.stdout,
             log=log,
-            names=task_names(spec, arguments),
+            names=task_names(load(pipeline).spec, given),
             # The main thread takes it, wherever it stands: see `stop_stages`.
             on_failure=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
@@ -165,7 +161,7 @@ def main(pipeline: Path, out: Path) -> int:
                 local.SubprocessRunner(use_venv=False), pipeline_root=str(out / "kfp"), raise_on_error=False
             )
             run_pipeline = components.load_component_from_file(str(pipeline))
-            run_pipeline(**{name: value for name, value in arguments.items() if name in known})
+            run_pipeline(**given)
     return screen.failure.exit_code if screen.failure else 0
 
 

@@ -21,16 +21,30 @@ from limbeck.storage import Store, StoredObject
 MANIFEST = "manifest.json"
 # What starts and shows runs; no result depends on it.
 LAUNCHERS = (
-    "cli.py",
+    "cli",
+    "compiled.py",
+    "components",
     "demo",
+    "fetch_report.py",
+    "init_file.py",
     "inputs.py",
+    "lineage.py",
+    "lint.py",
     "local.py",
+    "preflight",
     "processes.py",
     "progress.py",
+    "resources.py",
+    "run_file.py",
     "screen.py",
     "seaweed.py",
-    "tasks.py",
+    "status.py",
+    "status_text.py",
+    "submit.py",
+    "tasks",
 )
+SCHEMA_VERSION = 1
+"""Raised when a manifest's meaning changes: an older reader then refuses it instead of misreading it."""
 
 
 class Manifest(BaseModel):
@@ -38,6 +52,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    schema_version: int = SCHEMA_VERSION
     stage: str
     kind: str
     """What the objects hold: `prompts`, `completions`, ..., `checkpoint`."""
@@ -60,13 +75,23 @@ class Manifest(BaseModel):
 
     @property
     def content_hash(self) -> str:
-        """Identity of the content: the same bytes under the same names, whenever they were made."""
+        """Identity of the content: the same bytes under the same names, whenever they were made.
+
+        Objects that others wrote carry no sha256; they are known by address and size.
+        """
         prefix = len(self.uri) + 1
-        return digest([self.kind, self.name, [[o.uri[prefix:], o.sha256] for o in self.objects]])
+        content = [[o.uri[prefix:], o.sha256 or f"{o.uri} {o.bytes}"] for o in self.objects]
+        return digest([self.kind, self.name, content])
 
     def to_json(self) -> str:
         """The manifest as JSON, one key a line."""
         return self.model_dump_json(indent=1)
+
+
+class _Versioned(BaseModel):
+    """The one field that every version of a manifest has; a manifest of before has version 1."""
+
+    schema_version: int = SCHEMA_VERSION
 
 
 def digest(value: object) -> str:
@@ -141,10 +166,19 @@ def parse(text: str, where: str) -> Manifest:
     """Read a manifest from JSON.
 
     Raises:
-        DataError: when it is not one.
+        DataError: when it is not one, is of another schema version, or names objects outside its prefix.
     """
     try:
-        return Manifest.model_validate_json(text)
+        version = _Versioned.model_validate_json(text).schema_version
+        if version != SCHEMA_VERSION:
+            raise DataError(
+                "a manifest of another schema version",
+                where=where,
+                expected=f"version {SCHEMA_VERSION}",
+                got=str(version),
+                remedy="Run the stage that made it again, or use the version of Limbeck that made it",
+            )
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(
@@ -154,10 +188,45 @@ def parse(text: str, where: str) -> Manifest:
             got=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
             remedy="Give the manifest of a finished stage",
         ) from error
+    for item in manifest.objects:
+        name = item.uri.removeprefix(f"{manifest.uri}/")
+        if name == item.uri or ".." in name.split("/"):
+            raise DataError(
+                "a manifest names an object outside its own prefix",
+                where=where,
+                expected=f"objects below {manifest.uri}/",
+                got=item.uri,
+                remedy="It is damaged or forged; run the stage that made it again",
+            )
+    return manifest
+
+
+def load_manifest(store: Store, uri: str, kind: str) -> Manifest | None:
+    """The finished manifest of one kind at an address: of the prefix, or of its part named like the kind.
+
+    `prepare` and `label` make several outputs, each below the stage's prefix under its kind.
+
+    Raises:
+        DataError: when one lies there, but of another kind.
+    """
+    base = uri.rstrip("/").removesuffix(f"/{MANIFEST}")
+    for prefix in (base, f"{base}/{kind}"):
+        if store.exists(f"{prefix}/{MANIFEST}"):
+            manifest = parse(store.read_bytes(f"{prefix}/{MANIFEST}").decode(), f"{prefix}/{MANIFEST}")
+            if manifest.kind != kind:
+                raise DataError(
+                    "a finished stage of another kind",
+                    where=prefix,
+                    expected=kind,
+                    got=f"{manifest.kind} from stage {manifest.stage}",
+                    remedy="Correct the address",
+                )
+            return manifest
+    return None
 
 
 def input_hashes(**manifests: Manifest | Iterable[Manifest] | None) -> dict[str, str]:
-    """Content hash of each named input; lists are hashed in order, absent ones left out."""
+    """Content hash of each named input: `completions.0` and so on in a list; absent ones are left out."""
     hashes = {}
     for name, value in manifests.items():
         if value is None:
@@ -165,5 +234,5 @@ def input_hashes(**manifests: Manifest | Iterable[Manifest] | None) -> dict[str,
         if isinstance(value, Manifest):
             hashes[name] = value.content_hash
         else:
-            hashes[name] = digest([item.content_hash for item in value])
+            hashes |= {f"{name}.{index}": item.content_hash for index, item in enumerate(value)}
     return hashes

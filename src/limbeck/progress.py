@@ -11,8 +11,9 @@ INTERVAL_SECONDS = 2.0
 
 
 def say(text: str) -> None:
-    """Print one line for people."""
-    print(f"{PREFIX}{' '.join(text.split())}", flush=True)
+    """Print one line for people; nothing in it can steer their terminal."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    print(f"{PREFIX}{' '.join(printable.split())}", flush=True)
 
 
 class Progress:

@@ -45,7 +45,6 @@ class VllmSampler:
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise EngineError(
                 "vLLM cannot load the model",
-                where=model.path,
                 got=str(error).splitlines()[0] if str(error) else type(error).__name__,
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error

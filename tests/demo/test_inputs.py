@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from limbeck.config import load_run_file
 from limbeck.demo import inputs, task
+from limbeck.run_file import load_run_file
 from limbeck.storage import Store
 
 WORK_URI = load_run_file(Path(inputs.__file__).with_name("run.yaml")).work_uri
@@ -15,12 +15,10 @@ def test_inputs_that_are_there_are_not_made_again(store: Store) -> None:
     store.make_bucket(WORK_URI)
     store.write_bytes(inputs.address(WORK_URI, 77), json.dumps(noted).encode())
 
-    config = inputs.stage_demo(77, store).config
+    staged = inputs.stage_demo(77, store)
 
-    assert config.seed == 77
-    assert (config.data.prompts, config.data.heldout) == (noted["prompts"], noted["heldout"])
-    assert (config.teacher.path, config.student.path) == (noted["teacher"], noted["student"])
-    assert config.teacher.dtype == "float32"
+    assert {name: getattr(staged, name) for name in noted} == noted
+    assert (staged.config.seed, staged.config.teacher.dtype) == (77, "float32")
 
 
 def test_another_seed_has_another_address() -> None:

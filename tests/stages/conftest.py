@@ -24,8 +24,6 @@ def config_for(work_uri: str) -> ConfigFor:
         return parse_config(
             {
                 "data": {"prompts": f"{work_uri}/in/data.jsonl"},
-                "teacher": {"path": "teacher"},
-                "student": {"path": "student"},
                 "task": {"answer_pattern": r"= (\w+)"},
                 **sections,
             }

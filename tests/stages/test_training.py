@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbeck.config import parse_reward
+from limbeck.config import PpoReward
 from limbeck.errors import ConfigError, DataError, GateError
 from limbeck.manifest import Manifest, commit
 from limbeck.records import LabelledCompletion, Prompt, PseudoLabel, Row, Source
@@ -158,7 +158,7 @@ class LiveScript(ScriptedSampler):
 
 
 def run_ppo(
-    store: Store, work_uri: str, config_for: ConfigFor, kind: str, student: str = "{}", **settings: Any
+    store: Store, work_uri: str, config_for: ConfigFor, kind: PpoReward, student: str = "{}", **settings: Any
 ) -> tuple[Manifest, dict[str, Any]]:
     """30 prompts: 5 for validation, 20 with a label to train on, 5 without."""
     prompts = given(
@@ -215,14 +215,14 @@ def run_ppo(
         config_for(**settings),
         store,
         work_uri,
-        reward=parse_reward(kind),
+        reward=kind,
     )
     return made, trainer.calls[0]
 
 
 @pytest.mark.parametrize(("kind", "num_prompts"), [("model", 25), ("mixed", 25), ("agreement", 20)])
 def test_unlabelled_prompts_serve_ppo_where_the_model_scores(
-    store: Store, work_uri: str, config_for: ConfigFor, kind: str, num_prompts: int
+    store: Store, work_uri: str, config_for: ConfigFor, kind: PpoReward, num_prompts: int
 ) -> None:
     made, call = run_ppo(store, work_uri, config_for, kind)
     assert len(call["prompts"]) == made.num_rows == num_prompts

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from limbeck import local, processes
-from limbeck.config import RunFile, load_run_file
 from limbeck.demo import task
 from limbeck.errors import EngineError
 from limbeck.inputs import stage_inputs
 from limbeck.manifest import digest
 from limbeck.progress import say
+from limbeck.run_file import RunFile, load_run_file
 from limbeck.storage import Store, sha256
 
 Role = Literal["teacher", "student"]
@@ -38,7 +38,7 @@ def stage_demo(seed: int, store: Store) -> RunFile:
     store.make_bucket(uri)
     if store.exists(uri):
         say("demo: prompts and checkpoints are there already")
-        return _with_inputs(run_file, json.loads(store.read_bytes(uri)))
+        return run_file.model_copy(update=json.loads(store.read_bytes(uri)))
 
     with tempfile.TemporaryDirectory(prefix="limbeck-demo-") as scratch:
         folder = Path(scratch)
@@ -49,16 +49,9 @@ def stage_demo(seed: int, store: Store) -> RunFile:
         say("demo: making a teacher and a student; this is done once for a seed")
         _make_checkpoints(seed, folder)
         paths |= {role: folder / role for role in get_args(Role)}
-        staged = stage_inputs(
-            _with_inputs(run_file, {name: str(path) for name, path in paths.items()}), store
-        )
-    config = staged.config
-    addresses = {
-        "prompts": config.data.prompts,
-        "heldout": config.data.heldout,
-        "teacher": config.teacher.path,
-        "student": config.student.path,
-    }
+        made = run_file.model_copy(update={name: str(path) for name, path in paths.items()})
+        staged = stage_inputs(made, store)
+    addresses = {name: getattr(staged, name) for name in paths}
     store.write_bytes(uri, json.dumps(addresses).encode())
     return staged
 
@@ -74,16 +67,6 @@ def write_problems(problems: Sequence[task.Problem], path: Path) -> None:
     """Write problems as a data set with gold answers, one JSON object a line."""
     lines = [json.dumps({"prompt": problem.prompt, "answer": problem.answer}) for problem in problems]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _with_inputs(run_file: RunFile, addresses: dict[str, str]) -> RunFile:
-    """The run file with its data and models replaced."""
-    config = run_file.config
-    data = config.data.model_copy(update={"prompts": addresses["prompts"], "heldout": addresses["heldout"]})
-    teacher = config.teacher.model_copy(update={"path": addresses["teacher"]})
-    student = config.student.model_copy(update={"path": addresses["student"]})
-    config = config.model_copy(update={"data": data, "teacher": teacher, "student": student})
-    return run_file.model_copy(update={"config": config})
 
 
 def _make_checkpoints(seed: int, folder: Path) -> None:

@@ -1,0 +1,20 @@
+"""The `shards` component."""
+
+from kfp import dsl
+
+from images.images import TOOLS
+
+
+@dsl.component(base_image=TOOLS, install_kfp_package=False)
+def shards(num_shards: int) -> list[int]:
+    """Count the shards of a loop, so that their number can be chosen when a run starts.
+
+    Args:
+        num_shards: Into how many tasks generating and judging are split, 1 to 10000.
+
+    Returns:
+        The shards to loop over: 0 to num_shards - 1.
+    """
+    from limbeck import tasks
+
+    return tasks.shards(num_shards=num_shards)

@@ -1,0 +1,89 @@
+"""The `distill_data` pipeline: judged answers of a teacher into a student, no reinforcement learning."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.preflight.component import preflight
+from pipelines.pods import Pods
+from pipelines.wiring import Run, base_models, distil_data, loop_items, prepared, told
+
+STAGES = ["prepare", "generate", "judge", "label", "sft", "evaluate", "report"]
+
+
+@dsl.pipeline(name="distill-data")
+def distill_data(
+    work_uri: str,
+    prompts: str,
+    teacher: str,
+    student: str,
+    heldout: str = "",
+    config: dict[str, Any] = {},
+    num_shards: int = 1,
+    gpus: int = 1,
+    gpu_resource: str = "nvidia.com/gpu",
+    resources: dict[str, Any] = {},
+    node_selector: dict[str, Any] = {},
+    node_affinity: dict[str, Any] = {},
+    tolerations: list[dict[str, Any]] = [],
+    s3_secret: str = "limbeck-s3",
+    image_pull_secret: str = "limbeck-pull",
+) -> None:
+    """Tune a small model on the answers of a large one that it judged right itself: the classic baseline.
+
+    Args:
+        work_uri: Prefix in the object store for all results; the same one finds finished stages again.
+        prompts: URI of the data set, JSONL or Parquet; columns `prompt` and, to measure with, `answer`.
+        teacher: URI of the larger model's Hugging Face folder.
+        student: URI of the smaller model's Hugging Face folder.
+        heldout: The same for held-out prompts; empty holds out a part of `prompts`.
+        config: Settings of all stages, as under `config` in a run file.
+        num_shards: Into how many tasks generating and judging are split.
+        gpus: GPUs of each task that uses some; 0 asks for none.
+        gpu_resource: What the cluster calls its GPUs.
+        resources: CPU, memory and GPUs by stage, where the defaults do not fit:
+            `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
+        node_affinity: Kubernetes nodeAffinity of GPU tasks.
+        tolerations: Kubernetes tolerations of GPU tasks.
+        s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
+            AWS_REGION.
+        image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
+    """
+    pods = Pods(
+        s3_secret=s3_secret,
+        image_pull_secret=image_pull_secret,
+        gpu_resource=gpu_resource,
+        node_selector=node_selector,
+        node_affinity=node_affinity,
+        tolerations=tolerations,
+    )
+    checked = pods.first(
+        preflight(
+            work_uri=work_uri,
+            stages=STAGES,
+            prompts=prompts,
+            heldout=heldout,
+            teacher=teacher,
+            student=student,
+            gpus=gpus,
+            resources=resources,
+            config=config,
+        )
+    )
+    run = Run(pods, checked.outputs, work_uri, config)
+    data = prepared(run, checked, prompts, heldout)
+    shard_items = loop_items(run, checked, num_shards)
+    made = distil_data(run, data, shard_items, num_shards, teacher, student)
+    told(
+        run,
+        data,
+        made.sft_results,
+        prompts=data["prompts"],
+        completions=made.teacher_completions,
+        judgements=made.judgements,
+        labels=made.labels,
+        sft_checkpoints=made.sft_checkpoints,
+        policy=made.student,
+        **base_models(run, data, teacher, student),
+    )

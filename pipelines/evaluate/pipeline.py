@@ -1,0 +1,69 @@
+"""The `evaluate` pipeline: several models on one set of held-out prompts. Wiring only."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.preflight.component import preflight
+from pipelines.pods import Pods
+from pipelines.wiring import Run, evaluated_all, prepared, told
+
+STAGES = ["prepare", "evaluate", "report"]
+
+
+# Not "evaluate": Kubeflow takes a pipeline that is called like one of its components for that component.
+@dsl.pipeline(name="evaluate-models")
+def evaluate(
+    work_uri: str,
+    heldout: str,
+    models: list[str],
+    config: dict[str, Any] = {},
+    gpus: int = 1,
+    gpu_resource: str = "nvidia.com/gpu",
+    resources: dict[str, Any] = {},
+    node_selector: dict[str, Any] = {},
+    node_affinity: dict[str, Any] = {},
+    tolerations: list[dict[str, Any]] = [],
+    s3_secret: str = "limbeck-s3",
+    image_pull_secret: str = "limbeck-pull",
+) -> None:
+    """Compare models on held-out prompts, with paired intervals of the difference to the first one.
+
+    Args:
+        work_uri: Prefix in the object store for all results; the same one finds finished stages again.
+        heldout: URI of the held-out data set, JSONL or Parquet; columns `prompt` and `answer`.
+        models: URIs of Hugging Face folders; the others are compared with the first.
+        config: Settings of all stages, as under `config` in a run file.
+        gpus: GPUs of each task that uses some; 0 asks for none.
+        gpu_resource: What the cluster calls its GPUs.
+        resources: CPU, memory and GPUs by stage, where the defaults do not fit:
+            `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
+        node_affinity: Kubernetes nodeAffinity of GPU tasks.
+        tolerations: Kubernetes tolerations of GPU tasks.
+        s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
+            AWS_REGION.
+        image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
+    """
+    pods = Pods(
+        s3_secret=s3_secret,
+        image_pull_secret=image_pull_secret,
+        gpu_resource=gpu_resource,
+        node_selector=node_selector,
+        node_affinity=node_affinity,
+        tolerations=tolerations,
+    )
+    checked = pods.first(
+        preflight(
+            work_uri=work_uri,
+            stages=STAGES,
+            heldout=heldout,
+            models=models,
+            gpus=gpus,
+            resources=resources,
+            config=config,
+        )
+    )
+    run = Run(pods, checked.outputs, work_uri, config)
+    data = prepared(run, checked, "", heldout)
+    told(run, data, evaluated_all(run, data, models))

@@ -1,0 +1,98 @@
+"""Where the tasks of a pipeline run and what they are given there: resources, nodes, secrets, retries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import dsl, kubernetes
+from kfp.dsl import pipeline_channel
+
+S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+S3_OPTIONAL = ("AWS_REGION",)
+GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
+
+# Kubeflow knows these only when a pipeline is compiled; `limbeck compile` sets others.
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - a volume of the pod
+SCRATCH_PATH = "/tmp"  # noqa: S108 - a volume of the pod
+SHARED_MEMORY = "16Gi"  # NCCL and vLLM's workers; what is used of it counts as the task's memory
+GPU_SCRATCH = "200Gi"  # checkpoints on their way from and to the object store
+CPU_SCRATCH = "20Gi"
+NUM_RETRIES = 5
+SMALL = ("500m", "1Gi")  # a task that only reads and writes manifests
+# Kubeflow's own limit is an hour from the first attempt's start: a longer stage would never be retried.
+RETRY_WINDOW = "1209600s"
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The choices of a run that concern its pods; values are strings or the pipeline's parameters."""
+
+    s3_secret: Any
+    image_pull_secret: Any
+    gpu_resource: Any
+    node_selector: Any
+    node_affinity: Any
+    tolerations: Any
+
+    def helper(self, task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
+        """Set up a task that only reads and writes manifests."""
+        self._size(task, *SMALL)
+        return self._common(task, name, CPU_SCRATCH)
+
+    def first(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """Set up `preflight`: it starts even without the secret, to say so, and sees the shared memory."""
+        task.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
+        kubernetes.empty_dir_mount(task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY)
+        self._size(task, *SMALL)
+        return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True)
+
+    def stage(
+        self, task: dsl.PipelineTask, name: str, requests: Mapping[str, Any], stage: str = ""
+    ) -> dsl.PipelineTask:
+        """Set up a task of a stage.
+
+        Args:
+            task: The task.
+            name: What people see.
+            requests: The outputs of `preflight`.
+            stage: The stage's word; by default the first of `name`.
+        """
+        stage = stage or name.split(maxsplit=1)[0]
+        cpu, memory = requests[f"{stage}_cpu"], requests[f"{stage}_memory"]
+        self._size(task, cpu, memory)
+        chosen = [cpu, memory]
+        if stage in GPU_STAGES:
+            gpus = requests[f"{stage}_gpus"]
+            task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(gpus)
+            chosen += [gpus, self.gpu_resource]
+            kubernetes.add_node_selector_json(task, self.node_selector)
+            kubernetes.add_node_affinity_json(task, self.node_affinity)
+            kubernetes.add_toleration_json(task, self.tolerations)
+            kubernetes.empty_dir_mount(
+                task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY
+            )
+        # Kubeflow 2.17 forgets to bring the values of resources into loops unless they are registered.
+        task.register_pipeline_channels(
+            [value for value in chosen if isinstance(value, pipeline_channel.PipelineChannel)]
+        )
+        return self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+
+    def _size(self, task: dsl.PipelineTask, cpu: Any, memory: Any) -> None:
+        """Ask for CPU and memory and be held to it: what is promised is there, and quotas see all of it."""
+        task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+
+    def _common(
+        self, task: dsl.PipelineTask, name: str, scratch: str, *, secret_is_optional: bool = False
+    ) -> dsl.PipelineTask:
+        """What every task gets: a name, the object store's secret, scratch space, retries."""
+        task.set_display_name(name)
+        task.set_retry(
+            NUM_RETRIES, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=RETRY_WINDOW
+        )
+        variables = {key: key for key in S3_VARIABLES}
+        kubernetes.use_secret_as_env(task, self.s3_secret, variables, optional=secret_is_optional)
+        kubernetes.use_secret_as_env(task, self.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True)
+        kubernetes.set_security_context(task, run_as_non_root=True)  # Kubeflow 2.16 on; 2.15 passes over it
+        kubernetes.set_image_pull_secrets(task, [self.image_pull_secret])
+        kubernetes.empty_dir_mount(task, "scratch", SCRATCH_PATH, size_limit=scratch)
+        return task

@@ -1,0 +1,221 @@
+"""How the stages hang together: functions that the pipelines share. Wiring only.
+
+Each takes the pods' settings and the pipeline's parameters, adds tasks to the pipeline being defined, and
+gives what later tasks need of them. They are called inside a `@dsl.pipeline` function.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import dsl
+
+from components.evaluate.component import evaluate
+from components.generate.component import generate
+from components.judge.component import judge
+from components.label.component import label
+from components.load.component import load
+from components.pick.component import pick
+from components.ppo.component import ppo
+from components.prepare.component import prepare
+from components.report.component import report
+from components.reward.component import reward
+from components.sft.component import sft
+from components.shards.component import shards
+from pipelines.pods import Pods
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all tasks of a run share."""
+
+    pods: Pods
+    requests: Any
+    """The outputs of `preflight`."""
+    work_uri: Any
+    config: Any
+
+    def add(self, component: Any, title: str, **inputs: Any) -> Any:
+        """Add a task of a stage."""
+        task = component(work_uri=self.work_uri, config=self.config, **inputs)
+        return self.pods.stage(task, title, self.requests)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What data distillation gives on."""
+
+    teacher_completions: Any
+    judgements: Any
+    labels: Any
+    labelled: Any
+    sft_checkpoints: Any
+    sft_results: Any
+    student: Any
+    """The student warmed up on selected completions."""
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What reward distillation gives on."""
+
+    student_completions: Any
+    reward_model: Any
+    policies: Any
+    policy: Any
+    """The best of the policies that may be chosen."""
+    policy_results: Any
+
+
+def prepared(run: Run, after: dsl.PipelineTask, data: Any, heldout_data: Any) -> Any:
+    """Prompts, held-out prompts and gold answers: the outputs of `prepare`."""
+    task = run.add(prepare, "prepare", data=data, heldout_data=heldout_data)
+    return task.after(after).outputs
+
+
+def loop_items(run: Run, after: dsl.PipelineTask, num_shards: Any) -> Any:
+    """The shards to loop over."""
+    return run.pods.helper(shards(num_shards=num_shards), "shards").after(after).output
+
+
+def evaluated(run: Run, prepare_outputs: Any, title: str, **model: Any) -> Any:
+    """The evaluation of one model."""
+    heldout, gold = prepare_outputs["heldout"], prepare_outputs["gold"]
+    return run.add(evaluate, title, heldout=heldout, gold=gold, **model).outputs["results"]
+
+
+def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
+    """The evaluations of several models, each named after its folder."""
+    with dsl.ParallelFor(models, name="models") as model:
+        results = evaluated(run, prepare_outputs, "evaluate", model=model)
+    return dsl.Collected(results)
+
+
+def base_models(run: Run, prepare_outputs: Any, teacher: Any, student: Any) -> dict[str, Any]:
+    """Evaluations of teacher and student as they came, under the report's names for them."""
+    return {
+        f"{name}_results": evaluated(run, prepare_outputs, f"evaluate {name}", name=name, model=model)
+        for name, model in (("teacher", teacher), ("student", student))
+    }
+
+
+def distil_data(
+    run: Run, prepare_outputs: Any, shard_items: Any, num_shards: Any, teacher: Any, student: Any
+) -> Data:
+    """The teacher answers and judges, votes make labels, the student is warmed up and evaluated."""
+    prompts = prepare_outputs["prompts"]
+    with dsl.ParallelFor(shard_items, name="teacher shards") as shard:
+        answered = run.add(
+            generate,
+            "generate teacher",
+            prompts=prompts,
+            model=teacher,
+            role="teacher",
+            shard=shard,
+            num_shards=num_shards,
+        )
+        completions = answered.outputs["completions"]
+        judged = run.add(judge, "judge", prompts=prompts, completions=completions, model=teacher)
+    voted = run.add(
+        label,
+        "label teacher",
+        prompts=prompts,
+        completions=dsl.Collected(answered.outputs["completions"]),
+        judgements=dsl.Collected(judged.outputs["judgements"]),
+    )
+    with dsl.ParallelFor(["selected", "all"], name="warm-ups") as selection:
+        warmed_up = run.add(
+            sft, "sft", labelled=voted.outputs["labelled"], model=student, selection=selection
+        )
+        result = evaluated(run, prepare_outputs, "evaluate sft", checkpoint=warmed_up.outputs["checkpoint"])
+    picked = pick(checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]), names=["sft_selected"])
+    run.pods.helper(picked, "pick student")
+    return Data(
+        teacher_completions=dsl.Collected(answered.outputs["completions"]),
+        judgements=dsl.Collected(judged.outputs["judgements"]),
+        labels=voted.outputs["labels"],
+        labelled=voted.outputs["labelled"],
+        sft_checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]),
+        sft_results=dsl.Collected(result),
+        student=picked.outputs["picked"],
+    )
+
+
+def distil_rewards(
+    run: Run,
+    prepare_outputs: Any,
+    shard_items: Any,
+    num_shards: Any,
+    ppo_rewards: Any,
+    teacher: Any,
+    labels: Any,
+    labelled: Any,
+    student: Any,
+) -> Rewards:
+    """The warmed-up student answers, a reward model learns from both, and PPO refines the student."""
+    prompts = prepare_outputs["prompts"]
+    with dsl.ParallelFor(shard_items, name="student shards") as shard:
+        answered = run.add(
+            generate,
+            "generate student",
+            prompts=prompts,
+            role="student",
+            shard=shard,
+            num_shards=num_shards,
+            checkpoint=student,
+        )
+    compared = run.add(
+        label,
+        "label student",
+        prompts=prompts,
+        completions=dsl.Collected(answered.outputs["completions"]),
+        given_labels=labels,
+    )
+    rewarded = run.add(
+        reward,
+        "reward",
+        teacher_labelled=labelled,
+        student_labelled=compared.outputs["labelled"],
+        checkpoint=student,
+        teacher=teacher,
+    )
+    with dsl.ParallelFor(ppo_rewards, name="policies") as kind:
+        refined = run.add(
+            ppo,
+            "ppo",
+            prompts=prompts,
+            labels=labels,
+            checkpoint=student,
+            reward_model=rewarded.outputs["reward_model"],
+            reward=kind,
+        )
+        result = evaluated(run, prepare_outputs, "evaluate ppo", checkpoint=refined.outputs["policy"])
+    picked = pick(
+        checkpoints=dsl.Collected(refined.outputs["policy"]),
+        names=["ppo_model", "ppo_mixed"],
+        metric="ppo/validation_agreement",
+    )
+    run.pods.helper(picked, "pick policy")
+    return Rewards(
+        student_completions=dsl.Collected(answered.outputs["completions"]),
+        reward_model=rewarded.outputs["reward_model"],
+        policies=dsl.Collected(refined.outputs["policy"]),
+        policy=picked.outputs["picked"],
+        policy_results=dsl.Collected(result),
+    )
+
+
+def loaded(run: Run, after: dsl.PipelineTask, uri: Any, kind: str) -> Any:
+    """What an earlier run made."""
+    return run.pods.helper(load(uri=uri, kind=kind), f"load {kind}").after(after).outputs["loaded"]
+
+
+def told(run: Run, prepare_outputs: Any, results: Any, **inputs: Any) -> None:
+    """The report of whatever was made."""
+    run.add(
+        report,
+        "report",
+        heldout=prepare_outputs["heldout"],
+        gold=prepare_outputs["gold"],
+        results=results,
+        **inputs,
+    )

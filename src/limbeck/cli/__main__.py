@@ -1,0 +1,5 @@
+"""`python -m limbeck.cli` is `limbeck`."""
+
+from limbeck.cli import app
+
+app()

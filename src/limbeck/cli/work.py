@@ -1,0 +1,135 @@
+"""`limbeck init`, `limbeck status` and `limbeck report`: what comes before a run, during it and after it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limbeck.cli.terminal import one_line_errors
+from limbeck.progress import PREFIX
+
+if TYPE_CHECKING:
+    from limbeck.storage import Store
+
+WorkUri = Annotated[str, typer.Argument(help="The run's `work_uri`, such as s3://bucket/work.")]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(help="Open the embedded store of `limbeck run --out DIR`: give DIR/store."),
+]
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="What to write; - for the terminal.")] = Path("run.yaml"),
+    pipeline: Annotated[
+        str,
+        typer.Option(help="A pipeline by name (distill, distill_minimal, ...) or compiled file."),
+    ] = "distill",
+    full: Annotated[
+        bool, typer.Option("--full", help="Every setting, not only the first to change.")
+    ] = False,
+) -> None:
+    """Write a run file with every parameter explained, to fill in and to run.
+
+    A file that is there already is kept.
+    """
+    with one_line_errors():
+        from limbeck.compiled import find, load
+        from limbeck.errors import ConfigError
+        from limbeck.init_file import PLACEHOLDER, run_file_text
+
+        text = run_file_text(pipeline, load(find(pipeline)), full=full)
+        if str(file) == "-":
+            typer.echo(text, nl=False)
+            return
+        try:
+            with file.open("x", encoding="utf-8") as new:
+                new.write(text)
+        except FileExistsError as error:
+            raise ConfigError(
+                "the file is there already", where=str(file), remedy="Give another name"
+            ) from error
+        except OSError as error:
+            raise ConfigError("cannot write the file", where=str(file), got=str(error)) from error
+        typer.echo(f"{PREFIX}wrote {file}; replace every {PLACEHOLDER} in it")
+
+
+def status(
+    work_uri: WorkUri,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: JSON with every field.")] = False,
+    store: StoreFolder = None,
+) -> None:
+    """Show what each stage has done, from the object store alone.
+
+    The store is the one of the AWS_* variables, unless --store is given.
+    """
+    with one_line_errors(), _opened(store) as client:
+        from datetime import UTC, datetime
+
+        from limbeck import status_text
+        from limbeck.lineage import newest_chain
+        from limbeck.status import inspect
+
+        work = inspect(client, _checked(work_uri))
+        chain = newest_chain(client, work.stages)
+        shown = (
+            status_text.as_json(work, chain) if as_json else status_text.text(work, chain, datetime.now(UTC))
+        )
+        typer.echo(shown)
+
+
+def report(
+    work_uri: WorkUri,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md, report.json.")] = Path(),
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Show which reports there are; fetch none.")
+    ] = False,
+    store: StoreFolder = None,
+) -> None:
+    """Fetch the newest finished report and say what was decided.
+
+    The store is the one of the AWS_* variables, unless --store is given.
+    """
+    with one_line_errors(), _opened(store) as client:
+        from limbeck.fetch_report import fetch_report, newest_report
+        from limbeck.status import inspect
+        from limbeck.status_text import minute, printable, reports_text
+
+        uri = _checked(work_uri)
+        newest = newest_report(client, uri)
+        if list_all:
+            typer.echo(reports_text(inspect(client, uri, "report").stages))
+            return
+        verdict = fetch_report(client, newest, out)
+        typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
+        typer.echo(f"{PREFIX}report of {minute(newest.modified)} UTC: {out / 'report.html'}")
+
+
+def _checked(work_uri: str) -> str:
+    """A work_uri as a run file takes it."""
+    from limbeck.config import parse
+    from limbeck.run_file import RunFile
+
+    return parse(RunFile, {"work_uri": work_uri}, "the command line").work_uri.rstrip("/")
+
+
+@contextmanager
+def _opened(folder: Path | None) -> "Iterator[Store]":
+    """The object store of the environment, or an embedded one that an earlier run has left."""
+    from limbeck import seaweed
+    from limbeck.errors import ConfigError
+    from limbeck.storage import Store
+
+    if folder is None:
+        yield Store()
+        return
+    if not (folder / "data").is_dir():
+        raise ConfigError(
+            "no embedded store there",
+            where=f"--store {folder}",
+            expected="the folder `store` below the --out of `limbeck run`",
+            remedy="Correct the path",
+        )
+    with seaweed.serve(folder) as client:
+        yield client

@@ -1,0 +1,104 @@
+"""What each stage asks of its node: defaults here, the parameter `resources` over them."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from limbeck.config import Section, parse
+from limbeck.errors import ConfigError
+
+GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
+CPU_STAGES = ("prepare", "label", "report")
+
+
+def _text(value: object) -> object:
+    """YAML and JSON bring `cpu: 8` as a number, Kubeflow even as 8.0."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Cpu = Annotated[str, BeforeValidator(_text), Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
+Memory = Annotated[str, BeforeValidator(_text), Field(pattern=r"^\d+([KMGTPE]i?)?$")]
+
+
+class StageResources(Section):
+    """One stage's wishes; what is not said keeps the default."""
+
+    cpu: Cpu | None = None
+    """CPUs, a Kubernetes quantity such as 8 or 500m; request and limit."""
+    memory: Memory | None = None
+    """Memory, a Kubernetes quantity such as 64Gi; request and limit, /dev/shm included."""
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    """GPUs of one task; the parameter `gpus` is the default."""
+
+
+class Resources(Section):
+    """Wishes by stage."""
+
+    prepare: StageResources = StageResources()
+    """Reads the data set; measured in docs/scale.md."""
+    generate: StageResources = StageResources()
+    """vLLM."""
+    judge: StageResources = StageResources()
+    """vLLM with the teacher."""
+    label: StageResources = StageResources()
+    """Votes; measured in docs/scale.md."""
+    sft: StageResources = StageResources()
+    """DeepSpeed: the student with gradients and optimizer."""
+    reward: StageResources = StageResources()
+    """DeepSpeed: the reward model with gradients and optimizer."""
+    ppo: StageResources = StageResources()
+    """DeepSpeed and vLLM: policy, critic, reference, reward model and rollouts."""
+    evaluate: StageResources = StageResources()
+    """vLLM."""
+    report: StageResources = StageResources()
+    """Bootstrap and page; measured in docs/scale.md."""
+
+
+class StageRequest(Section):
+    """What a task of a stage asks for, all said."""
+
+    cpu: str
+    """CPUs, a Kubernetes quantity."""
+    memory: str
+    """Memory, a Kubernetes quantity."""
+    gpus: int
+    """GPUs of one task."""
+
+
+DEFAULTS = {stage: StageRequest(cpu="1", memory="2Gi", gpus=0) for stage in CPU_STAGES} | {
+    stage: StageRequest(cpu="8", memory="128Gi" if stage == "ppo" else "64Gi", gpus=1) for stage in GPU_STAGES
+}
+
+
+def parse_resources(values: dict[str, Any]) -> Resources:
+    """Check the parameter `resources` (JSON from Kubeflow; its ints arrive as floats)."""
+    return parse(Resources, values, "resources")
+
+
+def requests(resources: Resources, gpus: int) -> dict[str, StageRequest]:
+    """What the tasks of every stage ask for.
+
+    Args:
+        resources: The parameter `resources`.
+        gpus: The parameter `gpus`: what a GPU stage gets that `resources` does not name.
+
+    Raises:
+        ConfigError: when a stage without a GPU engine is given GPUs.
+    """
+    result = {}
+    for stage, default in DEFAULTS.items():
+        wish: StageResources = getattr(resources, stage)
+        if stage in CPU_STAGES and wish.gpus:
+            raise ConfigError(
+                "this stage uses no GPU",
+                where=f"resources.{stage}.gpus",
+                expected="0",
+                got=str(wish.gpus),
+                remedy=f"Remove it; GPUs are for {', '.join(GPU_STAGES)}",
+            )
+        result[stage] = StageRequest(
+            cpu=wish.cpu or default.cpu,
+            memory=wish.memory or default.memory,
+            gpus=0 if stage in CPU_STAGES else gpus if wish.gpus is None else wish.gpus,
+        )
+    return result

@@ -1,0 +1,142 @@
+"""The run file and the parameters of the pipelines: what a person sets for one run.
+
+A run file (YAML) holds parameters of a pipeline under their own names. Which of them a pipeline takes,
+and which it must have, is written in the compiled pipeline itself. This module imports nothing heavy.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, field_validator
+
+from limbeck.compiled import Compiled
+from limbeck.config import Config, Count, PpoReward, Section, parse
+from limbeck.errors import ConfigError
+from limbeck.resources import Resources
+
+Label = dict[str, Any]
+
+
+class RunFile(Section):
+    """Parameters of one run; a pipeline takes those that it declares."""
+
+    work_uri: str = "s3://limbeck/work"
+    """Where all results go; keep it the same over runs, so that finished stages are found again."""
+    prompts: str = ""
+    """JSONL or Parquet, a local path or an `s3://` URI; columns `prompt` and, to measure with, `answer`."""
+    heldout: str = ""
+    """Held-out prompts, a file like `prompts`; without it a part of `prompts` is held out."""
+    teacher: str = ""
+    """Hugging Face folder of the larger model, which answers and judges: a local path or an `s3://` URI."""
+    student: str = ""
+    """Hugging Face folder of the smaller model, which is trained: a local path or an `s3://` URI."""
+    config: Config = Config()
+    """The settings of the stages."""
+    num_shards: Count = 1
+    """How many tasks `generate` and `judge` are split into."""
+    ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
+    """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
+    prepared_uri: str = ""
+    """`distill_rewards`: a finished `prepare`, as `limbeck status` shows it."""
+    label_uri: str = ""
+    """`distill_rewards`: a finished `label` of the teacher's completions."""
+    checkpoint: str = ""
+    """`distill_rewards`: the warmed-up student, from `sft` or any checkpoint folder in the store."""
+    models: tuple[str, ...] = ()
+    """`evaluate`: checkpoint folders; the others are compared with the first."""
+    gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs of each task that uses some; 0 asks for none."""
+    gpu_resource: str = "nvidia.com/gpu"
+    """What the cluster calls its GPUs."""
+    resources: Resources = Resources()
+    """CPU, memory and GPUs by stage, where the defaults do not fit."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels that the nodes of GPU tasks must have, such as the GPU's model."""
+    node_affinity: Label = Field(default_factory=dict)
+    """Kubernetes nodeAffinity of GPU tasks, as JSON."""
+    tolerations: list[Label] = Field(default_factory=list)
+    """Kubernetes tolerations of GPU tasks, as JSON."""
+    s3_secret: str = "limbeck-s3"  # noqa: S105 - the name of a secret
+    """Secret with the object store's address and key."""
+    image_pull_secret: str = "limbeck-pull"  # noqa: S105 - the name of a secret
+    """Secret for pulling images; it need not exist where the registry is open."""
+
+    @field_validator("work_uri")
+    @classmethod
+    def _is_uri(cls, value: str) -> str:
+        if not re.fullmatch(r"(s3|minio)://[^/\s]+(/\S*)?", value):
+            raise ValueError("must be an object-store address such as s3://bucket/path")
+        return value
+
+    @field_validator("ppo_rewards")
+    @classmethod
+    def _can_choose(cls, value: tuple[PpoReward, ...]) -> tuple[PpoReward, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a reward twice")
+        if not {"model", "mixed"} & set(value):
+            raise ValueError("must hold `model` or `mixed`: the policy is the better of the two")
+        return value
+
+
+def load_run_file(path: Path) -> RunFile:
+    """Read and check a run file.
+
+    Raises:
+        ConfigError: naming the file, the key, what was expected and what is there.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("not YAML", where=str(path), got=str(error)) from error
+    return parse(RunFile, content, str(path))
+
+
+def arguments(run_file: RunFile, pipeline: Compiled) -> dict[str, Any]:
+    """What a run file gives to a pipeline.
+
+    Args:
+        run_file: All that a person set.
+        pipeline: The compiled pipeline, which declares what it takes.
+
+    Returns:
+        Values by parameter, plain JSON; what the run file leaves to its defaults is filled in.
+
+    Raises:
+        ConfigError: when the pipeline must have what is not there, or does not take what is.
+    """
+    declared, where = pipeline.parameters, f"pipeline {pipeline.spec['pipelineInfo']['name']}"
+    values = run_file.model_dump(mode="json", exclude_none=True)
+    required = [
+        name for name, item in declared.items() if "defaultValue" not in item and not item.get("isOptional")
+    ]
+    missing = [name for name in required if values.get(name) in ("", [], None)]
+    if missing:
+        raise ConfigError(
+            f"missing parameter `{missing[0]}`",
+            where=where,
+            expected=", ".join(missing),
+            got="no value",
+            remedy="Add it to the run file",
+        )
+    surplus = [name for name in values if name not in declared and _was_set(run_file, name)]
+    if surplus:
+        raise ConfigError(
+            f"unknown parameter `{surplus[0]}`",
+            where=where,
+            expected=", ".join(declared),
+            remedy="Remove it, or choose another pipeline",
+        )
+    return {name: value for name, value in values.items() if name in declared}
+
+
+def _was_set(run_file: RunFile, name: str) -> bool:
+    """Whether a value differs from its default."""
+    return name in run_file.model_fields_set and getattr(run_file, name) != RunFile.model_fields[
+        name
+    ].get_default(call_default_factory=True)

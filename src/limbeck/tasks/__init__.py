@@ -1,0 +1,25 @@
+"""What a component's body calls: one function a component, artifacts in, artifacts out.
+
+An artifact is a small file that holds a manifest; the data stays in the object store. This is the
+one place that chooses engines, so a stage never knows who runs it, and the only one where an error
+becomes a line and an exit code.
+"""
+
+from limbeck.tasks.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
+from limbeck.tasks.wiring import load, pick, preflight, shards
+
+__all__ = [
+    "evaluate",
+    "generate",
+    "judge",
+    "label",
+    "load",
+    "pick",
+    "ppo",
+    "preflight",
+    "prepare",
+    "report",
+    "reward",
+    "sft",
+    "shards",
+]

@@ -1,0 +1,387 @@
+"""The tasks of the nine stages: choose the engine, hand artifacts over as manifests, call the stage."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck import checkpoints, models
+from limbeck.config import Config, DataConfig, ModelConfig, PpoReward, parse_config
+from limbeck.errors import ConfigError
+from limbeck.manifest import digest
+from limbeck.records import Source
+from limbeck.storage import Store
+from limbeck.tasks.artifacts import Artifact, MetricsArtifact, one_of, read, read_all, task, write
+
+if TYPE_CHECKING:
+    from limbeck.sampler import VllmSampler
+
+Settings = dict[str, Any]
+
+
+def prepare(
+    *,
+    data: str,
+    heldout_data: str,
+    work_uri: str,
+    config: Settings,
+    prompts: Artifact,
+    heldout: Artifact,
+    gold: Artifact,
+) -> None:
+    """See `limbeck.stages.prepare`."""
+    with task("prepare"):
+        from limbeck.stages import prepare as stage
+
+        named = DataConfig(prompts=data or None, heldout=heldout_data or None)
+        checked = parse_config(config).model_copy(update={"data": named})
+        made = stage.run(checked, Store(), work_uri)
+        for manifest, artifact in zip(made, (prompts, heldout, gold), strict=True):
+            write(manifest, artifact)
+
+
+def generate(
+    *,
+    prompts: Artifact,
+    work_uri: str,
+    config: Settings,
+    completions: Artifact,
+    model: str,
+    role: str,
+    shard: int,
+    num_shards: int,
+    checkpoint: Artifact | None,
+) -> None:
+    """See `limbeck.stages.generate`."""
+    with task("generate"):
+        from limbeck.stages import generate as stage
+
+        source: Source = one_of(role, Source, "generate, parameter role")
+        if not 0 <= shard < num_shards:
+            raise ConfigError(
+                "no such shard",
+                where="generate, parameter shard",
+                expected=f"0 to {num_shards - 1} (num_shards is {num_shards})",
+                got=str(shard),
+                remedy="Loop over the output of `shards`",
+            )
+        with _model(config, model, checkpoint, role) as (checked, store, model_hash, open_sampler):
+            made = stage.run(
+                prompts=read(prompts, "prompts"),
+                model_hash=model_hash,
+                open_sampler=open_sampler,
+                config=checked,
+                store=store,
+                work_uri=work_uri,
+                role=source,
+                shard=shard,
+                num_shards=num_shards,
+            )
+        write(made, completions)
+
+
+def judge(
+    *,
+    prompts: Artifact,
+    completions: Artifact,
+    model: str,
+    work_uri: str,
+    config: Settings,
+    judgements: Artifact,
+) -> None:
+    """See `limbeck.stages.judge`."""
+    with task("judge"), _model(config, model, None, "teacher") as (checked, store, model_hash, open_sampler):
+        from limbeck.stages import judge as stage
+
+        made = stage.run(
+            prompts=read(prompts, "prompts"),
+            completions=read(completions, "completions"),
+            model_hash=model_hash,
+            open_sampler=open_sampler,
+            config=checked,
+            store=store,
+            work_uri=work_uri,
+        )
+        write(made, judgements)
+
+
+def label(
+    *,
+    prompts: Artifact,
+    completions: Sequence[Artifact],
+    work_uri: str,
+    config: Settings,
+    labels: Artifact,
+    labelled: Artifact,
+    judgements: Sequence[Artifact] | None,
+    given_labels: Artifact | None,
+) -> None:
+    """See `limbeck.stages.label`."""
+    with task("label"):
+        from limbeck.stages import label as stage
+
+        made = stage.run(
+            prompts=read(prompts, "prompts"),
+            completions=read_all(completions, "completions"),
+            judgements=read_all(judgements, "judgements"),
+            given_labels=read(given_labels, "labels") if given_labels else None,
+            config=parse_config(config),
+            store=Store(),
+            work_uri=work_uri,
+        )
+        write(made.labels, labels)
+        write(made.labelled, labelled)
+
+
+def sft(
+    *,
+    labelled: Artifact,
+    model: str,
+    work_uri: str,
+    config: Settings,
+    checkpoint: Artifact,
+    selection: str,
+) -> None:
+    """See `limbeck.stages.sft`."""
+    with task("sft"):
+        from limbeck.stages import sft as stage
+
+        store = Store()
+
+        def train(**arguments: Any) -> Any:
+            from limbeck.trainer.sft import train_sft
+
+            return train_sft(**arguments)
+
+        made = stage.run(
+            labelled=read(labelled, "labelled"),
+            base_hash=checkpoints.identity(store, model),
+            fetch_base=lambda folder: checkpoints.fetch_base(store, model, folder),
+            train=train,
+            config=parse_config(config),
+            store=store,
+            work_uri=work_uri,
+            selection=one_of(selection, stage.Selection, "sft, parameter selection"),
+        )
+        write(made, checkpoint)
+
+
+def reward(
+    *,
+    teacher_labelled: Artifact,
+    student_labelled: Artifact,
+    checkpoint: Artifact,
+    work_uri: str,
+    config: Settings,
+    reward_model: Artifact,
+    metrics: MetricsArtifact,
+    teacher: str,
+) -> None:
+    """See `limbeck.stages.reward`."""
+    with task("reward"):
+        from limbeck.stages import reward as stage
+
+        checked, store, student = parse_config(config), Store(), read(checkpoint, "checkpoint")
+        from_teacher = checked.reward.init == "teacher"
+        if from_teacher and not teacher:
+            raise ConfigError(
+                "the reward model cannot start from the teacher",
+                where="reward, parameter teacher",
+                expected="the teacher's checkpoint folder (reward.init is teacher)",
+                got="none",
+                remedy="Give it, or set reward.init: student",
+            )
+
+        def fetch_base(folder: Path) -> Path:
+            if from_teacher:
+                return checkpoints.fetch_base(store, teacher, folder)
+            return checkpoints.fetch(store, student, folder)
+
+        def train(**arguments: Any) -> Any:
+            from limbeck.trainer.reward import train_reward
+
+            return train_reward(**arguments)
+
+        made = stage.run(
+            teacher_labelled=read(teacher_labelled, "labelled"),
+            student_labelled=read(student_labelled, "labelled"),
+            base_hash=checkpoints.identity(store, teacher) if from_teacher else student.content_hash,
+            fetch_base=fetch_base,
+            train=train,
+            config=checked,
+            store=store,
+            work_uri=work_uri,
+        )
+        write(made, reward_model, metrics)
+
+
+def ppo(
+    *,
+    prompts: Artifact,
+    labels: Artifact,
+    checkpoint: Artifact,
+    reward_model: Artifact,
+    work_uri: str,
+    config: Settings,
+    policy: Artifact,
+    metrics: MetricsArtifact,
+    reward: str,
+) -> None:
+    """See `limbeck.stages.ppo`."""
+    with task("ppo"):
+        from limbeck.stages import ppo as stage
+
+        checked = parse_config(config)
+
+        def open_sampler(folder: Path) -> "VllmSampler":
+            from limbeck.sampler import VllmSampler
+
+            return VllmSampler(folder, checked.student, checked.engine)
+
+        def train(**arguments: Any) -> Any:
+            from limbeck.trainer.ppo import train_ppo
+
+            return train_ppo(**arguments)
+
+        made = stage.run(
+            prompts=read(prompts, "prompts"),
+            labels=read(labels, "labels"),
+            checkpoint=read(checkpoint, "checkpoint"),
+            reward_model=read(reward_model, "checkpoint"),
+            open_sampler=open_sampler,
+            train=train,
+            config=checked,
+            store=Store(),
+            work_uri=work_uri,
+            reward=one_of(reward, PpoReward, "ppo, parameter reward"),
+        )
+        write(made, policy, metrics)
+
+
+def evaluate(
+    *,
+    heldout: Artifact,
+    gold: Artifact,
+    work_uri: str,
+    config: Settings,
+    results: Artifact,
+    metrics: MetricsArtifact,
+    name: str,
+    model: str,
+    checkpoint: Artifact | None,
+) -> None:
+    """See `limbeck.stages.evaluate`."""
+    with (
+        task("evaluate"),
+        _model(config, model, checkpoint, name) as (checked, store, model_hash, open_sampler),
+    ):
+        from limbeck.stages import evaluate as stage
+
+        made = stage.run(
+            heldout=read(heldout, "heldout"),
+            gold=read(gold, "gold"),
+            model_hash=model_hash,
+            open_sampler=open_sampler,
+            config=checked,
+            store=store,
+            work_uri=work_uri,
+            name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
+        )
+        write(made, results, metrics)
+
+
+def report(
+    *,
+    heldout: Artifact,
+    gold: Artifact,
+    results: Sequence[Artifact],
+    work_uri: str,
+    config: Settings,
+    page: Artifact,
+    summary: Artifact,
+    metrics: MetricsArtifact,
+    run_report: Artifact,
+    teacher_results: Artifact | None,
+    student_results: Artifact | None,
+    policy_results: Sequence[Artifact] | None,
+    prompts: Artifact | None,
+    completions: Sequence[Artifact] | None,
+    judgements: Sequence[Artifact] | None,
+    labels: Artifact | None,
+    student_completions: Sequence[Artifact] | None,
+    sft_checkpoints: Sequence[Artifact] | None,
+    reward_model: Artifact | None,
+    policies: Sequence[Artifact] | None,
+    policy: Artifact | None,
+) -> None:
+    """See `limbeck.stages.report`; the page and its summary also go out as they are."""
+    with task("report"):
+        from limbeck.stages import report as stage
+
+        store = Store()
+        inputs = stage.ReportInputs(
+            prompts=read(prompts, "prompts") if prompts else None,
+            heldout=read(heldout, "heldout"),
+            gold=read(gold, "gold"),
+            completions=read_all(completions, "completions"),
+            judgements=read_all(judgements, "judgements"),
+            labels=read(labels, "labels") if labels else None,
+            sft_checkpoints=read_all(sft_checkpoints, "checkpoint"),
+            student_completions=read_all(student_completions, "completions"),
+            reward_model=read(reward_model, "checkpoint") if reward_model else None,
+            policies=read_all(policies, "checkpoint"),
+            policy=read(policy, "checkpoint") if policy else None,
+            results=read_all(
+                [
+                    *(item for item in (teacher_results, student_results) if item is not None),
+                    *results,
+                    *(policy_results or ()),
+                ],
+                "results",
+            ),
+        )
+        made = stage.run(inputs, parse_config(config), store, work_uri)
+        write(made, run_report, metrics)
+        for item in made.objects:
+            if item.uri.endswith("/report.html"):
+                store.read_file(item, Path(page.path))
+            elif item.uri.endswith("/report.md"):
+                store.read_file(item, Path(summary.path))
+
+
+def _folder(uri: str) -> str:
+    """The last part of an address: what a model is called that nobody named."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+@contextmanager
+def _model(
+    config: Settings, path: str, checkpoint: Artifact | None, role: str
+) -> "Iterator[tuple[Config, Store, str, Callable[[], VllmSampler]]]":
+    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
+    checked, store = parse_config(config), Store()
+    settings: ModelConfig = checked.teacher if role == "teacher" else checked.student
+    given = read(checkpoint, "checkpoint") if checkpoint else None
+    if given is None and not path:
+        raise ConfigError(
+            "no model to load",
+            where="parameters model and checkpoint",
+            expected="the URI of a Hugging Face folder in `model`, or a `checkpoint`",
+            got="neither",
+            remedy="Give one of them",
+        )
+    model_hash = given.content_hash if given else checkpoints.identity(store, path)
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def open_sampler() -> "VllmSampler":
+            from limbeck.sampler import VllmSampler
+
+            folder = Path(scratch) / "model"
+            if given:
+                folder = checkpoints.fetch(store, given, folder)
+            else:
+                folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
+            return VllmSampler(folder, settings, checked.engine)
+
+        yield checked, store, digest([model_hash, settings.dtype]), open_sampler

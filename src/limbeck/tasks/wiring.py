@@ -1,0 +1,139 @@
+"""The tasks around the stages: check before anything costs time, count shards, pick, load."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from limbeck import checkpoints
+from limbeck.errors import ConfigError, DataError
+from limbeck.manifest import load_manifest, require
+from limbeck.progress import say
+from limbeck.resources import parse_resources, requests
+from limbeck.storage import Store
+from limbeck.tasks.artifacts import Artifact, Kind, one_of, read_all, task, write
+
+Settings = dict[str, Any]
+
+
+class Requests(NamedTuple):
+    """What the tasks of each stage ask of their nodes, as Kubernetes quantities."""
+
+    prepare_cpu: str
+    prepare_memory: str
+    generate_cpu: str
+    generate_memory: str
+    generate_gpus: str
+    judge_cpu: str
+    judge_memory: str
+    judge_gpus: str
+    label_cpu: str
+    label_memory: str
+    sft_cpu: str
+    sft_memory: str
+    sft_gpus: str
+    reward_cpu: str
+    reward_memory: str
+    reward_gpus: str
+    ppo_cpu: str
+    ppo_memory: str
+    ppo_gpus: str
+    evaluate_cpu: str
+    evaluate_memory: str
+    evaluate_gpus: str
+    report_cpu: str
+    report_memory: str
+
+
+def preflight(
+    *,
+    work_uri: str,
+    stages: Sequence[str],
+    prompts: str,
+    heldout: str,
+    teacher: str,
+    student: str,
+    models: Sequence[str],
+    gpus: int,
+    resources: Settings,
+    config: Settings,
+) -> Requests:
+    """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
+    with task("preflight"):
+        from limbeck.preflight import Asked, check, conclude
+
+        outcome = check(
+            Asked(
+                work_uri=work_uri,
+                stages=stages,
+                prompts=prompts,
+                heldout=heldout,
+                teacher=teacher,
+                student=student,
+                models=models,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+            )
+        )
+        conclude(outcome.findings, outcome.checked)
+        asked = requests(parse_resources(resources), gpus)
+        return Requests(
+            **{
+                f"{stage}_{field}": str(value)
+                for stage, request in asked.items()
+                for field, value in request.model_dump().items()
+                if f"{stage}_{field}" in Requests._fields
+            }
+        )
+
+
+def shards(*, num_shards: int) -> list[int]:
+    """The shards to loop over: 0 to num_shards - 1."""
+    with task("shards"):
+        if not 1 <= num_shards <= 10_000:
+            raise ConfigError(
+                "impossible number of shards",
+                where="parameter num_shards",
+                expected="1 to 10000",
+                got=str(num_shards),
+                remedy="Correct it",
+            )
+        return list(range(num_shards))
+
+
+def pick(*, checkpoints: Sequence[Artifact], names: Sequence[str], picked: Artifact, metric: str) -> None:
+    """Give on one of several checkpoints: the first of `names`, or the one with the highest metric."""
+    with task("pick"):
+        found = {item.name: item for item in read_all(checkpoints, "checkpoint")}
+        present = [found[name] for name in names if name in found]
+        if not present:
+            raise DataError(
+                "no such checkpoint",
+                where="component pick",
+                expected=" or ".join(names),
+                got=", ".join(found) or "none",
+                remedy="Correct `names`",
+            )
+        chosen = max(present, key=lambda item: item.metrics[metric]) if metric else present[0]
+        say(f"pick: {chosen.name}" + (f" with {metric} {chosen.metrics[metric]:.3f}" if metric else ""))
+        write(chosen, picked)
+
+
+def load(*, uri: str, kind: str, loaded: Artifact, name: str) -> None:
+    """Give on what an earlier run made, or wrap a checkpoint folder that another tool made."""
+    with task("load"):
+        wanted: Kind = one_of(kind, Kind, "load, parameter kind")
+        store = Store()
+        manifest = load_manifest(store, uri, wanted)
+        if manifest is None and wanted == "checkpoint":
+            manifest = checkpoints.wrap(store, uri, name)
+        if manifest is None:
+            raise DataError(
+                "nothing finished lies there",
+                where=uri,
+                expected=f"a manifest of {wanted}",
+                got="no manifest.json",
+                remedy="`limbeck status WORK_URI` shows what is there",
+            )
+        require(store, manifest)
+        say(f"load: {manifest.kind} {manifest.name}, {len(manifest.objects)} objects")
+        write(manifest, loaded)

@@ -1,0 +1,202 @@
+"""The compiled pipelines: what they take, where their tasks run, and that compiling is stable."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limbeck.compiled import SHIPPED
+from limbeck.local import task_names
+from limbeck.resources import CPU_STAGES, DEFAULTS, GPU_STAGES
+from limbeck.run_file import RunFile
+from pipelines.compile import ROOT, compile_all
+
+Spec = dict[str, Any]
+PATHS = sorted(Path("pipelines").glob("*/pipeline.yaml"))
+POD_PARAMETERS = {
+    "gpus",
+    "gpu_resource",
+    "resources",
+    "node_selector",
+    "node_affinity",
+    "tolerations",
+    "s3_secret",
+    "image_pull_secret",
+}
+
+
+def documents(path: Path) -> tuple[Spec, Spec]:
+    """The pipeline, and by task what only Kubernetes reads."""
+    spec, platform = yaml.load_all(path.read_text(), yaml.CSafeLoader)
+    return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def parameters(path: Path) -> Spec:
+    found: Spec = documents(path)[0]["root"]["inputDefinitions"]["parameters"]
+    return found
+
+
+def tasks(spec: Spec) -> dict[str, Spec]:
+    """Every task that runs a container, by the name of its executor."""
+    groups = [spec["root"], *(item for item in spec["components"].values() if "dag" in item)]
+    found = {}
+    for group in groups:
+        for name, task in group["dag"]["tasks"].items():
+            if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
+                found[f"exec-{name}"] = task
+    return found
+
+
+def stage_of(executor: str) -> str:
+    return re.sub(r"-\d+$", "", executor.removeprefix("exec-"))
+
+
+def test_there_is_a_pipeline_for_each_way_of_starting() -> None:
+    assert {path.parent.name for path in PATHS} == {
+        "distill",
+        "distill_minimal",
+        "distill_data",
+        "distill_rewards",
+        "evaluate",
+    }
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_no_pipeline_is_called_like_one_of_its_components(path: Path) -> None:
+    """Kubeflow would load that component instead of the pipeline."""
+    spec, _ = documents(path)
+    assert f"comp-{spec['pipelineInfo']['name']}" not in spec["components"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_parameters_are_those_of_a_run_file_with_its_defaults(path: Path) -> None:
+    declared, fields = parameters(path), RunFile.model_fields
+    assert set(declared) <= set(fields)
+    for name, parameter in declared.items():
+        if "defaultValue" in parameter and name != "config":
+            default = RunFile().model_dump(mode="json", exclude_none=True)[name]
+            shown = {} if name == "resources" else default
+            assert parameter["defaultValue"] == shown, name
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_only_what_has_no_sane_default_must_be_given(path: Path) -> None:
+    required = {name for name, item in parameters(path).items() if "defaultValue" not in item}
+    assert required == {
+        "distill_rewards": {"work_uri", "prepared_uri", "label_uri", "checkpoint"},
+        "evaluate": {"work_uri", "heldout", "models"},
+    }.get(path.parent.name, {"work_uri", "prompts", "teacher", "student"})
+
+
+def test_the_minimal_pipeline_has_five_parameters_and_the_tasks_of_the_large_one() -> None:
+    minimal, full = Path("pipelines/distill_minimal/pipeline.yaml"), Path("pipelines/distill/pipeline.yaml")
+    assert len(parameters(minimal)) == 5
+    assert set(documents(minimal)[1]) == set(documents(full)[1])
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_where_tasks_run_can_be_chosen_when_a_run_starts(path: Path) -> None:
+    chosen = POD_PARAMETERS & set(parameters(path))
+    assert chosen == ({"s3_secret"} if path.parent.name == "distill_minimal" else POD_PARAMETERS)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_every_task_can_reach_the_object_store_and_has_room_to_work(path: Path) -> None:
+    spec, pods = documents(path)
+    assert set(pods) == set(spec["deploymentSpec"]["executors"])
+    for name, pod in pods.items():
+        needed, optional = pod["secretAsEnv"]
+        assert {pair["envVar"] for pair in needed["keyToEnv"]} == {
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_ENDPOINT_URL",
+        }
+        # A pod does not start without a secret that it must have; preflight must start, to say so.
+        assert needed["optional"] == (name == "exec-preflight")
+        assert ([pair["envVar"] for pair in optional["keyToEnv"]], optional["optional"]) == (
+            ["AWS_REGION"],
+            True,
+        )
+        assert "secretNameParameter" in pod["imagePullSecret"][0] or path.parent.name == "distill_minimal"
+        mounts = {mount["mountPath"]: mount for mount in pod["emptyDirMounts"]}
+        assert mounts["/tmp"]["sizeLimit"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_gpu_stages_ask_for_gpus_and_shared_memory_and_the_others_for_none(path: Path) -> None:
+    spec, pods = documents(path)
+    for name, pod in pods.items():
+        asked = spec["deploymentSpec"]["executors"][name]["container"].get("resources", {})
+        shared = "/dev/shm" in {mount["mountPath"] for mount in pod["emptyDirMounts"]}
+        if stage_of(name) in GPU_STAGES:
+            assert asked["accelerator"].keys() >= {"resourceCount", "resourceType"}
+            assert shared
+            if path.parent.name != "distill_minimal":  # it leaves the choice of nodes to the cluster
+                assert {"nodeSelector", "nodeAffinity", "tolerations"} <= pod.keys()
+        else:
+            assert "accelerator" not in asked
+            assert shared == (name == "exec-preflight")
+            assert not {"nodeSelector", "nodeAffinity", "tolerations"} & pod.keys()
+        assert asked["resourceMemoryLimit"] == asked["resourceMemoryRequest"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_each_stage_asks_for_what_preflight_gives_for_it(path: Path) -> None:
+    spec, _ = documents(path)
+    for name, task in tasks(spec).items():
+        stage = stage_of(name)
+        if stage in DEFAULTS:
+            inputs = json.dumps(task["inputs"]["parameters"])
+            assert f"preflight-{stage}_cpu" in inputs
+            assert f"preflight-{stage}_memory" in inputs
+            assert (f"preflight-{stage}_gpus" in inputs) == (stage in GPU_STAGES)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_a_task_of_many_hours_is_still_retried(path: Path) -> None:
+    """Kubeflow's default window closes an hour after the first attempt started."""
+    for name, task in tasks(documents(path)[0]).items():
+        policy = task["retryPolicy"]
+        assert policy["maxRetryCount"] == 5, name
+        assert policy["backoffMaxDuration"] == "1209600s", name
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_preflight_comes_first_and_is_never_taken_from_the_cache(path: Path) -> None:
+    found = documents(path)[0]["root"]["dag"]["tasks"]
+    assert not found["preflight"]["cachingOptions"].get("enableCache")
+    assert "dependentTasks" not in found["preflight"]
+    assert all(task["dependentTasks"] for name, task in found.items() if name != "preflight")
+
+
+def test_every_stage_is_of_a_gpu_or_a_cpu() -> None:
+    stages = {path.stem for path in Path("src/limbeck/stages").glob("[a-z]*.py")}
+    assert set(GPU_STAGES) | set(CPU_STAGES) == stages
+
+
+def test_loops_are_unrolled_into_names_for_the_screen() -> None:
+    spec, _ = documents(Path("pipelines/distill/pipeline.yaml"))
+    names = task_names(spec, {"num_shards": 2, "ppo_rewards": ["model", "mixed"]})
+    assert len(names) == 25
+    assert names["for-loop-1-iteration-1/generate"] == "generate teacher 2/2"
+    assert names["for-loop-3-iteration-0/sft"] == "sft selected"
+    assert names["for-loop-5-iteration-1/evaluate-2"] == "evaluate ppo mixed"
+    assert names["evaluate-4"] == "evaluate student"
+    assert names["label-2"] == "label student"
+
+
+def test_compiled_files_are_those_of_the_sources_byte_for_byte(tmp_path: Path) -> None:
+    for path in compile_all(tmp_path):
+        assert path.read_bytes() == (ROOT / path.relative_to(tmp_path)).read_bytes(), path
+
+
+@pytest.mark.parametrize("kind", ["pipelines", "components"])
+def test_the_installed_package_carries_the_same_files(kind: str) -> None:
+    carried = {
+        path.stem: path.read_bytes() for path in SHIPPED["distill"].parent.with_name(kind).glob("*.yaml")
+    }
+    compiled = {path.parent.name: path.read_bytes() for path in Path(kind).glob(f"*/{kind[:-1]}.yaml")}
+    assert carried == compiled
