@@ -153,7 +153,7 @@ def ppo_arguments(store: Store, work_uri: str, tmp_path: Path) -> Callable[[str]
             store,
             tmp_path / "reward",
             f"{work_uri}/reward",
-            "checkpoint",
+            "reward_model",
             store.write_folder(scorer, f"{work_uri}/reward"),
         ),
         "config": settings(),

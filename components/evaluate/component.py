@@ -25,7 +25,7 @@ def evaluate(
     Args:
         heldout: Manifest of held-out prompts.
         gold: Manifest of gold answers. Nothing made here goes into training.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         name: What the report calls the model; by default its folder. A checkpoint goes by its own name.
         model: URI of the Hugging Face folder to evaluate; not read when `checkpoint` is given.
         checkpoint: Manifest of the checkpoint to evaluate; without it `model` is.

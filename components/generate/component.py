@@ -26,7 +26,7 @@ def generate(
 
     Args:
         prompts: Manifest of prompts.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         model: URI of the Hugging Face folder that answers; not read when `checkpoint` is given.
         role: Who answers: `teacher` or `student`. It chooses the sampling settings and marks the rows.
         shard: Which part of the prompts this task answers, from 0.

@@ -17,15 +17,15 @@ def judge(
     judgements: Output[Dataset],
     config: dict[str, Any] = {},
 ) -> None:
-    """Let the teacher judge its own completions.
+    """Let a model judge completions: P(correct) of each. In the method the teacher judges its own.
 
     P(correct) of a completion is the probability of the judge prompt's yes over yes and no.
 
     Args:
         prompts: Manifest of prompts.
         completions: Manifest of the teacher's completions of them.
-        model: URI of the teacher's Hugging Face folder.
-        work_uri: Prefix in the object store for all results.
+        model: URI of the judge's Hugging Face folder, usually the teacher.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `judge`, `teacher`, `engine` and `task`.
 
     Returns:

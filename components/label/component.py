@@ -26,9 +26,10 @@ def label(
     Args:
         prompts: Manifest of prompts.
         completions: Manifests of the completions to label, one a shard.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `label` and `task`.
-        judgements: Manifests of the judgements of them, one a shard; not wanted with `given_labels`.
+        judgements: Manifests of the judgements of them, one a shard; not wanted with
+            `given_labels` or `label.rule: majority`.
         given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
 
     Returns:

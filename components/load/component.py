@@ -16,10 +16,10 @@ def load(
     """Bring what an earlier run made, or a checkpoint that another tool made, into a pipeline.
 
     Args:
-        uri: Prefix of a finished stage, as `limbeck status` shows it; for `checkpoint` also any Hugging Face
-            folder in the object store.
+        uri: Prefix of a finished stage, as `limbeck status` shows it; for `checkpoint` and `reward_model`
+            also any Hugging Face folder in the object store.
         kind: What lies there: `prompts`, `heldout`, `gold`, `completions`, `judgements`, `labels`,
-            `labelled`, `checkpoint` or `results`.
+            `labelled`, `checkpoint`, `reward_model` or `results`.
         name: What the report calls a checkpoint that has no manifest.
 
     Returns:

@@ -29,7 +29,7 @@ def ppo(
         labels: Manifest of their pseudo labels.
         checkpoint: Manifest of the warmed-up student: the policy's start and its reference.
         reward_model: Manifest of the reward model.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`.
         reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
             label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere).

@@ -39,8 +39,8 @@ def report(
     Args:
         heldout: Manifest of held-out prompts.
         gold: Manifest of gold answers, to measure with. Nothing made here goes into training.
-        results: Manifests of evaluations.
-        work_uri: Prefix in the object store for all results.
+        results: Manifests of evaluations; each must have a name of its own.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         teacher_results: Manifest of the evaluation of the teacher.
         student_results: Manifest of the evaluation of the student as it came.
         policy_results: Manifests of the evaluations of the policies.

@@ -27,7 +27,7 @@ def reward(
         teacher_labelled: Manifest of the teacher's labelled completions.
         student_labelled: Manifest of the warmed-up student's completions, labelled by the same pseudo labels.
         checkpoint: Manifest of the warmed-up student, from which the reward model starts by default.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
         config: Settings of all stages; this one reads `reward`, `task`, `seed` and the model it starts from.
 

@@ -22,7 +22,7 @@ def sft(
     Args:
         labelled: Manifest of the teacher's labelled completions.
         model: URI of the student's Hugging Face folder.
-        work_uri: Prefix in the object store for all results.
+        work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `sft`, `student`, `task` and `seed`.
         selection: `selected` trains on the completions that agree with the pseudo label, `all` on every one.
 

@@ -10,7 +10,7 @@ def shards(num_shards: int) -> list[int]:
     """Count the shards of a loop, so that their number can be chosen when a run starts.
 
     Args:
-        num_shards: Into how many tasks generating and judging are split, 1 to 10000.
+        num_shards: How many tasks share the prompts, 1 to 10000.
 
     Returns:
         The shards to loop over: 0 to num_shards - 1.

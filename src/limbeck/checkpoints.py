@@ -60,7 +60,7 @@ def fetch(store: Store, manifest: Manifest, folder: Path) -> Path:
     return store.read_folder(manifest.objects, base_uri(manifest), folder)
 
 
-def wrap(store: Store, uri: str, name: str) -> Manifest | None:
+def wrap(store: Store, uri: str, kind: str, name: str) -> Manifest | None:
     """A manifest for a checkpoint folder that another tool made, or None when nothing lies there.
 
     Its objects carry no sha256 unless their writer left one, so their content is known by names and sizes.
@@ -71,7 +71,7 @@ def wrap(store: Store, uri: str, name: str) -> Manifest | None:
         return None
     return Manifest(
         stage="load",
-        kind="checkpoint",
+        kind=kind,
         name=name,
         uri=base,
         objects=objects,

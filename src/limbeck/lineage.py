@@ -86,7 +86,7 @@ def _hashes(manifest: Manifest) -> list[str]:
     """What may stand for an output: its content, a list of it alone, a model of a number type."""
     content = manifest.content_hash
     models = [digest([content, dtype]) for dtype in get_args(Dtype)]
-    return [content, digest([content]), *(models if manifest.kind == "checkpoint" else [])]
+    return [content, digest([content]), *(models if manifest.kind in ("checkpoint", "reward_model") else [])]
 
 
 def _origins(store: Store, head: StageState) -> set[str]:

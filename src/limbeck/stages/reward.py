@@ -122,7 +122,7 @@ def run(
         store,
         Manifest(
             stage="reward",
-            kind="checkpoint",
+            kind="reward_model",
             name="reward",
             uri=uri,
             objects=objects,

@@ -13,7 +13,16 @@ from limbeck.storage import NO_ROOM, disk_full
 
 Choice = TypeVar("Choice", bound=str)
 Kind = Literal[
-    "prompts", "heldout", "gold", "completions", "judgements", "labels", "labelled", "checkpoint", "results"
+    "prompts",
+    "heldout",
+    "gold",
+    "completions",
+    "judgements",
+    "labels",
+    "labelled",
+    "checkpoint",
+    "reward_model",
+    "results",
 ]
 # Which output of which component holds a kind: what a message names as the remedy.
 MADE_BY: dict[Kind, str] = {
@@ -24,7 +33,8 @@ MADE_BY: dict[Kind, str] = {
     "judgements": "`judgements` of judge",
     "labels": "`labels` of label",
     "labelled": "`labelled` of label",
-    "checkpoint": "`checkpoint` of sft, `reward_model` of reward, `policy` of ppo, or `loaded` of load",
+    "checkpoint": "`checkpoint` of sft, `policy` of ppo, or `loaded` of load",
+    "reward_model": "`reward_model` of reward, or `loaded` of load",
     "results": "`results` of evaluate",
 }
 

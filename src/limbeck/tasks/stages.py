@@ -248,7 +248,7 @@ def ppo(
             prompts=read(prompts, "prompts"),
             labels=read(labels, "labels"),
             checkpoint=read(checkpoint, "checkpoint"),
-            reward_model=read(reward_model, "checkpoint"),
+            reward_model=read(reward_model, "reward_model"),
             open_sampler=open_sampler,
             train=train,
             config=checked,
@@ -329,7 +329,7 @@ def report(
             labels=read(labels, "labels") if labels else None,
             sft_checkpoints=read_all(sft_checkpoints, "checkpoint"),
             student_completions=read_all(student_completions, "completions"),
-            reward_model=read(reward_model, "checkpoint") if reward_model else None,
+            reward_model=read(reward_model, "reward_model") if reward_model else None,
             policies=read_all(policies, "checkpoint"),
             policy=read(policy, "checkpoint") if policy else None,
             results=read_all(

@@ -124,8 +124,8 @@ def load(*, uri: str, kind: str, loaded: Artifact, name: str) -> None:
         wanted: Kind = one_of(kind, Kind, "load, parameter kind")
         store = Store()
         manifest = load_manifest(store, uri, wanted)
-        if manifest is None and wanted == "checkpoint":
-            manifest = checkpoints.wrap(store, uri, name)
+        if manifest is None and wanted in ("checkpoint", "reward_model"):
+            manifest = checkpoints.wrap(store, uri, wanted, name)
         if manifest is None:
             raise DataError(
                 "nothing finished lies there",
