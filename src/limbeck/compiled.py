@@ -57,6 +57,25 @@ class Compiled:
         """The parameters of the pipeline, as declared."""
         return dict(self.spec["root"].get("inputDefinitions", {}).get("parameters", {}))
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages that run, as the pipeline tells its first task `preflight`.
+
+        Raises:
+            ConfigError: when it has no such task.
+        """
+        first = self.spec["root"].get("dag", {}).get("tasks", {}).get("preflight", {})
+        said = first.get("inputs", {}).get("parameters", {}).get("stages", {}).get("runtimeValue", {})
+        stages = said.get("constant")
+        if not isinstance(stages, list):
+            raise ConfigError(
+                "the pipeline does not say which stages it runs",
+                where=f"pipeline {self.spec['pipelineInfo']['name']}",
+                expected="a first task `preflight` with a constant list `stages`",
+                remedy="Give one of Limbeck's pipelines",
+            )
+        return [str(stage) for stage in stages]
+
     def tasks(self) -> Iterator[tuple[str, Document, Document]]:
         """Every task of every level.
 

@@ -5,7 +5,10 @@
     ├── DataError     3   a data set, row, checkpoint or manifest is not what it should be
     ├── StorageError  4   the object store cannot be reached, refuses, or lost something
     ├── EngineError   5   vLLM, DeepSpeed or the trainer failed
-    └── GateError     6   a quality gate stopped the run on purpose
+    ├── GateError     6   a quality gate stopped the run on purpose
+    ├── ClusterError  7   the API server of Kubeflow Pipelines cannot be reached, or refuses
+    ├── CanceledError 8   a run on a cluster was cancelled
+    └── TimeLimitError 124  a run on a cluster did not end in the time that was given
 
 A message is one line: what, where, expected, got, and what to do about it.
 """
@@ -76,3 +79,21 @@ class GateError(LimbeckError):
     """A quality gate stopped the run on purpose."""
 
     exit_code = 6
+
+
+class ClusterError(LimbeckError):
+    """The API server of Kubeflow Pipelines cannot be reached, or refuses."""
+
+    exit_code = 7
+
+
+class CanceledError(LimbeckError):
+    """A run was cancelled."""
+
+    exit_code = 8
+
+
+class TimeLimitError(LimbeckError):
+    """A run did not end in the time that was given."""
+
+    exit_code = 124  # as of the command `timeout`

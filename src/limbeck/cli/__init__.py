@@ -23,6 +23,7 @@ def limbeck(version: Annotated[bool, typer.Option("--version", help="Show the ve
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": runs.demo,
     "init": work.init,
+    "preflight": runs.preflight,
     "run": runs.run,
     "compile": cluster.compile_pipeline,
     "lint": cluster.lint,

@@ -56,6 +56,23 @@ def demo(
         _distil(lambda store: stage_demo(seed, store), find("distill"), out or Path("out/demo"))
 
 
+def preflight(
+    run_file: Annotated[Path, typer.Argument(help="YAML of the pipeline's parameters; see `limbeck init`.")],
+    pipeline: Pipeline = "distill",
+) -> None:
+    """Check a run file, and all that it names, before anything is started.
+
+    The object store is the one of the AWS_* variables. Local files and folders are checked where they are.
+    """
+    with one_line_errors():
+        from limbeck.compiled import find, load
+        from limbeck.preflight import check_run_file, conclude
+        from limbeck.run_file import load_run_file
+
+        outcome = check_run_file(load_run_file(run_file), load(find(pipeline)).stages)
+        conclude(outcome.findings, outcome.checked)
+
+
 def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> None:
     """Bring the inputs into an object store, run the pipeline, and fetch its report."""
     from limbeck import local
