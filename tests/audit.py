@@ -45,7 +45,7 @@ def audited(endpoint: str) -> Iterator[tuple[str, list[Access]]]:
             upstream.endheaders(body)
             answer = upstream.getresponse()
             content = answer.read()
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)  # the server named itself and its time already
             for name, value in answer.getheaders():
                 if name.lower() not in self.hop_by_hop:
                     self.send_header(name, value)

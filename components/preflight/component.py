@@ -16,6 +16,9 @@ def preflight(
     teacher: str = "",
     student: str = "",
     models: list[str] = [],
+    prepared_uri: str = "",
+    label_uri: str = "",
+    checkpoint: str = "",
     gpus: int = 1,
     resources: dict[str, Any] = {},
     config: dict[str, Any] = {},
@@ -61,6 +64,9 @@ def preflight(
         teacher: URI of the teacher's Hugging Face folder.
         student: URI of the student's Hugging Face folder.
         models: URIs of further Hugging Face folders.
+        prepared_uri: Prefix of a finished `prepare` to start from; may be empty.
+        label_uri: Prefix of a finished `label` to start from; may be empty.
+        checkpoint: URI of a warmed-up student to start from; may be empty.
         gpus: GPUs of each task that uses some.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
@@ -102,6 +108,9 @@ def preflight(
         teacher=teacher,
         student=student,
         models=models,
+        prepared_uri=prepared_uri,
+        label_uri=label_uri,
+        checkpoint=checkpoint,
         gpus=gpus,
         resources=resources,
         config=config,

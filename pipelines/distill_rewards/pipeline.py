@@ -65,6 +65,9 @@ def distill_rewards(
         preflight(
             work_uri=work_uri,
             stages=STAGES,
+            prepared_uri=prepared_uri,
+            label_uri=label_uri,
+            checkpoint=checkpoint,
             teacher=teacher,
             gpus=gpus,
             resources=resources,

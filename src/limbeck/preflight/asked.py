@@ -1,0 +1,195 @@
+"""What a run asks for, as its parameters say it, and what is wrong with the parameters themselves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from limbeck.config import Config, parse_config
+from limbeck.errors import ConfigError
+from limbeck.lint_rules import SECRET_NAME, SECRET_VALUE, USE_A_SECRET
+from limbeck.preflight.findings import Finding, collected
+from limbeck.resources import CPU_STAGES, GPU_STAGES, StageRequest, parse_resources, requests
+
+STAGES = (*CPU_STAGES, *GPU_STAGES)
+ADDRESSES = (
+    "work_uri",
+    "prompts",
+    "heldout",
+    "teacher",
+    "student",
+    "checkpoint",
+    "prepared_uri",
+    "label_uri",
+)
+TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
+MAX_GPUS = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The parameters of one run. Written by the component or from a run file; read by all checks."""
+
+    work_uri: str
+    stages: Sequence[str]
+    prompts: str = ""
+    heldout: str = ""
+    teacher: str = ""
+    student: str = ""
+    models: Sequence[str] = ()
+    checkpoint: str = ""
+    """A warmed-up student: what `distill_rewards` starts from."""
+    prepared_uri: str = ""
+    label_uri: str = ""
+    gpus: int = 1
+    resources: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def runs(self, *stages: str) -> bool:
+        """Whether any of some stages will run."""
+        return bool(set(stages) & set(self.stages))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What could be read of `config` and `resources`; None where it could not."""
+
+    config: Config | None
+    requests: dict[str, StageRequest] | None
+
+
+def without_secrets(asked: Asked) -> tuple[Asked, list[Finding]]:
+    """The parameters with every credential taken out, so that no message can repeat one.
+
+    Returns:
+        The parameters, and an error for each credential that names its place, never the value.
+    """
+    places: list[str] = []
+
+    def clean(value: Any, place: str, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: clean(item, f"{place}.{name}", str(name)) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item, f"{place}[{number}]", key) for number, item in enumerate(value)]
+        if isinstance(value, str) and (SECRET_VALUE.search(value) or (value and SECRET_NAME.search(key))):
+            places.append(place)
+            return ""
+        return value
+
+    cleaned = {name: clean(value, name, name) for name, value in vars(asked).items()}
+    findings = [
+        Finding(
+            ConfigError(
+                "a credential in a parameter, where whoever sees the run reads it",
+                where=place,
+                remedy=f"{USE_A_SECRET}, and replace the credential: it is stored with the run",
+            )
+        )
+        for place in places
+    ]
+    return replace(asked, **cleaned), findings
+
+
+def read_settings(asked: Asked) -> tuple[Settings, list[Finding]]:
+    """Check `config`, `resources` and `gpus`; either may be broken without hiding the other."""
+    findings: list[Finding] = []
+    config, asks = None, None
+    try:
+        config = parse_config(asked.config)
+    except ConfigError as error:
+        findings += [Finding(error), *_others(error, "config")]
+    with collected(findings):
+        if not 0 <= asked.gpus <= MAX_GPUS:
+            raise ConfigError(
+                "impossible number of GPUs",
+                where="parameter gpus",
+                expected=f"0 to {MAX_GPUS}",
+                got=str(asked.gpus),
+                remedy="Correct it",
+            )
+    try:
+        asks = requests(parse_resources(asked.resources), asked.gpus)
+    except ConfigError as error:
+        findings += [Finding(error), *_others(error, "resources")]
+    return Settings(config, asks), findings
+
+
+def _others(first: ConfigError, where: str) -> list[Finding]:
+    """The mistakes behind an error that tells the first one alone."""
+    mistakes = first.__cause__.errors() if isinstance(first.__cause__, ValidationError) else []
+    return [
+        Finding(
+            ConfigError(
+                f"bad setting `{'.'.join(map(str, mistake['loc']))}`",
+                where=where,
+                expected=mistake["msg"].removeprefix("Value error, "),
+                got=repr(mistake["input"])[:80],
+                remedy="Correct it",
+            )
+        )
+        for mistake in mistakes[1:]
+    ]
+
+
+def missing(asked: Asked, config: Config | None) -> list[Finding]:
+    """Parameters that the stages need and nobody gave."""
+    return [
+        Finding(
+            ConfigError(
+                f"missing parameter `{name}`", expected=what, got="no value", remedy="Add it to the run"
+            )
+        )
+        for name, what in _needed(asked, config)
+    ]
+
+
+def misnamed(asked: Asked) -> list[Finding]:
+    """Stages that do not exist, and models that the report could not tell apart: it names them by folder."""
+    findings = [
+        Finding(
+            ConfigError(
+                f"unknown stage `{stage}`",
+                where="parameter stages",
+                expected=", ".join(STAGES),
+                remedy="Correct it, or compile the pipeline again",
+            )
+        )
+        for stage in asked.stages
+        if stage not in STAGES
+    ]
+    names = [model.rstrip("/").rpartition("/")[2] for model in asked.models]
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
+        findings.append(
+            Finding(
+                ConfigError(
+                    "models of the same name",
+                    where="parameter models",
+                    expected="different last parts of their addresses: the report names them so",
+                    got=f"{names.count(name)} times `{name}`",
+                    remedy="Copy one of them to a folder of another name",
+                )
+            )
+        )
+    return findings
+
+
+def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
+    """Names of parameters that are needed and not there, each with what for."""
+    if not asked.work_uri:
+        yield "work_uri", "where all results go, such as s3://bucket/work"
+    if asked.runs("prepare") and not asked.prompts:
+        if asked.runs(*TRAIN_STAGES):
+            yield "prompts", "the data set that the models answer, JSONL or Parquet"
+        elif not asked.heldout:
+            yield "heldout", "the prompts to evaluate on, JSONL or Parquet"
+    judged_by_teacher = asked.runs("judge")
+    starts_from_teacher = asked.runs("reward") and config is not None and config.reward.init == "teacher"
+    if not asked.teacher and (judged_by_teacher or starts_from_teacher):
+        stage = "judge" if judged_by_teacher else "reward, as reward.init is `teacher`"
+        yield "teacher", f"the Hugging Face folder of the larger model, for stage {stage}"
+    if not asked.student and asked.runs("sft"):
+        yield "student", "the Hugging Face folder of the smaller model, for stage sft"
+    trained = asked.runs("sft", "ppo") or asked.checkpoint
+    if asked.runs("evaluate") and not (asked.models or trained or asked.teacher or asked.student):
+        yield "models", "at least one Hugging Face folder to evaluate"

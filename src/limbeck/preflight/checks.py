@@ -1,0 +1,224 @@
+"""All checks of a run in order; one that fails keeps none of the others from being made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from limbeck import checkpoints
+from limbeck.config import Config, Dtype
+from limbeck.errors import ConfigError, DataError
+from limbeck.manifest import load_manifest
+from limbeck.preflight import context, gpus, memory, pod, trainjob, vocabulary
+from limbeck.preflight.asked import Asked, misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.data import check_data
+from limbeck.preflight.findings import Finding, collected, warning
+from limbeck.preflight.models import ModelFacts, check_model
+from limbeck.preflight.places import Place
+from limbeck.preflight.world import World, further_models, look
+from limbeck.resources import GPU_STAGES, StageRequest
+from limbeck.run_file import RunFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a preflight gave."""
+
+    findings: list[Finding]
+    checked: list[str]
+    """What was looked at, for people."""
+
+
+def check_run_file(run_file: RunFile, stages: Sequence[str]) -> Outcome:
+    """The same checks from a person's machine; local files and folders are looked at where they are.
+
+    Args:
+        run_file: What `limbeck run` or `limbeck submit` would be given.
+        stages: The stages of the pipeline.
+    """
+    given = run_file.model_dump(mode="json", include=set(Asked.__dataclass_fields__))
+    return check(Asked(stages=stages, **given))
+
+
+def check(given: Asked) -> Outcome:
+    """Check a run before anything of it starts."""
+    asked, findings = without_secrets(given)
+    settings, wrong = read_settings(asked)
+    config, requests = settings.config, settings.requests
+    findings += [*wrong, *missing(given, config), *misnamed(asked)]
+    world = look(asked, findings)
+    findings += _data(asked, world) + _finished(asked, world)
+    models = _models(asked, world, config, findings)
+    checked = ["settings", *world.checked, *_names(asked, world, models)]
+    if config:
+        findings += context.check_lengths(asked, config)
+        findings += _fitting(asked, models, config, checked)
+        findings += pod.check_shared_memory(asked, config)
+        findings += trainjob.check_nodes(asked, config, trainjob.own_cluster())
+        findings += _scratch(asked, models, config)
+    if config and requests:
+        findings += gpus.check_counts(asked, config, requests)
+        findings += _memory(asked, models, config, requests, checked)
+    return Outcome(list({str(finding): finding for finding in findings}.values()), checked)
+
+
+def _data(asked: Asked, world: World) -> list[Finding]:
+    """The data sets."""
+    findings: list[Finding] = []
+    for key in ("prompts", "heldout"):
+        place = world.place(key, getattr(asked, key))
+        if place:
+            measures = key == "heldout" or not asked.heldout
+            findings += check_data(place, measures=measures and asked.runs("evaluate"))
+    return findings
+
+
+def _finished(asked: Asked, world: World) -> list[Finding]:
+    """What a run takes over from an earlier one."""
+    findings: list[Finding] = []
+    for key, kinds in (
+        ("prepared_uri", ("prompts", "heldout", "gold")),
+        ("label_uri", ("labels", "labelled")),
+    ):
+        place = world.place(key, getattr(asked, key))
+        if place is None or world.client is None:
+            continue
+        for kind in kinds:
+            with collected(findings):
+                if load_manifest(world.client, place.path, kind) is None:
+                    raise DataError(
+                        f"nothing finished in `{key}`",
+                        where=place.path,
+                        expected=f"a manifest of {kind}",
+                        remedy="`limbeck status WORK_URI` shows what is there",
+                    )
+    return findings
+
+
+def _models(
+    asked: Asked, world: World, config: Config | None, findings: list[Finding]
+) -> dict[str, ModelFacts]:
+    """What is known of each model, by parameter; a warmed-up `checkpoint` stands for the student."""
+    named = [("teacher", asked.teacher), ("student", asked.student), ("checkpoint", asked.checkpoint)]
+    found = {}
+    for key, path in [*named, *further_models(asked)]:
+        place = world.place(key, path)
+        if place is None:
+            continue
+        if key == "checkpoint":
+            place = _of_a_stage(place, findings)
+        role = "teacher" if key == "teacher" else "student"
+        settings = getattr(config, role) if config else None
+        facts, wrong = check_model(place, settings, f"config.{role}")
+        findings += wrong
+        if facts:
+            found["student" if key == "checkpoint" else key] = facts
+    return found
+
+
+def _of_a_stage(place: Place, findings: list[Finding]) -> Place:
+    """Where the files of a checkpoint lie: below the manifest of a stage, or at the address itself."""
+    with collected(findings):
+        manifest = load_manifest(place.store, place.path, "checkpoint") if place.store else None
+        if manifest and manifest.objects:
+            return replace(place, path=checkpoints.base_uri(manifest))
+    return place
+
+
+def _sampled(
+    asked: Asked, models: Mapping[str, ModelFacts], config: Config
+) -> list[tuple[ModelFacts, Dtype]]:
+    """The models that vLLM loads in this run, and their number types."""
+    stages = {"teacher": ("judge",), "student": ("generate", "ppo", "evaluate")}
+    return [
+        (facts, config.teacher.dtype if key == "teacher" else config.student.dtype)
+        for key, facts in models.items()
+        if asked.runs(*stages.get(key, ("evaluate",)))
+    ]
+
+
+def _fitting(
+    asked: Asked, models: Mapping[str, ModelFacts], config: Config, checked: list[str]
+) -> list[Finding]:
+    """Whether models fit the settings and one another."""
+    findings: list[Finding] = []
+    for facts, dtype in _sampled(asked, models, config):
+        findings += context.check_context(facts, config) + vocabulary.check_ids(facts)
+        findings += gpus.check_split(facts, config) + gpus.check_kv_cache(facts, dtype, config)
+    teacher, student = models.get("teacher"), models.get("student")
+    if student:
+        findings += context.check_row_lengths(student, asked, config)
+    from_teacher = config.reward.init == "teacher" and config.ppo.value_init == "reward"
+    if student and teacher and from_teacher and asked.runs("ppo"):
+        findings += vocabulary.check_critic(student, teacher)
+    if teacher and asked.runs("judge"):
+        if vocabulary.can_check_words(teacher):
+            findings += vocabulary.check_words(teacher, config.judge)
+        else:
+            checked.append("not the judge's words: that needs the package tokenizers and a tokenizer.json")
+    return findings
+
+
+def _memory(
+    asked: Asked,
+    models: Mapping[str, ModelFacts],
+    config: Config,
+    requests: Mapping[str, StageRequest],
+    checked: list[str],
+) -> list[Finding]:
+    """Whether models, contexts and trainings fit a GPU."""
+    asked = replace(
+        asked, stages=[stage for stage in GPU_STAGES if asked.runs(stage) and requests[stage].gpus]
+    )
+    if not asked.stages:
+        return []
+    size = gpus.gpu_bytes(config)
+    if size is None:
+        error = ConfigError(
+            "GPU memory was not checked, as its size is not known here",
+            where="config.engine.gpu_memory_gib",
+            remedy="Set it to the memory of one GPU in GiB, such as 80",
+        )
+        return [warning(error)]
+    findings: list[Finding] = []
+    for facts, dtype in _sampled(asked, models, config):
+        findings += gpus.check_sampling(facts, dtype, config, size)
+        if facts.shape:
+            fit = memory.sequences(facts.shape, dtype, config.engine, size)
+            checked.append(
+                f"{facts.place.key}: a GPU holds {fit} sequences of {config.engine.max_model_len} tokens"
+            )
+        else:
+            checked.append(f"not the GPU memory of {facts.place.key}: its config.json names no sizes")
+    shapes = {key: facts.shape for key, facts in models.items()}
+    return findings + gpus.check_training(asked, config, shapes.get("student"), shapes.get("teacher"), size)
+
+
+def _scratch(asked: Asked, models: Mapping[str, ModelFacts], config: Config) -> list[Finding]:
+    """Whether checkpoints fit the local disk."""
+    roles = {key: facts for key, facts in models.items() if facts.shape}
+    base = "teacher" if config.reward.init == "teacher" else "student"
+    if base in roles:
+        roles["reward"] = roles[base]
+    stored = {key: facts.stored_bytes for key, facts in roles.items()}
+    trained = {
+        key: memory.training(facts.shape.parameters, facts.shape.linear_widths, dtype, settings).states
+        for key, dtype, settings in (
+            (
+                "student",
+                config.student.dtype,
+                config.ppo.deepspeed if asked.runs("ppo") else config.sft.deepspeed,
+            ),
+            ("reward", getattr(config, base).dtype, config.reward.deepspeed),
+        )
+        if (facts := roles.get(key)) and facts.shape
+    }
+    return pod.check_scratch(pod.scratch_bytes(asked, stored, trained))
+
+
+def _names(asked: Asked, world: World, models: Mapping[str, ModelFacts]) -> list[str]:
+    """Data sets and models that were looked at."""
+    data = [key for key in ("prompts", "heldout") if world.place(key, getattr(asked, key))]
+    sizes = [
+        f"{key} with {facts.shape.parameters / 1e6:,.1f} million weights" if facts.shape else key
+        for key, facts in models.items()
+    ]
+    return [", ".join([*data, *sizes])] if data or sizes else []

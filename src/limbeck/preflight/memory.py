@@ -1,0 +1,260 @@
+"""How much GPU memory the stages take: pure formulas, each with its source. Bytes, unless a name says else.
+
+They hold for dense transformers as `transformers` builds them (Llama, Qwen, Mistral and their like) and one
+process. h is the hidden size, f the MLP's, q = heads x head size, kv = key-value heads x head size, S the
+tokens of a row, V the vocabulary, w the bytes of a weight.
+
+What is allocated whatever the rows are (weights, master copies, moments, gradients, the KV cache of one
+sequence) is `certain`. Activations, workspaces and what CUDA takes are estimates; the whole is `likely`.
+docs/preflight.md says what of it was measured.
+"""
+
+from dataclasses import dataclass
+
+from limbeck.config import Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig
+
+WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+FLOAT = 4
+GIB = 1 << 30
+CUDA_CONTEXT = GIB
+"""CUDA context, cuBLAS and NCCL buffers of one process. A guess."""
+REDUCE_BUCKET = 500_000_000
+"""Elements of the gradient buffer of ZeRO. Source: DeepSpeed's `reduce_bucket_size`, its default."""
+BATCHED_TOKENS = 16_384
+"""Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
+SCORED_ROWS = 256
+"""Rows that a scorer takes at once. Source: `SCORING_BATCH` of limbeck.trainer.reward."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the formulas need to know of a model. Written by `limbeck.preflight.models`."""
+
+    parameters: int
+    """Elements of all stored tensors; tied embeddings count once."""
+    head_parameters: int
+    """Those of an output head that is stored apart; a scorer drops it."""
+    linear_widths: int
+    """Sum over all linear layers of inputs + outputs: what LoRA adapters grow with."""
+    stored_bytes: int
+    quantized: bool
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    normed_heads: bool = False
+    """Whether queries and keys are normalised, as Qwen3 does."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage takes of one GPU."""
+
+    certain: int
+    likely: int
+    parts: dict[str, int]
+    """What `likely` is made of, for messages."""
+
+
+def weights(shape: Shape, dtype: Dtype) -> int:
+    """Weights in a number type; quantized ones stay as they are stored."""
+    return shape.stored_bytes if shape.quantized else shape.parameters * WIDTH[dtype]
+
+
+def kv_cache(shape: Shape, dtype: Dtype, tokens: int, tensor_parallel_size: int = 1) -> int:
+    """Keys and values of some tokens on one GPU: 2 x layers x kv x w a token.
+
+    Source: vLLM 0.32, v1/kv_cache_interface.py, `FullAttentionSpec`; a GPU has at least one head
+    (config/model.py, `get_num_kv_heads`).
+    """
+    heads = max(1, shape.kv_heads // tensor_parallel_size)
+    return 2 * shape.layers * heads * shape.head_dim * WIDTH[dtype] * tokens
+
+
+def engine_workspace(shape: Shape, dtype: Dtype, engine: EngineConfig) -> int:
+    """What a vLLM step needs besides weights and cache, and CUDA itself. An estimate.
+
+    Two residual streams and the MLP's inner rows of a full step; logits of every sequence in float32, three
+    times over while sampling.
+    """
+    tokens = min(BATCHED_TOKENS, engine.max_num_seqs * engine.max_model_len)
+    rows = 2 * shape.hidden + 3 * shape.intermediate // engine.tensor_parallel_size
+    logits = engine.max_num_seqs * shape.vocabulary * 3 * FLOAT
+    return tokens * rows * WIDTH[dtype] + logits + CUDA_CONTEXT
+
+
+def engine_need(shape: Shape, dtype: Dtype, engine: EngineConfig) -> Need:
+    """A vLLM engine with a KV cache for one sequence of `max_model_len`: less does not start."""
+    parts = {
+        "weights": weights(shape, dtype) // engine.tensor_parallel_size,
+        "KV cache of one sequence": kv_cache(shape, dtype, engine.max_model_len, engine.tensor_parallel_size),
+        "workspace": engine_workspace(shape, dtype, engine),
+    }
+    if engine.kv_cache_mib:
+        parts["KV cache of one sequence"] = max(parts["KV cache of one sequence"], engine.kv_cache_mib << 20)
+    total = sum(parts.values())
+    return Need(total - parts["workspace"], total, parts)
+
+
+def sequences(shape: Shape, dtype: Dtype, engine: EngineConfig, gpu_bytes: int) -> int:
+    """How many sequences of `max_model_len` the KV cache holds at once."""
+    each = kv_cache(shape, dtype, engine.max_model_len, engine.tensor_parallel_size)
+    if engine.kv_cache_mib:
+        return (engine.kv_cache_mib << 20) // each
+    taken = weights(shape, dtype) // engine.tensor_parallel_size + engine_workspace(shape, dtype, engine)
+    return max(0, int(gpu_bytes * engine.gpu_memory_utilization) - taken) // each
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one model in training takes."""
+
+    states: int
+    """Weights, float32 master copies and AdamW's two moments: always there."""
+    gradients: int
+    """While the backward pass runs."""
+    bucket: int
+    """The buffer that gradients are reduced in, while the backward pass runs."""
+    step: int
+    """While the optimizer steps: float32 gradients and AdamW's temporary."""
+
+
+def training(parameters: int, linear_widths: int, dtype: Dtype, config: DeepSpeedConfig) -> Training:
+    """A model that DeepSpeed trains with torch's AdamW in one process.
+
+    A trained weight takes w for itself and 8 for the moments; ZeRO and bfloat16 add a float32 master copy.
+    Source: Rajbhandari et al. 2019 (arXiv 1910.02054), section 3.1; DeepSpeed 0.19.8, runtime/zero:
+    stage_1_and_2.py (master copy also for float32; bucket in the backward pass), stage3.py (gradients and
+    bucket stay); torch 2.13, optim/adam.py (`exp_avg_sq_sqrt`).
+    LoRA: r x (inputs + outputs) of each linear layer. Source: Hu et al. 2021 (arXiv 2106.09685), section 4.1.
+    """
+    width = WIDTH[dtype]
+    trained = config.lora_rank * linear_widths if config.lora_rank else parameters
+    frozen = parameters if config.lora_rank else 0
+    master = 0 if config.zero_stage == 0 and dtype == "float32" else FLOAT
+    states = frozen * width + trained * (width + master + 2 * FLOAT)
+    bucket = REDUCE_BUCKET * width if config.zero_stage else 0
+    return Training(
+        states=states + (trained * width + bucket if config.zero_stage == 3 else 0),
+        gradients=0 if config.zero_stage == 3 else trained * width,
+        bucket=0 if config.zero_stage == 3 else bucket,
+        step=trained * 2 * FLOAT,
+    )
+
+
+def layer_activations(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
+    """What one layer keeps of one token for the backward pass.
+
+    Two norms keep their input in float32 and their output twice; attention keeps query, key (repeated to
+    the queries' heads), value, output and the mask's row; the MLP keeps gate, up, activation and product.
+    Source: the saved tensors of transformers 5.19 (models/llama, models/qwen3) with sdpa attention, counted
+    in tests/preflight/test_memory_measured.py; without an attention matrix, as Korthikanti et al. 2022
+    (arXiv 2205.05198), section 4.1, count it for other blocks.
+    """
+    width = WIDTH[dtype]
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    norms = 2 * ((FLOAT + 2 * width) * shape.hidden + FLOAT)
+    attention = width * (4 * queries + row_tokens) + FLOAT * shape.heads
+    head_norms = (FLOAT + width) * (queries + keys) + FLOAT * (shape.heads + shape.kv_heads)
+    return norms + attention + shape.normed_heads * head_norms + 4 * width * shape.intermediate
+
+
+def activations(shape: Shape, dtype: Dtype, rows: int, row_tokens: int, *, checkpointing: bool) -> int:
+    """What all layers keep of a batch; with checkpointing their inputs, and one layer at a time in full.
+
+    Source: Chen et al. 2016 (arXiv 1604.06174), section 4, with one segment a layer.
+    """
+    layer = layer_activations(shape, dtype, row_tokens)
+    each = shape.layers * shape.hidden * WIDTH[dtype] + layer if checkpointing else shape.layers * layer
+    return rows * row_tokens * each
+
+
+def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
+    """Logits of completion tokens: as computed, and three times in float32.
+
+    Source: `completion_logprobs` of limbeck.trainer.networks: log-probabilities, exponentials, product.
+    """
+    return tokens * vocabulary * (WIDTH[dtype] + 3 * FLOAT)
+
+
+def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
+    """The widest layer while a scorer reads rows without gradients. An estimate."""
+    return SCORED_ROWS * row_tokens * (2 * shape.hidden + 3 * shape.intermediate) * WIDTH[dtype]
+
+
+def _need(
+    fixed: dict[str, int], trained: Training, passing: dict[str, int], estimates: dict[str, int] | None = None
+) -> Need:
+    """States, and on top the larger of what the backward pass and the optimizer's step need."""
+    states = sum(fixed.values()) + trained.states
+    backward = {"gradients": trained.gradients, **passing, "reduce bucket": trained.bucket}
+    peak = backward if sum(backward.values()) > trained.step else {"optimizer step": trained.step}
+    parts = {
+        **fixed,
+        "weights and optimizer": trained.states,
+        **peak,
+        **(estimates or {"CUDA": CUDA_CONTEXT}),
+    }
+    return Need(states + max(trained.gradients, trained.step), sum(parts.values()), parts)
+
+
+def sft_need(shape: Shape, config: Config) -> Need:
+    """Training of the student; TRL computes its loss in tiles, so logits do not count."""
+    settings, dtype = config.sft, config.student.dtype
+    rows = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    kept = activations(
+        shape, dtype, rows, settings.max_length, checkpointing=settings.deepspeed.gradient_checkpointing
+    )
+    trained = training(shape.parameters, shape.linear_widths, dtype, settings.deepspeed)
+    return _need({}, trained, {"activations": kept})
+
+
+def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig) -> Need:
+    """Training of the reward model: a scorer, with two completions a row where pairs are compared."""
+    rows = settings.batch_size * (2 if settings.loss == "bradley_terry" else 1)
+    kept = activations(
+        shape, dtype, rows, settings.max_length, checkpointing=settings.deepspeed.gradient_checkpointing
+    )
+    parameters = shape.parameters - shape.head_parameters
+    trained = training(parameters, shape.linear_widths, dtype, settings.deepspeed)
+    return _need({}, trained, {"activations": max(kept, scoring(shape, dtype, settings.max_length))})
+
+
+def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> Need:
+    """Policy, critic, reference, reward model and the vLLM engine beside them, on one GPU.
+
+    Critic and policy learn one after the other, so the larger pass counts. The engine takes its share of
+    the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size.
+    """
+    settings, engine, dtype = config.ppo, config.engine, config.student.dtype
+    rows, row_tokens = settings.batch_size // settings.num_minibatches, engine.max_model_len
+    critic = reward if settings.value_init == "reward" else student
+    scorer_weights = (reward.parameters - reward.head_parameters) * WIDTH[dtype]
+    checkpointing = settings.deepspeed.gradient_checkpointing
+    share = Need(int(engine.gpu_memory_utilization * gpu_bytes), 0, {})
+    sampler = engine_need(student, dtype, engine) if engine.kv_cache_mib else share
+    fixed = {
+        "engine": sampler.certain,
+        "reference": weights(student, dtype),
+        "reward model": scorer_weights,
+    }
+    policy_state = training(student.parameters, student.linear_widths, dtype, settings.deepspeed)
+    critic_state = training(
+        critic.parameters - critic.head_parameters, critic.linear_widths, dtype, settings.deepspeed
+    )
+    both = Training(
+        states=policy_state.states + critic_state.states,
+        gradients=max(policy_state.gradients, critic_state.gradients),
+        bucket=max(policy_state.bucket, critic_state.bucket),
+        step=max(policy_state.step, critic_state.step),
+    )
+    policy_pass = activations(student, dtype, rows, row_tokens, checkpointing=checkpointing) + ppo_logits(
+        rows * settings.max_tokens, student.vocabulary, dtype
+    )
+    critic_pass = activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing)
+    passing = max(policy_pass, critic_pass, scoring(reward, dtype, config.reward.max_length))
+    workspace = {"engine's workspace and CUDA": max(sampler.likely - sampler.certain, CUDA_CONTEXT)}
+    return _need(fixed, both, {"activations and logits": passing}, workspace)

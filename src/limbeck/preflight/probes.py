@@ -1,0 +1,114 @@
+"""A client of the object store that asks for more than stages do: clock, conditions, ranges, taking back."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from limbeck.errors import StorageError
+from limbeck.storage import Store, split
+
+PRECONDITION_FAILED = 412
+
+
+class Greeting(NamedTuple):
+    """The server's answer to a first request."""
+
+    refusal: StorageError | None
+    code: str
+    """Its own word for the refusal, such as `NoSuchBucket`; empty when there is none."""
+    time: datetime | None
+    """The server's clock."""
+
+
+class ProbedStore(Store):
+    """The client that preflight probes with; data and models are looked at through it too."""
+
+    def greet(self, uri: str) -> Greeting:
+        """List one object of the bucket of a URI.
+
+        Raises:
+            StorageError: when nobody answers there, or without credentials to ask with.
+        """
+        bucket, _ = split(uri)
+        refusal = None
+        try:
+            with self._explained(uri):
+                answer = self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        except StorageError as error:
+            answer = _answer(error)
+            if not answer:
+                raise
+            refusal = error
+        date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        code = str(answer.get("Error", {}).get("Code", "unknown")) if refusal else ""
+        return Greeting(refusal, code, _time(date))
+
+    def read_range(self, uri: str, first: int, count: int) -> bytes:
+        """Up to `count` bytes of an object from byte `first` on.
+
+        Raises:
+            StorageError: also when the server sends other bytes than were asked for.
+        """
+        bucket, key = split(uri)
+        with self._explained(uri):
+            answer = self._client.get_object(
+                Bucket=bucket, Key=key, Range=f"bytes={first}-{first + count - 1}"
+            )
+            data: bytes = answer["Body"].read(count)
+        if not str(answer.get("ContentRange", "")).startswith(f"bytes {first}-"):
+            raise StorageError(
+                "the object store ignores ranges",
+                where=uri,
+                expected=f"bytes {first} to {first + count - 1}",
+                got="the whole object",
+                remedy="Use a server, or a proxy before it, that serves ranges",
+            )
+        return data
+
+    def write_if(self, uri: str, data: bytes, etag: str | None) -> str | None:
+        """Write an object if it is not there (no `etag`), or if it still is what `etag` stands for.
+
+        Returns:
+            The new ETag, or None when the condition did not hold and nothing was written.
+        """
+        bucket, key = split(uri)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            with self._explained(uri):
+                answer = self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+        except StorageError as error:
+            if _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode") == PRECONDITION_FAILED:
+                return None
+            raise
+        return str(answer["ETag"])
+
+    def abandon_upload(self, uri: str, data: bytes) -> None:
+        """Begin an upload in parts and take it back: what a transfer does that fails half-way."""
+        bucket, key = split(uri)
+        with self._explained(uri):
+            upload = self._client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+            self._client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=data)
+            self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+
+    def delete(self, uri: str) -> None:
+        """Remove one object."""
+        bucket, key = split(uri)
+        with self._explained(uri):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+
+def _answer(error: StorageError) -> dict[str, Any]:
+    """What the server answered, behind an error that was made of it; empty when nobody answered."""
+    return dict(getattr(error.__cause__, "response", None) or {})
+
+
+def _time(date: str | None) -> datetime | None:
+    """A Date header as a time, or None when it is no date.
+
+    A proxy may double the header, and Python then overlooks that it says GMT.
+    """
+    try:
+        moment = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

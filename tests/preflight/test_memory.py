@@ -1,0 +1,154 @@
+"""The memory formulas against figures worked out by hand."""
+
+import pytest
+
+from limbeck.config import Config, DeepSpeedConfig, EngineConfig
+from limbeck.preflight import memory
+from limbeck.preflight.memory import GIB, Need, Shape, Training
+
+TOY = Shape(
+    parameters=1000,
+    head_parameters=100,
+    linear_widths=50,
+    stored_bytes=600,
+    quantized=False,
+    hidden=8,
+    intermediate=16,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=2,
+    vocabulary=10,
+)
+
+
+def like_toy(**changes: int) -> Shape:
+    return Shape(**{**vars(TOY), **changes})
+
+
+ENGINE = EngineConfig(max_model_len=10, max_num_seqs=2, kv_cache_mib=1)
+# 20 tokens x (2 x 8 + 3 x 16) x 2 bytes, 2 sequences x 10 logits x 12 bytes.
+WORKSPACE = 20 * 64 * 2 + 240 + GIB
+
+
+def test_weights() -> None:
+    assert memory.weights(TOY, "bfloat16") == 2000
+    assert memory.weights(TOY, "float32") == 4000
+    assert memory.weights(like_toy(quantized=True), "float32") == 600
+
+
+@pytest.mark.parametrize(("split", "expected"), [(1, 320), (2, 160), (4, 160)])
+def test_kv_cache_of_ten_tokens(split: int, expected: int) -> None:
+    # 2 (key, value) x 2 layers x 2 heads x 2 x 2 bytes = 32 a token; a GPU has at least one head.
+    assert memory.kv_cache(TOY, "bfloat16", 10, split) == expected
+
+
+def test_kv_cache_of_a_model_that_people_know() -> None:
+    # Llama 3 8B: 2 x 32 layers x 8 heads x 128 x 2 bytes = 128 KiB a token.
+    assert memory.kv_cache(like_toy(layers=32, kv_heads=8, head_dim=128), "bfloat16", 1) == 128 << 10
+
+
+ZERO = {
+    (0, "float32"): Training(states=12_000, gradients=4000, bucket=0, step=8000),
+    (0, "bfloat16"): Training(states=14_000, gradients=2000, bucket=0, step=8000),
+    (1, "bfloat16"): Training(states=14_000, gradients=2000, bucket=10**9, step=8000),
+    (2, "bfloat16"): Training(states=14_000, gradients=2000, bucket=10**9, step=8000),
+    (2, "float32"): Training(states=16_000, gradients=4000, bucket=2 * 10**9, step=8000),
+    (3, "bfloat16"): Training(states=16_000 + 10**9, gradients=0, bucket=0, step=8000),
+    (3, "float32"): Training(states=20_000 + 2 * 10**9, gradients=0, bucket=0, step=8000),
+}
+
+
+@pytest.mark.parametrize(("setting", "expected"), ZERO.items(), ids=str)
+def test_a_thousand_weights_in_training(setting: tuple[int, str], expected: Training) -> None:
+    config = DeepSpeedConfig.model_validate({"zero_stage": setting[0]})
+    dtype = Config.model_validate({"student": {"dtype": setting[1]}}).student.dtype
+    assert memory.training(1000, 50, dtype, config) == expected
+
+
+def test_adapters_alone_are_trained_with_lora() -> None:
+    # 4 x 50 = 200 trained weights of 14 bytes beside 1000 frozen ones of 2.
+    config = DeepSpeedConfig(zero_stage=0, lora_rank=4)
+    assert memory.training(1000, 50, "bfloat16", config) == Training(4800, 400, 0, 1600)
+
+
+def test_what_a_layer_keeps_of_a_token() -> None:
+    # Norms 2 x ((4 + 2 x 2) x 8 + 4) = 136; attention 2 x (4 x 8 + 10) + 4 x 4 = 100; MLP 4 x 2 x 16 = 128.
+    assert memory.layer_activations(TOY, "bfloat16", 10) == 364
+    # 2 x (12 x 8 + 4) = 200, 4 x 42 + 16 = 184, 256.
+    assert memory.layer_activations(TOY, "float32", 10) == 640
+    # And (4 + 2) x (8 + 4) + 4 x (4 + 2) = 96 for normalised heads.
+    assert memory.layer_activations(like_toy(normed_heads=True), "bfloat16", 10) == 460
+
+
+def test_what_a_batch_keeps() -> None:
+    assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=False) == 30 * 2 * 364
+    # Each layer's input, 2 x 8 x 2 bytes, and one layer in full.
+    assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=True) == 30 * (32 + 364)
+    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 14
+
+
+def test_an_engine() -> None:
+    mib = 1 << 20
+    assert memory.engine_need(TOY, "bfloat16", ENGINE) == Need(
+        certain=2000 + mib,
+        likely=2000 + mib + WORKSPACE,
+        parts={"weights": 2000, "KV cache of one sequence": mib, "workspace": WORKSPACE},
+    )
+    assert memory.sequences(TOY, "bfloat16", ENGINE, gpu_bytes=0) == mib // 320
+    share = ENGINE.model_copy(update={"kv_cache_mib": None})
+    assert memory.engine_need(TOY, "bfloat16", share).certain == 2000 + 320
+    assert memory.sequences(TOY, "bfloat16", share, gpu_bytes=10 * GIB) == (
+        (9 * GIB - 2000 - WORKSPACE) // 320
+    )
+    assert memory.sequences(TOY, "bfloat16", share, gpu_bytes=GIB) == 0
+
+
+SETTINGS = Config.model_validate(
+    {
+        "student": {"dtype": "bfloat16"},
+        "engine": ENGINE.model_dump(),
+        "sft": {"batch_size": 3, "max_length": 10, "deepspeed": {"zero_stage": 0}},
+        "reward": {"batch_size": 2, "max_length": 10, "deepspeed": {"zero_stage": 2}},
+        "ppo": {"batch_size": 4, "num_minibatches": 2, "max_tokens": 5, "deepspeed": {"zero_stage": 0}},
+    }
+)
+
+
+def test_sft() -> None:
+    need = memory.sft_need(TOY, SETTINGS)
+    assert need.certain == 14_000 + 8000
+    assert need.likely == 14_000 + 2000 + 30 * 2 * 364 + GIB
+    assert need.parts["activations"] == 21_840
+
+
+def test_an_optimizer_step_that_needs_more_than_the_pass_before_it() -> None:
+    short = SETTINGS.model_copy(update={"sft": SETTINGS.sft.model_copy(update={"max_length": 1})})
+    need = memory.sft_need(TOY, short)
+    assert need.parts == {"weights and optimizer": 14_000, "optimizer step": 8000, "CUDA": GIB}
+
+
+@pytest.mark.parametrize(("loss", "rows"), [("bce", 2), ("bradley_terry", 4)])
+def test_reward(loss: str, rows: int) -> None:
+    # Wide rows: what scoring of 256 rows at once takes is small beside the training.
+    wide = like_toy(layers=2000)
+    settings = SETTINGS.reward.model_copy(update={"loss": loss})
+    need = memory.reward_need(wide, "bfloat16", settings)
+    assert need.certain == 900 * 14 + 900 * 8  # the output head is dropped
+    assert need.likely == 900 * 14 + 900 * 2 + rows * 10 * 2000 * 364 + 10**9 + GIB
+
+
+def test_ppo() -> None:
+    need = memory.ppo_need(TOY, TOY, SETTINGS, gpu_bytes=80 * GIB)
+    # Engine, reference, reward model, policy, critic without output head; the step of the larger.
+    states = 2000 + (1 << 20) + 2000 + 1800 + 14_000 + 900 * 14
+    assert need.certain == states + 8000
+    # Scoring 256 rows of 10 tokens, 64 x 2 bytes each, is the widest pass.
+    assert need.likely == states + 2000 + 256 * 10 * 64 * 2 + WORKSPACE
+
+
+def test_ppo_beside_an_engine_that_takes_a_share() -> None:
+    share = SETTINGS.model_copy(update={"engine": ENGINE.model_copy(update={"kv_cache_mib": None})})
+    need = memory.ppo_need(TOY, TOY, share, gpu_bytes=10 * GIB)
+    assert need.parts["engine"] == 9 * GIB
+    assert need.certain == 9 * GIB + 2000 + 1800 + 14_000 + 900 * 14 + 8000

@@ -1,0 +1,124 @@
+"""Parameters that are missing, impossible, or hold a credential."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from limbeck.config import Config
+from limbeck.preflight import Asked
+from limbeck.preflight.asked import misnamed, missing, read_settings, without_secrets
+from tests.preflight.conftest import STAGES, lines
+
+FULL = Asked(
+    work_uri="s3://b/work", stages=STAGES, prompts="s3://b/p.jsonl", teacher="s3://b/t", student="s3://b/s"
+)
+REWARDS = ["generate", "label", "reward", "ppo", "evaluate", "report"]
+EVALUATE = ["prepare", "evaluate", "report"]
+FROM_TEACHER = Config.model_validate({"reward": {"init": "teacher"}})
+
+MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
+    "nothing": ({}, Config(), set()),
+    "no settings either": ({"student": ""}, None, {"student"}),
+    "all at once": (
+        {"work_uri": "", "prompts": "", "teacher": "", "student": ""},
+        Config(),
+        {"work_uri", "prompts", "teacher", "student"},
+    ),
+    "held-out prompts do not train": ({"prompts": "", "heldout": "s3://b/h.jsonl"}, Config(), {"prompts"}),
+    "evaluating needs held-out prompts": (
+        {"stages": EVALUATE, "prompts": "", "models": ["s3://b/m"]},
+        Config(),
+        {"heldout"},
+    ),
+    "evaluating needs models": ({"stages": EVALUATE, "teacher": "", "student": ""}, Config(), {"models"}),
+    "a checkpoint is a model to evaluate": (
+        {"stages": REWARDS, "teacher": "", "student": "", "checkpoint": "s3://b/c"},
+        Config(),
+        set(),
+    ),
+    "a teacher to start the reward model from": (
+        {"stages": REWARDS, "teacher": "", "student": ""},
+        FROM_TEACHER,
+        {"teacher"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "config", "names"), MISSING.values(), ids=MISSING)
+def test_what_the_stages_need_is_asked_for(
+    changes: dict[str, Any], config: Config | None, names: set[str]
+) -> None:
+    found = lines(missing(replace(FULL, **changes), config))
+
+    assert len(found) == len(names)
+    for name in names:
+        assert any(f"error: missing parameter `{name}`: expected" in line for line in found)
+
+
+def test_models_that_the_report_could_not_tell_apart_are_named() -> None:
+    asked = replace(
+        FULL, stages=EVALUATE, models=["s3://a/run-1/model/", "s3://b/run-2/model", "s3://b/other"]
+    )
+    (line,) = lines(misnamed(asked))
+    assert "models of the same name in parameter models" in line
+    assert "2 times `model`" in line
+
+
+def test_a_stage_that_does_not_exist_is_named() -> None:
+    assert "unknown stage `trian`" in lines(misnamed(replace(FULL, stages=["trian"])))[0]
+
+
+def test_settings_resources_and_gpus_are_checked_side_by_side() -> None:
+    asked = replace(FULL, gpus=65, config={"seed": -1, "sft": 3}, resources={"label": {"gpus": 2}})
+    settings, findings = read_settings(asked)
+    assert settings.config is None
+    assert settings.requests is None
+    expected = [
+        "error: bad setting `seed` in config: expected Input should be greater than or equal to 0, got -1.",
+        "error: bad setting `sft` in config: expected Input should be a valid dictionary",
+        "error: impossible number of GPUs in parameter gpus: expected 0 to 64, got 65.",
+        "error: this stage uses no GPU in resources.label.gpus: expected 0, got 2.",
+    ]
+    for line, start in zip(lines(findings), expected, strict=True):
+        assert line.startswith(start)
+
+
+CREDENTIALS = {
+    "an AWS key": ({"teacher": "s3://AKIAABCDEFGHIJKLMNOP/t"}, "AKIAABCDEFGHIJKLMNOP", "teacher"),
+    "a password in an address": ({"work_uri": "s3://me:hunter22@b/work"}, "hunter22", "work_uri"),
+    "a Hugging Face token in settings": (
+        {"config": {"judge": {"template": "hf_" + "a" * 34 + "{prompt}{completion}"}}},
+        "hf_aaa",
+        "config.judge.template",
+    ),
+    "a private key": (
+        {"models": ["s3://b/m", "-----BEGIN RSA PRIVATE KEY-----"]},
+        "PRIVATE KEY",
+        "models[1]",
+    ),
+    "a key named like one": ({"config": {"api_key": "c2VjcmV0"}}, "c2VjcmV0", "config.api_key"),
+    "a nested key named like one": (
+        {"resources": {"ppo": {"s3_password": ["swordfish"]}}},
+        "swordfish",
+        "resources.ppo.s3_password[0]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "value", "place"), CREDENTIALS.values(), ids=CREDENTIALS)
+def test_a_credential_is_named_by_its_place_and_repeated_nowhere(
+    changes: dict[str, Any], value: str, place: str
+) -> None:
+    cleaned, findings = without_secrets(replace(FULL, **changes))
+    (line,) = lines(findings)
+    assert f"a credential in a parameter, where whoever sees the run reads it in {place}." in line
+    assert value not in line
+    assert value not in repr(cleaned)
+    assert value not in repr(lines(read_settings(cleaned)[1]))
+
+
+def test_plain_parameters_stay_as_they_are() -> None:
+    cleaned, findings = without_secrets(FULL)
+    assert findings == []
+    assert cleaned == replace(FULL, stages=STAGES, models=[])
