@@ -72,8 +72,11 @@ POLICY = "/components/comp-for-loop-1/dag/tasks/train/retryPolicy"
             },
         ),
         (
-            {"images": {"train": "r.example:5000/x/train@sha256:c"}},
-            {"/deploymentSpec/executors/exec-train/container/image": "r.example:5000/x/train@sha256:c"},
+            {"images": {"train": "r.example:5000/x/train@sha256:" + "c" * 64}},
+            {
+                "/deploymentSpec/executors/exec-train/container/image": "r.example:5000/x/train@sha256:"
+                + "c" * 64
+            },
             {},
         ),
         (
@@ -137,7 +140,7 @@ def test_retries_are_added_with_a_window_that_outlasts_long_stages(small: Compil
         ({"queue": "Team A"}, "not the name of a LocalQueue in --queue"),
         ({"queue": "a" * 64}, "at most 63"),
         ({"images": {"tool": "x"}}, "--image tool=x: expected one of tools, train"),
-        ({"images": {"tools": "x y"}}, "a reference without blanks"),
+        ({"images": {"tools": "x y"}}, "a reference such as registry/team/tools:1"),
         ({"shm": "16 GB"}, "a quantity such as 16Gi, got '16 GB'"),
         ({"scratch": "-1Gi"}, "not a size in --scratch"),
         ({"retries": -1}, "--retries: expected 0 to 100, got -1"),

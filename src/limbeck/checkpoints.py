@@ -85,6 +85,13 @@ def base_uri(manifest: Manifest) -> str:
     """The prefix below which a checkpoint's files have their own names: `{uri}/{hash}`, or a whole folder."""
     if manifest.stage == "load":
         return manifest.uri
+    if not manifest.objects:
+        raise DataError(
+            "a checkpoint without files",
+            where=manifest.uri,
+            expected="the files of a Hugging Face folder",
+            remedy="Run the stage that made it again",
+        )
     rest = manifest.objects[0].uri.removeprefix(manifest.uri + "/")
     return f"{manifest.uri}/{rest.split('/', 1)[0]}"
 

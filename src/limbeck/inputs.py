@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from limbeck.errors import ConfigError
+from limbeck.keys import uploaded_files
 from limbeck.models import check_folder
 from limbeck.progress import say
 from limbeck.run_file import RunFile
@@ -103,7 +104,7 @@ def _stage_model(path: str, uri: str, store: Store) -> str:
     if not _is_local(path):
         return path
     folder = Path(path).expanduser()
-    say(f"inputs: {folder}, {sum(file.stat().st_size for file in folder.rglob('*')) / 1e6:.1f} MB")
+    say(f"inputs: {folder}, {sum(file.stat().st_size for file in uploaded_files(folder)) / 1e6:.1f} MB")
     first = store.write_folder(folder, uri)[0]
     content = first.uri.removeprefix(f"{uri}/").partition("/")[0]
     return f"{uri}/{content}"

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import limbeck
 from limbeck.errors import DataError, StorageError
-from limbeck.storage import Store, StoredObject
+from limbeck.storage import Store, StoredObject, split
 
 MANIFEST = "manifest.json"
 # What starts and shows runs; no result depends on it.
@@ -220,6 +220,14 @@ def load_manifest(store: Store, uri: str, kind: str) -> Manifest | None:
                     expected=kind,
                     got=f"{manifest.kind} from stage {manifest.stage}",
                     remedy="Correct the address",
+                )
+            if split(manifest.uri) != split(prefix):
+                raise DataError(
+                    "a manifest lies elsewhere than it says",
+                    where=prefix,
+                    expected=f"a manifest of {prefix}",
+                    got=manifest.uri,
+                    remedy="Give the address that it names, or run the stage again with this work_uri",
                 )
             return manifest
     return None

@@ -32,6 +32,7 @@ class VllmSampler:
             self._llm = vllm.LLM(
                 model=str(folder),
                 dtype=model.dtype,
+                load_format="safetensors",  # never a pickle, and nothing is guessed from the names of files
                 trust_remote_code=model.trust_remote_code,
                 max_model_len=engine.max_model_len,
                 max_num_seqs=engine.max_num_seqs,
@@ -45,7 +46,7 @@ class VllmSampler:
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise EngineError(
                 "vLLM cannot load the model",
-                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                got=str(error)[:600] or type(error).__name__,
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error
         self._tokenizer: Any = self._llm.get_tokenizer()

@@ -19,6 +19,15 @@ RETRY_FOR = "1209600s"
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?")
 
 
+# What registries take for an image: host and port, path, tag, digest.
+IMAGE = re.compile(
+    r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d+)?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+
+
 def stamp(
     compiled: Compiled,
     *,
@@ -85,11 +94,12 @@ def _image_name(image: str) -> str:
 def _stamp_images(compiled: Compiled, images: Mapping[str, str]) -> None:
     names = {_image_name(container["image"]) for container in compiled.containers.values()}
     for name, reference in images.items():
-        if name not in names or not re.fullmatch(r"[\w.:@/-]+", reference):
+        if name not in names or not IMAGE.fullmatch(reference):
             raise ConfigError(
                 "cannot set this image",
                 where=f"--image {name}={reference}",
-                expected=f"one of {', '.join(sorted(names))}, and a reference without blanks",
+                expected=f"one of {', '.join(sorted(names))}, and a reference such as registry/team/tools:1 "
+                "or registry/team/tools@sha256:DIGEST",
             )
     for container in compiled.containers.values():
         container["image"] = images.get(_image_name(container["image"]), container["image"])

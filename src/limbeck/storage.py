@@ -2,19 +2,21 @@
 
 The one importer of boto3. Addresses are URIs (`s3://bucket/key`; `minio://` reads the same). Every
 object is written with its sha256 beside it and checked against it when read, and no object is ever
-replaced by another content: names that hold data carry a hash of it.
+replaced by another content: names that hold data carry a hash of it. Keys come from listings and
+manifests that others may have written, so each is checked before it is used: see `split`.
 """
 
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import boto3
 from boto3.exceptions import S3UploadFailedError
@@ -30,8 +32,9 @@ from botocore.exceptions import (
 from pydantic import BaseModel, ConfigDict
 
 from limbeck.errors import StorageError
+from limbeck.keys import KEY_BYTES, fault, misnamed, uploaded_files
 
-SCHEMES = ("s3", "minio")
+ADDRESS = re.compile(r"(?P<scheme>s3|minio)://(?P<bucket>\w[\w.-]*)(/(?P<key>.*))?", re.ASCII | re.DOTALL)
 CHUNK_BYTES = 8 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with when a disk, a quota or a size limit is exhausted."""
@@ -48,6 +51,14 @@ class StoredObject(BaseModel):
     rows: int = 0
 
 
+class Listed(NamedTuple):
+    """What a listing says of an object."""
+
+    bytes: int
+    modified: datetime
+    """When it was written, with the time zone."""
+
+
 class Store:
     """A client of one S3-compatible endpoint.
 
@@ -56,20 +67,34 @@ class Store:
     """
 
     def __init__(self) -> None:
-        """Connect lazily: nothing is sent before the first call."""
-        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        session = boto3.Session()  # the module's default session would keep credentials it saw before
-        self._client: Any = session.client(
-            "s3",
-            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            config=BotoConfig(
-                retries={"mode": "standard", "max_attempts": 4},
-                connect_timeout=5,
-                read_timeout=60,
-                # Path style works on every server; virtual-host style needs wildcard DNS.
-                s3={"addressing_style": "path" if self.endpoint else "auto"},
-            ),
+        """Connect lazily: nothing is sent before the first call.
+
+        Raises:
+            StorageError: when the variables make no client.
+        """
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self.endpoint = endpoint and without_userinfo(endpoint)
+        config = BotoConfig(
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=60,
+            # Path style works on every server; virtual-host style needs wildcard DNS.
+            s3={"addressing_style": "path" if self.endpoint else "auto"},
         )
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        try:
+            session = boto3.Session()  # the module's default session would keep credentials it saw before
+            self._client: Any = session.client("s3", region_name=region, config=config)
+        except (BotoCoreError, ValueError) as error:
+            # What boto3 says of an address repeats it, password and all.
+            said = without_userinfo(str(error)) if isinstance(error, BotoCoreError) else self.endpoint
+            raise StorageError(
+                "no client of the object store",
+                where="the AWS_* variables",
+                expected="AWS_ENDPOINT_URL such as https://host:port, and a profile and region that exist",
+                got=said,
+                remedy="Correct them",
+            ) from None
 
     def exists(self, uri: str) -> bool:
         """Whether one object is there."""
@@ -84,25 +109,42 @@ class Store:
         except _NotFoundError:
             return None
         meta = head["Metadata"]
+        rows = meta.get("rows", "")
         return StoredObject(
             uri=uri,
             bytes=head["ContentLength"],
             sha256=meta.get("sha256", ""),
-            rows=int(meta.get("rows", 0)),
+            rows=int(rows) if rows.isdecimal() else 0,  # others may mean something else by it
         )
 
     def sizes(self, prefix_uri: str) -> dict[str, int]:
-        """Size in bytes of every object under a prefix, by URI, in key order."""
+        """Size in bytes of every object under a prefix, by URI, in key order.
+
+        Raises:
+            StorageError: also when a key there is one that `split` refuses.
+        """
+        found = self.listing(prefix_uri)
+        for uri in found:
+            split(uri)
+        return {uri: item.bytes for uri, item in found.items()}
+
+    def listing(self, prefix_uri: str) -> dict[str, Listed]:
+        """Size and time of every object under a prefix, by URI, in key order.
+
+        Keys are as they were written, also those that `split` refuses.
+        """
         bucket, prefix = split(prefix_uri)
-        scheme = urlsplit(prefix_uri).scheme
-        found: dict[str, int] = {}
+        scheme = prefix_uri.partition("://")[0]
+        found: dict[str, Listed] = {}
         with self._explained(prefix_uri):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix.rstrip("/") + "/" if prefix else ""
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    found[f"{scheme}://{bucket}/{item['Key']}"] = item["Size"]
+                    uri = f"{scheme}://{bucket}/{item['Key']}"
+                    if not uri.endswith("/"):  # else what consoles make to show an empty folder
+                        found[uri] = Listed(item["Size"], item["LastModified"])
         return found
 
     def read_bytes(self, uri: str) -> bytes:
@@ -170,8 +212,14 @@ class Store:
         return path
 
     def write_folder(self, folder: Path, uri: str) -> tuple[StoredObject, ...]:
-        """Upload every file of a folder under `{uri}/{hash of the content}/`, in name order."""
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        """Upload the files of a folder under `{uri}/{hash of the content}/`, in name order.
+
+        Hidden files (`.git`, `.cache`, `.env`) stay here.
+
+        Raises:
+            StorageError: also when a link leads out of the folder.
+        """
+        files = uploaded_files(folder)
         names = [path.relative_to(folder).as_posix() for path in files]
         total = hashlib.sha256()
         for path, name in zip(files, names, strict=True):
@@ -183,20 +231,20 @@ class Store:
         """Download objects into a folder, under their names below `base_uri`.
 
         Raises:
-            StorageError: also when an object lies outside `base_uri` or would leave the folder.
+            StorageError: also when an object lies outside `base_uri` or would leave the folder; then
+                nothing is downloaded.
         """
-        root = folder.resolve()
-        for item in objects:
-            name = item.uri.removeprefix(base_uri.rstrip("/") + "/")
-            path = (root / name).resolve()
-            if name == item.uri or not path.is_relative_to(root):
-                raise StorageError(
-                    "an object lies outside its folder",
-                    where=item.uri,
-                    expected=f"a name below {base_uri}",
-                    remedy="The manifest is damaged or forged; make it again",
-                )
-            self.read_file(item, path)
+        base = base_uri.rstrip("/") + "/"
+        names = {item.uri.removeprefix(base): item for item in objects}
+        if outside := misnamed(names):  # a whole address is no name: it has two slashes
+            raise StorageError(
+                "an object lies outside its folder",
+                where=repr(names[outside[0]].uri)[:200],
+                expected=f"a file's name below {base_uri}",
+                remedy="The manifest is damaged or forged; make it again",
+            )
+        for name, item in names.items():
+            self.read_file(item, folder / name)
         return folder
 
     def make_bucket(self, uri: str) -> None:
@@ -233,8 +281,12 @@ class Store:
         except ClientError as error:
             raise _from_client_error(error, uri, server) from error
         except (BotoCoreError, S3UploadFailedError) as error:
+            # boto3 says of a refused upload all that the server said, which may be the request's headers.
+            if isinstance(error.__context__, ClientError):
+                raise _from_client_error(error.__context__, uri, server) from error
+            said = without_userinfo(str(error))
             raise StorageError(
-                "a transfer failed", where=uri, got=str(error), remedy=f"Check {server} and retry"
+                "a transfer failed", where=uri, got=said, remedy=f"Check {server} and retry"
             ) from error
         except OSError as error:
             if error.errno not in NO_ROOM:
@@ -242,7 +294,11 @@ class Store:
             raise disk_full(uri) from error
 
 
-class _NotFoundError(StorageError):
+class ObjectError(StorageError):
+    """One object is gone or corrupt; the store itself answers."""
+
+
+class _NotFoundError(ObjectError):
     """The object or bucket is not there."""
 
 
@@ -282,20 +338,34 @@ def disk_full(where: str) -> StorageError:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of an object-store URI.
+    """Bucket and key of an object-store URI, the key as it is: `%2e`, `?` and `#` mean themselves.
 
     Raises:
-        StorageError: when it is not one.
+        StorageError: when it is not one, or its key is one that `limbeck.keys` refuses.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in SCHEMES or not parts.netloc:
+    parts = ADDRESS.fullmatch(uri)
+    if parts is None:
         raise StorageError(
             "not an object-store address",
-            where=repr(uri),
+            where=repr(without_userinfo(uri))[:200],
             expected="s3://bucket/path",
             remedy="Upload the data first; `limbeck run` does that for local files",
         )
-    return parts.netloc, parts.path.lstrip("/")
+    key = (parts["key"] or "").lstrip("/")
+    if said := fault(key.rstrip("/")):
+        raise StorageError(
+            "an object key that may leave its prefix",
+            where=repr(uri)[:200],
+            expected=f"at most {KEY_BYTES} bytes, and plain names between single slashes",
+            got=said,
+            remedy="Give the object another name",
+        )
+    return parts["bucket"], key
+
+
+def without_userinfo(text: str) -> str:
+    """A text whose addresses have lost the user and password before their `@`."""
+    return re.sub(r"(\w+://)?\S*@", r"\1***@", text)
 
 
 def sha256(path: Path) -> str:
@@ -307,7 +377,7 @@ def sha256(path: Path) -> str:
 def _verify(uri: str, got: str, expected: str) -> None:
     """Raise when an object's bytes are not what was recorded; objects of others carry no record."""
     if expected and got != expected:
-        raise StorageError(
+        raise ObjectError(
             "corrupt object",
             where=uri,
             expected=f"sha256 {expected[:12]}",

@@ -72,7 +72,12 @@ def run(
         return complete
 
     require(store, prompts)
-    mine = [row for row in read_rows(store, prompts, Prompt) if int(row.prompt_id, 16) % num_shards == shard]
+    # By a hash: prompts of others may have any ids.
+    mine = [
+        row
+        for row in read_rows(store, prompts, Prompt)
+        if int(row_id(row.prompt_id), 16) % num_shards == shard
+    ]
     parts = finished_parts(store, uri)
     progress = Progress(stage_name, len(mine) * sampling.samples_per_prompt, "completions")
     progress.resume(sum(item.rows for name, item in parts.items() if name.startswith("part-")))

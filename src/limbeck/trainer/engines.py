@@ -6,15 +6,24 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 from torch import nn
 
 from limbeck.config import DeepSpeedConfig, Dtype
+
+IN_STATES = (ZeroStageEnum, LossScaler, fragment_address)
+"""Classes in the states that DeepSpeed and transformers save, besides tensors and plain values."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def start_process(seed: int) -> None:
     """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built."""
+    # A saved state is read as tensors and plain values, whatever DeepSpeed or transformers ask for.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    torch.serialization.add_safe_globals(list(IN_STATES))
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # Its shared-memory collectives would be compiled for a minute; the losses are the same.

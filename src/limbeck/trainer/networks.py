@@ -21,15 +21,18 @@ from limbeck.trainer.engines import DTYPES
 
 # A folder's files besides the weights; everything a Hugging Face checkpoint needs to be loaded.
 WEIGHTS = "model.safetensors"
+# A trained model runs no code of its own, and its weights are no pickle.
+SAFE = {"trust_remote_code": False, "use_safetensors": True}
 
 
 def load_tokenizer(folder: Path) -> Any:
     """A checkpoint's tokenizer, with a padding token.
 
     Raises:
-        DataError: when it has no chat template.
+        DataError: when it cannot be loaded without running its code, or has no chat template.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with _loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise DataError(
             "the tokenizer has no chat template",
@@ -44,13 +47,33 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_policy(folder: Path, dtype: Dtype, config: DeepSpeedConfig) -> nn.Module:
     """A causal LM to train: all weights, or LoRA adapters on all linear layers."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
-    return _trainable(model, config, "CAUSAL_LM")
+    return _trainable(_causal_lm(folder, dtype), config, "CAUSAL_LM")
 
 
 def load_frozen_policy(folder: Path, dtype: Dtype) -> nn.Module:
     """A causal LM that only computes: the reference of PPO."""
-    return _frozen(AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]))
+    return _frozen(_causal_lm(folder, dtype))
+
+
+def _causal_lm(folder: Path, dtype: Dtype) -> nn.Module:
+    with _loading(folder):
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], **SAFE)
+    return model
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises for a checkpoint that it cannot or may not load into one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(
+            "cannot load the checkpoint",
+            where=folder.name,
+            expected="safetensors and a tokenizer of a model that transformers knows",
+            got=str(error)[:300],
+            remedy="Models that bring code of their own cannot be trained",
+        ) from error
 
 
 class Scorer(nn.Module):
@@ -69,9 +92,10 @@ class Scorer(nn.Module):
                 reward model's network, but its logits are no values.
         """
         super().__init__()
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=1, dtype=DTYPES[dtype], output_loading_info=True
-        )
+        with _loading(folder):
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=1, dtype=DTYPES[dtype], output_loading_info=True, **SAFE
+            )
         if new_head or "score.weight" in report["missing_keys"]:
             # Zeros make the first scores 0 (P = 0.5) whatever the width: no seed decides the start.
             with deepspeed.zero.GatheredParameters(model.score.weight, modifier_rank=0):
