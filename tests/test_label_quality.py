@@ -124,6 +124,19 @@ def test_without_judgements_only_plain_votes_are_measured() -> None:
     assert quality.judge == ()
 
 
+def test_without_completions_only_the_labels_are_measured() -> None:
+    quality = label_quality(LABELS, [], [], [], GOLD, LabelConfig())
+    assert (quality.votes, quality.teacher, quality.student, quality.judge) == ((), (), (), ())
+    assert (quality.num_prompts, quality.precision) == (3, 0.5)
+
+
+def test_completions_are_taken_as_they_come() -> None:
+    """From an iterator, once: a million of them need not be in memory."""
+    config = LabelConfig(min_p_correct=0.5, min_vote_share=0.0)
+    streamed = label_quality(LABELS, iter(COMPLETIONS), iter(COMPLETIONS[:3]), iter(JUDGEMENTS), GOLD, config)
+    assert streamed == measured(GOLD)
+
+
 def test_one_kind_only_has_no_auc() -> None:
     confusion = Confusion(temperature=None, tp=1, fp=0, tn=0, fn=0, auc=float("nan"))
     assert confusion.auc is None

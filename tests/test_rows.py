@@ -1,14 +1,17 @@
 """Rows and manifests, against a real server."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from limbeck.errors import DataError, StorageError
 from limbeck.manifest import Manifest, commit, digest, find, parse, require, stage_uri
-from limbeck.records import GoldAnswer, Prompt, PseudoLabel
-from limbeck.rows import finished_parts, read_rows, write_rows
-from limbeck.storage import Store
+from limbeck.records import GoldAnswer, Judgement, Prompt, PseudoLabel, RejectedRow
+from limbeck.rows import BATCH_ROWS, PartWriter, finished_parts, iter_rows, read_rows, write_rows
+from limbeck.storage import Store, StoredObject
 
 
 def manifest(uri: str, *objects: object) -> Manifest:
@@ -47,6 +50,97 @@ def test_rows_of_another_type_are_refused_with_their_place(store: Store, work_ur
     item = write_rows(store, work_uri, [Prompt(prompt_id="1", prompt="x")])
     with pytest.raises(DataError, match=r"not a row of GoldAnswer in s3://.*part-00000.*row 0, field answer"):
         read_rows(store, manifest(work_uri, item), GoldAnswer)
+
+
+def numbered(count: int) -> list[Prompt]:
+    return [Prompt(prompt_id=str(number), prompt=f"question {number}") for number in range(count)]
+
+
+def written(store: Store, uri: str, rows: Iterable[Prompt], rows_per_part: int) -> list[StoredObject]:
+    with PartWriter(store, uri, Prompt, rows_per_part=rows_per_part) as out:
+        for row in rows:
+            out.add(row)
+    assert out.num_rows == sum(item.rows for item in out.objects)
+    return out.objects
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "rows_per_part", "parts"),
+    [
+        (0, 3, []),
+        (1, 3, [1]),
+        (3, 3, [3]),
+        (7, 3, [3, 3, 1]),
+        (2 * BATCH_ROWS + 1, BATCH_ROWS + 5, [BATCH_ROWS + 5, BATCH_ROWS - 4]),
+    ],
+)
+def test_a_stream_of_rows_becomes_parts_of_bounded_size(
+    store: Store, work_uri: str, num_rows: int, rows_per_part: int, parts: list[int]
+) -> None:
+    rows = numbered(num_rows)
+    objects = written(store, work_uri, rows, rows_per_part)
+    assert [item.rows for item in objects] == parts
+    names = [item.uri.rsplit("/", 1)[1] for item in objects]
+    assert [name[:11] for name in names] == [f"part-{number:05d}-" for number in range(len(parts))]
+    assert read_rows(store, manifest(work_uri, *objects), Prompt) == rows
+
+
+def test_the_same_stream_gives_the_same_names(store: Store, work_uri: str) -> None:
+    first = written(store, f"{work_uri}/a", numbered(7), 3)
+    again = written(store, f"{work_uri}/b", numbered(7), 3)
+    assert [item.sha256 for item in first] == [item.sha256 for item in again]
+    assert [item.uri.rsplit("/", 1)[1] for item in first] == [item.uri.rsplit("/", 1)[1] for item in again]
+
+
+def test_after_an_error_the_unfinished_part_is_not_uploaded(store: Store, work_uri: str) -> None:
+    def breaking_off() -> Iterator[Prompt]:
+        yield from numbered(4)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        written(store, work_uri, breaking_off(), 3)
+    assert [item.rows for item in finished_parts(store, work_uri).values()] == [3]
+
+
+def test_empty_shards_and_parts_without_rows_are_read_over(
+    store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    schema = pa.schema({"prompt_id": pa.string(), "prompt": pa.string()})
+    pq.write_table(schema.empty_table(), tmp_path / "empty.parquet")
+    empty = store.write_file(tmp_path / "empty.parquet", f"{work_uri}/part-00001-00000000.parquet")
+    bad = write_rows(store, work_uri, [RejectedRow(where="x", reason="y", row="z")], name="rejected-00000")
+    first, last = (write_rows(store, work_uri, [row], name="part-00000") for row in numbered(2))
+    shards = [manifest(work_uri), manifest(work_uri, first, empty, bad), manifest(work_uri, last)]
+    assert list(iter_rows(store, shards, Prompt)) == numbered(2)
+
+
+def test_parts_are_fetched_one_at_a_time(store: Store, work_uri: str) -> None:
+    """The second part is gone, which nobody notices before the rows of the first one are read."""
+    first, second = written(store, work_uri, numbered(4), 2)
+    gone = second.model_copy(update={"uri": second.uri.replace("part-00001", "part-00009")})
+    rows = iter_rows(store, [manifest(work_uri, first, gone)], Prompt)
+    assert [next(rows), next(rows)] == numbered(2)
+    with pytest.raises(StorageError, match="part-00009"):
+        next(rows)
+
+
+def test_a_bad_row_of_the_third_part_is_named(store: Store, work_uri: str) -> None:
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 1.5]
+    with PartWriter(store, work_uri, Judgement, rows_per_part=2) as out:
+        for value in values:
+            out.add(Judgement.model_construct(completion_id="c", prompt_id="p", p_correct=value))
+    rows = iter_rows(store, [manifest(work_uri, *out.objects)], Judgement)
+    assert [next(rows).p_correct for _ in range(5)] == values[:5]
+    place = rf"not a row of Judgement in {out.objects[2].uri}, row 1, field p_correct"
+    with pytest.raises(DataError, match=rf"{place}: expected .*less than or equal to 1, got 1\.5"):
+        next(rows)
+
+
+def test_a_part_that_is_no_parquet_file_is_named(store: Store, work_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"PAR1 but no more")
+    item = store.write_file(tmp_path / "part", f"{work_uri}/part-00000-00000000.parquet")
+    with pytest.raises(DataError, match=r"not a Parquet file in s3://.*part-00000-00000000\.parquet"):
+        read_rows(store, manifest(work_uri, item), Prompt)
 
 
 def test_a_stage_is_complete_only_with_its_manifest_and_all_objects(

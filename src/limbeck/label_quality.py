@@ -1,11 +1,14 @@
 """How good pseudo labels and judgements are, against gold: for analysis, never for training.
 
-Everything here is a plain count. Where gold is missing, coverage stays and precision is null.
+Everything here is a plain count. Where gold is missing, coverage stays and precision is null; what there
+are no completions or judgements for is empty. Completions come one by one: their texts are not kept.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -78,9 +81,9 @@ class LabelQuality(_Quality):
     """How many prompts have no label, by reason."""
     by_vote_share: tuple[VoteShareBin, ...]
     votes: tuple[Vote, ...]
-    """Plain and judged votes, over all temperatures and by temperature."""
+    """Plain and judged votes, over all temperatures and by temperature; empty without teacher completions."""
     teacher: tuple[Answers, ...]
-    """Teacher completions, over all temperatures and by temperature."""
+    """Teacher completions, over all temperatures and by temperature; empty without any."""
     student: tuple[Answers, ...]
     """The same of the warmed-up student."""
     min_p_correct: float
@@ -88,11 +91,20 @@ class LabelQuality(_Quality):
     """Over all temperatures and by temperature; empty without gold or judgements."""
 
 
+class TeacherAnswer(NamedTuple):
+    """What of a teacher completion is kept in memory."""
+
+    completion_id: str
+    prompt_id: str
+    answer: str | None
+    temperature: float
+
+
 def label_quality(
     labels: Sequence[PseudoLabel],
-    completions: Sequence[Completion],
-    student_completions: Sequence[Completion],
-    judgements: Sequence[Judgement],
+    completions: Iterable[Completion],
+    student_completions: Iterable[Completion],
+    judgements: Iterable[Judgement],
     gold: Mapping[str, str],
     config: LabelConfig,
 ) -> LabelQuality:
@@ -100,20 +112,20 @@ def label_quality(
 
     Args:
         labels: The run's pseudo labels, one for each prompt.
-        completions: Teacher completions.
-        student_completions: Completions of the warmed-up student.
+        completions: Teacher completions; may be none.
+        student_completions: Completions of the warmed-up student; may be none.
         judgements: Of the teacher completions; one without a judgement counts as not judged correct.
         gold: Prompt id -> gold answer in its normal form; may be empty.
         config: Rule and thresholds of the run.
     """
     p_correct = {row.completion_id: row.p_correct for row in judgements}
-    temperatures = sorted({row.temperature for row in completions})
+    teacher = [_answered(row) for row in completions]
+    judged = {row.completion_id: p_correct.get(row.completion_id, 0.0) for row in teacher}
+    temperatures = sorted({row.temperature for row in teacher})
+    groups = (None, *temperatures) if teacher else ()
     prompt_ids = [label.prompt_id for label in labels]
-    rules = dict.fromkeys(("majority", "judged_majority", config.rule) if judgements else ("majority",))
-    reasons: dict[str, int] = defaultdict(int)
-    for label in labels:
-        if label.answer is None:
-            reasons[label.reason] += 1
+    rules = dict.fromkeys(("majority", "judged_majority", config.rule) if p_correct else ("majority",))
+    reasons = Counter(label.reason for label in labels if label.answer is None)
     coverage, precision = _coverage_and_precision(labels, gold)
     return LabelQuality(
         rule=config.rule,
@@ -125,87 +137,104 @@ def label_quality(
             _vote_share_bin(labels, gold, low, high) for low, high in pairwise(VOTE_SHARE_EDGES)
         ),
         votes=tuple(
-            _vote(prompt_ids, completions, temperature, p_correct, gold, config, rule)
+            _vote(prompt_ids, teacher, temperature, judged, gold, config, rule)
             for rule in rules
-            for temperature in (None, *temperatures)
+            for temperature in groups
         ),
-        teacher=_answers(completions, gold),
+        teacher=_answers(teacher, gold),
         student=_answers(student_completions, gold),
         min_p_correct=config.min_p_correct,
         judge=tuple(
-            _confusion(completions, temperature, p_correct, gold, config.min_p_correct)
-            for temperature in ((None, *temperatures) if gold and judgements else ())
+            _confusion(teacher, temperature, p_correct, gold, config.min_p_correct)
+            for temperature in (groups if gold and p_correct else ())
         ),
     )
 
 
-def _at(rows: Sequence[Completion], temperature: float | None) -> list[Completion]:
+def _answered(row: Completion) -> TeacherAnswer:
+    """A completion without its text; ids and answers that come again and again are kept once."""
+    answer = None if row.answer is None else sys.intern(row.answer)
+    return TeacherAnswer(row.completion_id, sys.intern(row.prompt_id), answer, row.temperature)
+
+
+def _at(rows: Sequence[TeacherAnswer], temperature: float | None) -> list[TeacherAnswer]:
     """The completions of one temperature, or all."""
     return [row for row in rows if temperature is None or row.temperature == temperature]
 
 
-def _share(hits: Sequence[bool]) -> float | None:
-    """Share of the true ones, None of nothing."""
-    return sum(hits) / len(hits) if hits else None
-
-
-def _precision(labels: Sequence[PseudoLabel], gold: Mapping[str, str]) -> float | None:
-    """Share of the labels with gold that equal it."""
-    return _share(
-        [
-            label.answer == gold[label.prompt_id]
-            for label in labels
-            if label.answer is not None and label.prompt_id in gold
-        ]
-    )
+def _share(hits: int, total: int) -> float | None:
+    """Share of the hits, None of nothing."""
+    return hits / total if total else None
 
 
 def _coverage_and_precision(
-    labels: Sequence[PseudoLabel], gold: Mapping[str, str]
+    labels: Iterable[PseudoLabel], gold: Mapping[str, str]
 ) -> tuple[float | None, float | None]:
-    return _share([label.answer is not None for label in labels]), _precision(labels, gold)
+    """Share of the prompts with a label; share of the labels with gold that equal it."""
+    num_prompts = num_labels = num_with_gold = num_right = 0
+    for label in labels:
+        num_prompts += 1
+        if label.answer is not None:
+            num_labels += 1
+            num_with_gold += label.prompt_id in gold
+            num_right += label.answer == gold.get(label.prompt_id)
+    return _share(num_labels, num_prompts), _share(num_right, num_with_gold)
 
 
 def _vote_share_bin(
     labels: Sequence[PseudoLabel], gold: Mapping[str, str], low: float, high: float
 ) -> VoteShareBin:
     inside = [label for label in labels if label.answer is not None and low < label.vote_share <= high]
-    return VoteShareBin(low=low, high=high, num_labels=len(inside), precision=_precision(inside, gold))
+    _, precision = _coverage_and_precision(inside, gold)
+    return VoteShareBin(low=low, high=high, num_labels=len(inside), precision=precision)
 
 
 def _vote(
     prompt_ids: Sequence[str],
-    completions: Sequence[Completion],
+    completions: Sequence[TeacherAnswer],
     temperature: float | None,
-    p_correct: Mapping[str, float],
+    judged: Mapping[str, float],
     gold: Mapping[str, str],
     config: LabelConfig,
     rule: str,
 ) -> Vote:
     """Vote again with one rule, on the completions of one temperature."""
-    rows = _at(completions, temperature)
-    judged = {row.completion_id: p_correct.get(row.completion_id, 0.0) for row in rows}
-    by_prompt: dict[str, list[Completion]] = defaultdict(list)
-    for row in rows:
+    by_prompt: dict[str, list[TeacherAnswer]] = defaultdict(list)
+    for row in _at(completions, temperature):
         by_prompt[row.prompt_id].append(row)
     asked = config.model_copy(update={"rule": rule})
-    labels = [pseudo_label(prompt_id, by_prompt[prompt_id], judged, asked) for prompt_id in prompt_ids]
+    labels = (
+        pseudo_label(prompt_id, by_prompt.get(prompt_id, ()), judged, asked) for prompt_id in prompt_ids
+    )
     coverage, precision = _coverage_and_precision(labels, gold)
     return Vote(rule=rule, temperature=temperature, coverage=coverage, precision=precision)
 
 
-def _answers(completions: Sequence[Completion], gold: Mapping[str, str]) -> tuple[Answers, ...]:
+def _answers(
+    completions: Iterable[Completion] | Iterable[TeacherAnswer], gold: Mapping[str, str]
+) -> tuple[Answers, ...]:
     """Accuracy of single completions, over all temperatures and by temperature."""
-    answers = []
-    for temperature in (None, *sorted({row.temperature for row in completions})):
-        rows = _at(completions, temperature)
-        right = [row.answer == gold[row.prompt_id] for row in rows if row.prompt_id in gold]
-        answers.append(Answers(temperature=temperature, num_completions=len(rows), accuracy=_share(right)))
-    return tuple(answers)
+    number: Counter[float] = Counter()
+    with_gold: Counter[float] = Counter()
+    right: Counter[float] = Counter()
+    for row in completions:
+        number[row.temperature] += 1
+        with_gold[row.temperature] += row.prompt_id in gold
+        right[row.temperature] += row.answer is not None and row.answer == gold.get(row.prompt_id)
+    by_temperature = [
+        Answers(temperature=item, num_completions=number[item], accuracy=_share(right[item], with_gold[item]))
+        for item in sorted(number)
+    ]
+    total = Answers(
+        temperature=None,
+        num_completions=number.total(),
+        accuracy=_share(right.total(), with_gold.total()),
+    )
+    return (total, *by_temperature) if by_temperature else ()
 
 
 def _confusion(
-    completions: Sequence[Completion],
+    completions: Sequence[TeacherAnswer],
     temperature: float | None,
     p_correct: Mapping[str, float],
     gold: Mapping[str, str],

@@ -2,14 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from limbeck.config import LabelConfig
 from limbeck.records import Completion, PseudoLabel, row_id
 
 
+class Answered(Protocol):
+    """What of a completion a vote looks at: a `Completion`, or less where there are a million."""
+
+    @property
+    def completion_id(self) -> str:
+        """Which completion."""
+
+    @property
+    def answer(self) -> str | None:
+        """The final answer found in it, or None."""
+
+
 def pseudo_label(
     prompt_id: str,
-    completions: Sequence[Completion],
+    completions: Sequence[Answered],
     p_correct: Mapping[str, float],
     config: LabelConfig,
 ) -> PseudoLabel:
@@ -52,7 +65,7 @@ def with_validation(labels: Sequence[PseudoLabel], num_prompts: int, seed: int) 
     """Mark the labelled prompts that are kept out of training, chosen by a hash of seed and prompt.
 
     Args:
-        labels: One a prompt.
+        labels: One a prompt, none of them marked.
         num_prompts: How many are kept out; at most half of the labelled ones.
         seed: The run's.
     """
@@ -61,7 +74,10 @@ def with_validation(labels: Sequence[PseudoLabel], num_prompts: int, seed: int) 
         key=lambda prompt_id: row_id(seed, "validation", prompt_id),
     )
     chosen = set(labelled[: min(num_prompts, len(labelled) // 2)])
-    return [label.model_copy(update={"validation": label.prompt_id in chosen}) for label in labels]
+    return [
+        label.model_copy(update={"validation": True}) if label.prompt_id in chosen else label
+        for label in labels
+    ]
 
 
 def is_selected(

@@ -1,15 +1,16 @@
 """A whole report made by hand: hostile texts, known figures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from limbeck.config import Config, DataConfig, LabelConfig, ModelConfig
+from limbeck.config import Config, DataConfig, LabelConfig
 from limbeck.label_quality import label_quality
 from limbeck.manifest import Manifest
 from limbeck.records import Completion, Decoding, EvalResult, Judgement, PseudoLabel
-from limbeck.report.accuracy import accuracy_rows, comparisons, decide, prompt_scores
+from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
+from limbeck.report.decision import contest, decide, no_decision
 from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
 from limbeck.report.training import ppo_run, provenance, reward_report, stage_rows
 from limbeck.storage import StoredObject
@@ -30,8 +31,7 @@ ACCURACIES = {
 
 
 def made_config() -> Config:
-    model = ModelConfig(path="s3://models/x")
-    return Config(data=DataConfig(prompts="s3://data/prompts.jsonl"), teacher=model, student=model)
+    return Config(data=DataConfig(prompts="s3://data/prompts.jsonl"))
 
 
 def made_results(
@@ -92,6 +92,28 @@ def made_completion(number: int, prompt_id: str, answer: str | None, temperature
         logprob=-1.0,
         num_tokens=3,
         finish_reason="stop",
+    )
+
+
+def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
+    """The report of a run that trained nothing: models of these names, the later ones better."""
+    accuracies = {name: 0.3 + 0.1 * number for number, name in enumerate(names)}
+    asked = contest(names, None, ())
+    scores = prompt_scores(made_results(accuracies, num_prompts), None, names)
+    rows, compared = accuracy_rows(scores, 300, 1), comparisons(scores, 300, 1, asked.baselines)
+    manifests = [made_manifest("evaluate", name, num_rows=num_prompts) for name in names]
+    answers = tuple(ExampleAnswer(name=name, text=name, answer=name, correct=True) for name in names)
+    return RunReport(
+        decision=no_decision(rows, compared, asked),
+        rows=rows,
+        comparisons=compared,
+        labels=None,
+        reward=None,
+        ppo={},
+        stages=stage_rows(manifests),
+        examples=(Example(prompt="what?", gold="7", answers=answers),),
+        provenance=provenance(manifests),
+        settings=made_config(),
     )
 
 
@@ -175,6 +197,11 @@ def report() -> RunReport:
 @pytest.fixture(scope="session")
 def report_without_gold() -> RunReport:
     return made_report(with_gold=False)
+
+
+@pytest.fixture(scope="session")
+def evaluation_of() -> Callable[[Sequence[str]], RunReport]:
+    return made_evaluation
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Accuracies, comparisons and the decision, from results made by hand."""
+"""Accuracies and comparisons, from results made by hand."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ import pytest
 
 from limbeck.intervals import paired_interval
 from limbeck.records import EvalResult
-from limbeck.report.accuracy import accuracy_rows, comparisons, decide, prompt_scores
-from limbeck.report.model import AccuracyRow, Comparison, Decision
+from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
+from limbeck.report.decision import decide
 
 MakeResults = Callable[..., list[EvalResult]]
 
@@ -57,48 +57,6 @@ def test_comparisons_pair_the_prompts_that_both_rows_have() -> None:
     assert item.interval == paired_interval(np.array([1.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0]), 200, 3)
 
 
-def decision(against_sft: tuple[float, float], against_teacher: tuple[float, float]) -> Decision:
-    row = AccuracyRow(name="policy", decoding="sampled", n=1000, accuracy=0.589, interval=(0.56, 0.62))
-    compared = [
-        Comparison(a="policy", b=b, decoding="sampled", n=1000, difference=sum(i) / 2, interval=i)
-        for b, i in (("sft_selected", against_sft), ("teacher", against_teacher))
-    ]
-    # Greedy says the opposite: it must not count.
-    compared += [
-        item.model_copy(update={"decoding": "greedy", "interval": (-high, -low)})
-        for item, (low, high) in zip(compared, (against_sft, against_teacher), strict=True)
-    ]
-    return decide([row], compared, "ppo_mixed", "s3://w/ppo/x/abc")
-
-
-def test_policy_above_both_is_promoted() -> None:
-    made = decision((0.02, 0.06), (0.04, 0.09))
-    assert (made.promote, made.outcome) == (True, "promote")
-    assert made.headline == "The student passed its teacher."
-    assert "1,000 held-out prompts" in made.reason
-    assert "58.9% right (95% interval 56.0 to 62.0)" in made.reason
-    assert "+6.5 points against teacher (95% interval +4.0 to +9.0)" in made.reason
-    assert (made.policy, made.checkpoint_uri) == ("ppo_mixed", "s3://w/ppo/x/abc")
-
-
-@pytest.mark.parametrize(
-    ("against_sft", "against_teacher", "headline", "open_against"),
-    [
-        ((-0.01, 0.05), (0.01, 0.05), "The student passed its teacher.", "Against sft_selected it"),
-        ((0.01, 0.05), (0.0, 0.05), "The student is level", "Against teacher it"),
-        ((0.01, 0.05), (-0.05, -0.01), "The student did not pass", "Against teacher it"),
-        ((-0.01, 0.05), (-0.01, 0.05), "The student is level", "Against sft_selected and teacher it"),
-    ],
-)
-def test_an_interval_that_touches_zero_is_not_promoted(
-    against_sft: tuple[float, float], against_teacher: tuple[float, float], headline: str, open_against: str
-) -> None:
-    made = decision(against_sft, against_teacher)
-    assert (made.promote, made.outcome) == (False, "do not promote")
-    assert made.headline.startswith(headline)
-    assert open_against in made.reason
-
-
 def test_without_gold_accuracy_is_null_and_nothing_is_decided(results_of: MakeResults) -> None:
     names = {"teacher": 0.5, "sft_selected": 0.5, "ppo_model": 0.6}
     scores = prompt_scores(results_of(names, 10, with_gold=False), "ppo_model")
@@ -109,10 +67,3 @@ def test_without_gold_accuracy_is_null_and_nothing_is_decided(results_of: MakeRe
     made = decide(rows, compared, "ppo_model", "s3://x")
     assert (made.promote, made.outcome) == (False, "not decided")
     assert "no gold answers" in made.reason
-
-
-def test_without_a_baseline_nothing_is_decided(results_of: MakeResults) -> None:
-    scores = prompt_scores(results_of({"sft_selected": 0.5, "ppo_model": 0.6}, 10), "ppo_model")
-    made = decide(accuracy_rows(scores, 50, 1), comparisons(scores, 50, 1), "ppo_model", "s3://x")
-    assert made.outcome == "not decided"
-    assert "teacher" in made.reason

@@ -4,12 +4,15 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 
 import pytest
+from markdown_it import MarkdownIt
 
+from limbeck.report import plots
 from limbeck.report.model import RunReport
-from limbeck.report.page import harmless, html_page, markdown_page, printable
+from limbeck.report.page import html_page, markdown_page
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -73,7 +76,9 @@ def test_nothing_is_requested(page: Page, html: str) -> None:
     assert "url(" not in style[0]
     assert "@import" not in style[0]
     policies = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert policies == [
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    ]
 
 
 def test_tables_have_captions_and_scoped_heads(page: Page) -> None:
@@ -152,12 +157,15 @@ def test_without_gold_both_pages_say_so(report_without_gold: RunReport) -> None:
         assert "Not decided." in text
         assert "no gold answers" in text
         assert not re.search(r"\bnan\b", text, re.IGNORECASE)
-    assert report_without_gold.labels.precision is None
-    assert report_without_gold.labels.coverage == pytest.approx(17 / 20)
+    labels = report_without_gold.labels
+    assert labels is not None
+    assert labels.precision is None
+    assert labels.coverage == pytest.approx(17 / 20)
 
 
 def test_a_report_without_training_figures_is_still_a_page(report: RunReport) -> None:
     """Absent metrics and an empty history leave dashes, not errors."""
+    assert report.reward is not None
     bare = report.model_copy(
         update={
             "reward": report.reward.model_copy(update={"by_source": {}, "by_vote_share": ()}),
@@ -170,21 +178,72 @@ def test_a_report_without_training_figures_is_still_a_page(report: RunReport) ->
     assert "| `mixed` (picked) | 0 | — |" in markdown_page(bare)
 
 
-def test_printable_shows_control_characters_and_cuts() -> None:
-    assert printable("a\x00b\u202ec\n\td") == "a\ufffdb\ufffdc\n\td"
-    assert printable(" \n") == "(empty)"
-    assert printable("x" * 4000) == "x" * 1500 + " … (2,500 more characters)"
-
-
-def test_harmless_leaves_one_line_without_signs(hostile: str) -> None:
-    text = harmless(hostile)
-    assert isinstance(text, str)
-    assert not set("`|<>\n\x1b") & set(text)
-    assert harmless(3) == 3
-
-
 def test_row_names_that_look_like_mathematics_are_drawn_as_text(report: RunReport) -> None:
     rows = tuple(row.model_copy(update={"name": "$x_<b>$"}) for row in report.rows[:1])
     page = Page(html_page(report.model_copy(update={"rows": rows})))
     assert not any(tag == "b" for tag, _ in page.elements)
     assert "".join(page.texts).count("$x_<b>$") == 3  # in the plot and in two tables
+
+
+HOSTILE_NAMES = [
+    "</title><script>alert(1)</script>",
+    "![x](http://evil.test/y.png)",
+    "`a` | [b](http://evil.test) |\n\n# c",
+    "<img src=http://evil.test/z.png onerror=alert(1)>\\",
+    "\u202eevil" + "x" * 500,
+]
+
+
+def test_names_of_models_do_no_harm(evaluation_of: Callable[[Sequence[str]], RunReport]) -> None:
+    """They come from the user's folders, and stand in tables, plots, sentences and the summary."""
+    hostile, tame = evaluation_of(HOSTILE_NAMES), evaluation_of(["a", "b", "c", "d", "e"])
+    page, tame_page = Page(html_page(hostile)), Page(html_page(tame))
+    tags, tame_tags = ({tag for tag, _ in made.elements} for made in (page, tame_page))
+    assert tags == tame_tags
+    assert "\u202e" not in "".join(page.texts).partition("All settings")[0]
+    assert "x" * 100 not in re.sub(r"s3://\S+", "", "".join(page.texts).partition("Examples")[0])
+
+    def structure(report: RunReport) -> list[str]:
+        tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown_page(report))
+        parts = [part for token in tokens for part in (token, *(token.children or ()))]
+        return [part.type for part in parts if part.type != "text"]
+
+    assert structure(hostile) == structure(tame)
+
+
+def test_a_page_has_only_the_sections_that_were_made(
+    report: RunReport, evaluation_of: Callable[[Sequence[str]], RunReport]
+) -> None:
+    assert report.labels is not None
+    no_votes = report.labels.model_copy(update={"votes": (), "teacher": (), "judge": ()})
+    assert plots.label_plot(no_votes) is None
+    sections = ["Accuracy", "Pseudo labels", "Reward model", "Reinforcement learning", "Stages", "Examples"]
+    for made, missing in (
+        (report, ()),
+        (report.model_copy(update={"reward": None, "ppo": {}}), sections[2:4]),
+        (report.model_copy(update={"labels": no_votes}), ()),
+        (evaluation_of(["one", "two"]), sections[1:4]),
+        (evaluation_of(["one"]), sections[1:4]),
+    ):
+        html, markdown = html_page(made), markdown_page(made)
+        expected = [name for name in (*sections, "Where it came from") if name not in missing]
+        assert re.findall(r"<h2>(.*?)</h2>", html) == expected
+        assert re.findall(r"^## (.*)$", markdown, re.MULTILINE) == expected
+        assert not re.search(r"<tbody>\s*</tbody>", html)
+        assert not re.search(r"<figure>\s*</figure>", html)
+        assert not re.search(r"^\|[-:|]+\|\n(?!\|)", markdown, re.MULTILINE)  # a table's head alone
+        assert "\n\n\n\n" not in markdown
+        assert ("Differences" in html) == ("Differences" in markdown) == bool(made.comparisons)
+
+
+def test_where_nothing_was_trained_no_one_is_called_policy(
+    evaluation_of: Callable[[Sequence[str]], RunReport],
+) -> None:
+    made = evaluation_of(["policy", "teacher"])
+    for page in (html_page(made), markdown_page(made)):
+        assert "Not decided." in page
+        assert "in training" not in page
+        assert "larger model" not in page
+    assert 'class="policy"' not in html_page(made)
+    assert "dashed" in html_page(made)  # a model of the name teacher
+    assert "dashed" not in html_page(evaluation_of(["a", "b"]))

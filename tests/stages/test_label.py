@@ -5,8 +5,8 @@ import pytest
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest
-from limbeck.records import Judgement, LabelledCompletion, PseudoLabel
-from limbeck.rows import read_rows
+from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel, Row
+from limbeck.rows import PartWriter, read_rows, write_rows
 from limbeck.stages.generate import run as generate
 from limbeck.stages.judge import run as judge
 from limbeck.stages.label import run as label
@@ -94,6 +94,49 @@ def test_student_completions_are_labelled_by_the_given_labels(
     assert second.labels == first.labels
     rows = read_rows(store, second.labelled, LabelledCompletion)
     assert {(row.source, row.pseudo_reward, row.selected) for row in rows} == {("student", 0.0, False)}
+
+
+def shards(store: Store, uri: str, whole: Manifest, row_type: type[Row], count: int) -> list[Manifest]:
+    """The rows of a manifest dealt out like cards, and an empty shard at the end."""
+    rows = read_rows(store, whole, row_type)
+    dealt = []
+    for number in range(count + 1):
+        with PartWriter(store, f"{uri}/{number}", row_type, rows_per_part=7) as out:
+            for row in rows[number::count] if number < count else []:
+                out.add(row)
+        dealt.append(whole.model_copy(update={"uri": f"{uri}/{number}", "objects": tuple(out.objects)}))
+    return dealt
+
+
+def test_prompts_whose_completions_lie_in_several_shards_get_the_same_labels(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, judged = complete(prepared, config, store, work_uri)
+    whole = label(prepared.prompts, [made], [judged], None, config, store, work_uri)
+    completions = shards(store, f"{work_uri}/completions", made, Completion, 3)
+    judgements = shards(store, f"{work_uri}/judgements", judged, Judgement, 2)
+    dealt = label(prepared.prompts, completions, judgements, None, config, store, work_uri)
+    assert read_rows(store, dealt.labels, PseudoLabel) == read_rows(store, whole.labels, PseudoLabel)
+    rows = read_rows(store, dealt.labelled, LabelledCompletion)
+    expected = read_rows(store, whole.labelled, LabelledCompletion)
+    assert rows != expected  # their order is that of the shards
+    assert sorted(rows, key=lambda row: row.completion_id) == sorted(
+        expected, key=lambda row: row.completion_id
+    )
+    assert (dealt.labelled.metrics, dealt.labels.name) == (whole.labelled.metrics, "labels_teacher")
+
+
+def test_a_completion_of_an_unknown_prompt_is_refused(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**SETTINGS)
+    made, judged = complete(prepared, config, store, work_uri)
+    rows = read_rows(store, prepared.prompts, Prompt)
+    fewer = write_rows(store, f"{work_uri}/fewer", rows[1:])
+    prompts = prepared.prompts.model_copy(update={"uri": f"{work_uri}/fewer", "objects": (fewer,)})
+    with pytest.raises(DataError, match=rf"a completion of an unknown prompt .*got '{rows[0].prompt_id}'"):
+        label(prompts, [made], [judged], None, config, store, work_uri)
 
 
 def test_missing_judgements_are_refused(

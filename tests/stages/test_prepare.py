@@ -2,15 +2,16 @@
 
 import io
 import json
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.records import GoldAnswer, Prompt, RejectedRow
-from limbeck.rows import read_part, read_rows
-from limbeck.stages.prepare import Prepared, run
+from limbeck.rows import ROWS_PER_PART, iter_rows, read_part, read_rows
+from limbeck.stages.prepare import MAX_LINE_BYTES, Prepared, run
 from limbeck.storage import Store
 from tests.stages.conftest import ConfigFor, put
 
@@ -44,6 +45,9 @@ BROKEN = {
     b'{"prompt": "' + b"x" * 300 + b'"}': "prompt too long",
     b'{"prompt": "sum", "answer": [1]}': "answer not a text or number",
     b'{"prompt": "good 0"}': "duplicate",
+    b'{"prompt": "sum", "answer": ' + b"9" * 5000 + b"}": "not JSON",  # int() refuses so many digits
+    b'{"prompt": "\\ud800"}': "half a surrogate pair",
+    b'{"prompt": "sum", "answer": "\\udc00"}': "half a surrogate pair",
 }
 
 
@@ -59,9 +63,61 @@ def test_broken_rows_are_set_aside_with_their_reason(
     assert [row.reason for row in rejected] == list(BROKEN.values())
     assert rejected[0].where == f"{work_uri}/in/data.jsonl, row 51"
     assert max(len(row.row) for row in rejected) <= 500
-    assert made.prompts.rejected["not JSON"] == 2
+    assert made.prompts.rejected == dict(Counter(BROKEN.values()))
     assert made.prompts.num_rows + made.heldout.num_rows == 50
-    assert made.prompts.num_input_rows == 61
+    assert made.prompts.num_input_rows == 50 + len(BROKEN)
+
+
+def test_a_line_without_an_end_is_cut_and_set_aside(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    good = [json.dumps({"prompt": f"good {n}"}).encode() for n in range(40)]
+    endless = b'{"prompt": "' + b"x" * (2 * MAX_LINE_BYTES + 9) + b'"}'
+    put(store, f"{work_uri}/in/data.jsonl", b"\n".join([endless, *good, b'{"prompt": 3}']))
+    made = run(config_for(prepare={"max_bad_fraction": 0.5}), store, work_uri)
+    (rejected_part,) = [item for item in made.prompts.objects if "rejected" in item.uri]
+    rejected = [
+        (row.where.split(", ")[1], row.reason) for row in read_part(store, rejected_part, RejectedRow)
+    ]
+    assert rejected == [("row 1", "line too long"), ("row 42", "prompt not a text")]
+
+
+def test_large_outputs_come_in_parts_and_duplicates_are_found_over_their_borders(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    num_rows = ROWS_PER_PART + 500
+    rows = [b'{"prompt": "%d", "answer": %d}' % (n, n) for n in (*range(num_rows), 0, num_rows - 1)]
+    put(store, f"{work_uri}/in/data.jsonl", b"\n".join(rows))
+    made = run(config_for(prepare={"heldout_fraction": 0.001}), store, work_uri)
+    assert made.prompts.rejected == {"duplicate": 2}
+    assert made.prompts.num_rows + made.heldout.num_rows == num_rows
+    parts = [item.rows for item in made.prompts.objects if "/part-" in item.uri]
+    assert parts == [ROWS_PER_PART, made.prompts.num_rows - ROWS_PER_PART]
+    # In the order of the file; gold of the train side first.
+    train = [int(row.prompt) for row in iter_rows(store, [made.prompts], Prompt)]
+    heldout = [int(row.prompt) for row in iter_rows(store, [made.heldout], Prompt)]
+    assert (train, heldout) == (sorted(train), sorted(heldout))
+    assert [int(row.answer) for row in iter_rows(store, [made.gold], GoldAnswer)] == [*train, *heldout]
+
+
+def test_held_out_data_alone_is_enough(store: Store, work_uri: str, config_for: ConfigFor) -> None:
+    put(store, f"{work_uri}/in/held.jsonl", b'{"prompt": "a", "answer": 1}\n{"prompt": "b"}\n{"prompt": "a"}')
+    config = config_for(data={"heldout": f"{work_uri}/in/held.jsonl"})
+    made = run(config, store, work_uri)
+    assert (made.prompts.num_rows, read_rows(store, made.prompts, Prompt)) == (0, [])
+    assert made.prompts.rejected == {"duplicate": 1}
+    assert [row.prompt for row in read_rows(store, made.heldout, Prompt)] == ["a", "b"]
+    assert [row.answer for row in read_rows(store, made.gold, GoldAnswer)] == ["1"]
+    assert run(config, store, work_uri) == made
+
+
+def test_without_any_data_set_the_settings_are_named(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"no data set in config\.data: expected `prompts`, `heldout` or both"
+    ):
+        run(config_for(data={}), store, work_uri)
 
 
 def test_too_many_broken_rows_stop_the_stage(store: Store, work_uri: str, config_for: ConfigFor) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import Config, DataConfig, ModelConfig, ReportConfig
+from limbeck.config import Config, DataConfig, ReportConfig
 from limbeck.errors import DataError, StorageError
 from limbeck.manifest import Manifest, commit
 from limbeck.records import (
@@ -158,11 +158,8 @@ def maker(store: Store, work_uri: str, tmp_path: Path) -> Maker:
 
 @pytest.fixture
 def config() -> Config:
-    model = ModelConfig(path="s3://models/x")
     return Config(
         data=DataConfig(prompts="s3://d/p.jsonl"),
-        teacher=model,
-        student=model,
         report=ReportConfig(num_resamples=200, num_examples=3),
     )
 
@@ -191,7 +188,7 @@ def test_a_whole_report(maker: Maker, config: Config) -> None:
     assert made["decision"]["promote"] is True
     assert made["decision"]["policy"] == "ppo_mixed"
     checkpoint = made["decision"]["checkpoint_uri"]
-    assert f"{checkpoint}/config.json" in {item.uri for item in inputs.policy.objects}
+    assert f"{checkpoint}/config.json" in {item.uri for item in inputs.policies[1].objects}
 
     assert made["labels"]["coverage"] == 1.0
     assert made["labels"]["precision"] == 1.0
@@ -215,6 +212,83 @@ def test_a_whole_report(maker: Maker, config: Config) -> None:
     assert b"<b>h00" not in files["report.html"]
     assert manifest.metrics["report/accuracy_policy_sampled"] == 0.8
     assert manifest.metrics["report/promote"] == 1.0
+
+
+def test_a_run_without_ppo_holds_the_tuned_student_against_the_one_that_came(
+    maker: Maker, config: Config
+) -> None:
+    """`distill_data`: no student completions, reward model or policies."""
+    whole = make_inputs(maker, with_gold=True)
+    inputs = replace(
+        whole,
+        student_completions=(),
+        reward_model=None,
+        policies=(),
+        policy=whole.sft_checkpoints[0],
+        results=whole.results[:3],
+    )
+    manifest = report.run(inputs, config, maker.store, maker.work_uri)
+    files = read(maker.store, manifest)
+    made = json.loads(files["report.json"])
+    assert (made["reward"], made["ppo"]) == (None, {})
+    names = [row["name"] for row in made["rows"] if row["decoding"] == "sampled"]
+    assert names == ["teacher", "student", "sft_selected"]  # and none of them again as `policy`
+    assert {item["b"] for item in made["comparisons"]} == {"student", "teacher"}
+    assert (made["decision"]["outcome"], made["decision"]["policy"]) == ("promote", "sft_selected")
+    assert made["decision"]["checkpoint_uri"].startswith(f"{whole.sft_checkpoints[0].uri}/")
+    assert (made["labels"]["student"], made["labels"]["precision"]) == ([], 1.0)
+    assert [a["name"] for a in made["examples"][0]["answers"]] == ["sft_selected", "student", "teacher"]
+    assert manifest.metrics["report/promote"] == 1.0
+    for page in (files["report.html"], files["report.md"]):
+        assert b"Reward model" not in page
+        assert b"Reinforcement" not in page
+
+
+def test_a_run_from_a_warmed_up_student_holds_the_policy_against_it(maker: Maker, config: Config) -> None:
+    """`distill_rewards`: no teacher completions, judgements, SFT or teacher's results."""
+    whole = make_inputs(maker, with_gold=True)
+    inputs = replace(whole, completions=(), judgements=(), sft_checkpoints=(), results=whole.results[2:])
+    files = read(maker.store, report.run(inputs, config, maker.store, maker.work_uri))
+    made = json.loads(files["report.json"])
+    assert {item["b"] for item in made["comparisons"]} == {"sft_selected"}
+    assert (made["decision"]["outcome"], made["decision"]["policy"]) == ("promote", "ppo_mixed")
+    assert (made["labels"]["votes"], made["labels"]["teacher"], made["labels"]["judge"]) == ([], [], [])
+    assert made["labels"]["student"][0]["num_completions"] == 8
+    assert [a["name"] for a in made["examples"][0]["answers"]] == ["policy", "sft_selected"]
+    assert b"single teacher completions" not in files["report.html"]
+
+
+def test_a_run_that_only_evaluates_compares_with_its_first_model(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    # Not in the report's order: the first one that was given is the baseline.
+    results = (whole.results[3], whole.results[1], whole.results[4])
+    inputs = ReportInputs(heldout=whole.heldout, gold=whole.gold, results=results)
+    manifest = report.run(inputs, config, maker.store, maker.work_uri)
+    made = json.loads(read(maker.store, manifest)["report.json"])
+    assert (made["labels"], made["reward"], made["ppo"]) == (None, None, {})
+    assert [row["name"] for row in made["rows"][:3]] == ["ppo_model", "student", "ppo_mixed"]
+    compared = {(c["a"], c["b"], c["decoding"]): c for c in made["comparisons"]}
+    assert {b for _, b, _ in compared} == {"ppo_model"}
+    assert compared["ppo_mixed", "ppo_model", "sampled"]["difference"] == pytest.approx(0.15)
+    assert compared["ppo_mixed", "ppo_model", "sampled"]["interval"][0] > 0
+    assert (made["decision"]["outcome"], made["decision"]["policy"]) == ("not decided", None)
+    assert "1 of 2 better and 1 worse" in made["decision"]["reason"]
+    assert len(made["examples"][0]["answers"]) == 3
+    assert set(manifest.metrics) == {
+        f"report/accuracy_{name}_{decoding}"
+        for name in ("ppo_model", "student", "ppo_mixed")
+        for decoding in ("greedy", "sampled")
+    }
+
+
+def test_two_models_of_one_name_are_refused(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    other = whole.results[1].model_copy(update={"uri": "s3://other/student"})
+    inputs = replace(whole, results=(*whole.results, other))
+    with pytest.raises(
+        DataError, match=r"two evaluations of one name in .*s3://other/student.*got 'student'"
+    ):
+        report.run(inputs, config, maker.store, maker.work_uri)
 
 
 def test_the_same_inputs_are_not_reported_twice(

@@ -21,7 +21,8 @@ class AccuracyRow(Part):
     """Held-out accuracy of one model in one decoding."""
 
     name: str
-    """`teacher`, `student`, `sft_all`, `sft_selected`, `ppo_model`, ...; `policy` is the picked one again."""
+    """`teacher`, `student`, `sft_all`, `sft_selected`, `ppo_model`, ...; `policy` is the picked one again.
+    Where models are only evaluated, the names that the user gave."""
     decoding: Decoding
     n: int
     """Held-out prompts with a gold answer; each counts with the mean over its samples."""
@@ -44,18 +45,19 @@ class Comparison(Part):
 
 
 class Decision(Part):
-    """Whether the policy should take the place of what is in use."""
+    """Whether what was trained should take the place of what is in use."""
 
     promote: bool
     outcome: Literal["promote", "do not promote", "not decided"]
     headline: str
-    """Did the student pass its teacher? One short sentence."""
+    """Did the student pass its teacher, or what else came out? One short sentence."""
     reason: str
     """The figures and intervals behind it."""
-    policy: str
-    """The checkpoint's own name, `ppo_model` or `ppo_mixed`: its row in the report is called `policy`."""
-    checkpoint_uri: str
-    """The folder of the policy's weights."""
+    policy: str | None
+    """The checkpoint's own name. After PPO, `ppo_model` or `ppo_mixed`: its row is called `policy`. After
+    SFT alone, `sft_selected`. None when nothing was trained."""
+    checkpoint_uri: str | None
+    """The folder of its weights."""
 
 
 class RewardFigures(Part):
@@ -164,10 +166,11 @@ class RunReport(Part):
     decision: Decision
     rows: tuple[AccuracyRow, ...]
     comparisons: tuple[Comparison, ...]
-    labels: LabelQuality
-    reward: RewardReport
+    labels: LabelQuality | None
+    """None where no labels were made or given, as is the next where there was no reward model."""
+    reward: RewardReport | None
     ppo: dict[str, PpoRun]
-    """By kind of reward: `model`, `mixed`, `agreement`."""
+    """By kind of reward: `model`, `mixed`, `agreement`; empty without PPO."""
     stages: tuple[StageRow, ...]
     examples: tuple[Example, ...]
     provenance: tuple[Provenance, ...]

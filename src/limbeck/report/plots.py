@@ -21,6 +21,7 @@ from limbeck.label_quality import LabelQuality
 from limbeck.records import Decoding
 from limbeck.report.figures import temperature
 from limbeck.report.model import AccuracyRow, PpoRun, RewardReport
+from limbeck.report.texts import name as shown_name
 
 # Stand-ins that matplotlib can draw with, replaced by the page's variables in the text.
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
@@ -77,17 +78,20 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
         teacher = [r.accuracy for r in measured if (r.name, r.decoding) == ("teacher", "sampled")]
         if teacher and teacher[0] is not None:
             axes.axvline(teacher[0], color=SERIES[0], linewidth=0.8, linestyle="--", zorder=1)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [shown_name(name) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("right answers on held-out prompts; dashed: the teacher, sampled")
+        dashed = "; dashed: the teacher, sampled" if teacher else ""
+        axes.set_xlabel(f"right answers on held-out prompts{dashed}")
         figure.legend(loc="outside upper right", ncols=2)
         return _svg(figure, "Held-out accuracy of each model with its 95% interval")
 
 
-def label_plot(labels: LabelQuality) -> str:
-    """Coverage, and where gold exists precision, of votes by temperature."""
+def label_plot(labels: LabelQuality) -> str | None:
+    """Coverage, and where gold exists precision, of votes by temperature; None when there were no votes."""
+    if not labels.votes:
+        return None
     rules = list(dict.fromkeys(vote.rule for vote in labels.votes))
     ticks = [temperature(value) for value in dict.fromkeys(vote.temperature for vote in labels.votes)]
     with_gold = any(vote.precision is not None for vote in labels.votes)
@@ -173,7 +177,7 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=4,
                 linewidth=1.3,
-                label=f"{kind} (picked)" if run.picked else kind,
+                label=f"{shown_name(kind)} (picked)" if run.picked else shown_name(kind),
             )
         _percent_axis(panels[1, 1])
         figure.legend(loc="outside upper right", ncols=3)

@@ -6,16 +6,16 @@ with the labels that stand. No gold answer is near.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from limbeck.config import Config
+from limbeck.config import Config, LabelConfig
 from limbeck.errors import DataError
 from limbeck.labels import is_selected, pseudo_label, with_validation
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, stage_uri
 from limbeck.progress import say
-from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel, Row
-from limbeck.rows import read_all, read_rows, write_rows
+from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel
+from limbeck.rows import PartWriter, iter_rows, read_rows
 from limbeck.storage import Store
 
 
@@ -24,6 +24,13 @@ class Labelled(NamedTuple):
 
     labels: Manifest
     labelled: Manifest
+
+
+class Voter(NamedTuple):
+    """What of a completion is kept in memory for the vote."""
+
+    completion_id: str
+    answer: str | None
 
 
 def run(
@@ -64,31 +71,30 @@ def run(
         say(f"label: already complete, {complete[1].num_rows} completions labelled")
         return Labelled(complete[0], complete[1])
 
-    questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
-    rows = read_all(store, completions, Completion)
-    p_correct = {row.completion_id: row.p_correct for row in read_all(store, judgements, Judgement)}
+    questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
+    p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
     if given_labels:
         labels = read_rows(store, given_labels, PseudoLabel)
     else:
-        labels = _vote(questions, rows, p_correct, config)
-    by_prompt = {label.prompt_id: label for label in labels}
-    labelled = [
-        LabelledCompletion(
-            completion_id=row.completion_id,
-            prompt_id=row.prompt_id,
-            prompt=questions[row.prompt_id],
-            source=row.source,
-            text=row.text,
-            pseudo_reward=float(row.answer == label.answer),
-            vote_share=label.vote_share,
-            selected=is_selected(row, label, p_correct.get(row.completion_id), config.label),
-            validation=label.validation,
-        )
-        for row in rows
-        if (label := by_prompt[row.prompt_id]).answer is not None
-    ]
+        labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config)
     reasons = Counter(label.reason for label in labels if label.answer is None)
-    if not labelled:
+    by_prompt = {label.prompt_id: label for label in labels}
+
+    counts: Counter[str] = Counter()
+    source = ""
+    with PartWriter(store, f"{uri}/labelled", LabelledCompletion) as labelled:
+        for row in iter_rows(store, completions, Completion):
+            counts["read"] += 1
+            source = source or row.source
+            prompt, label = _of_prompt(row, questions, by_prompt)
+            if label.answer is None:
+                counts["unlabelled"] += 1
+                continue
+            made = _labelled(row, prompt, label, p_correct.get(row.completion_id), config.label)
+            counts["agreeing"] += made.pseudo_reward > 0
+            counts["selected"] += made.selected
+            labelled.add(made)
+    if not labelled.num_rows:
         raise DataError(
             "no prompt got a pseudo label",
             where="stage label",
@@ -98,61 +104,94 @@ def run(
             "or label.min_p_correct",
         )
     coverage = 1 - sum(reasons.values()) / len(labels)
-    agreement = sum(row.pseudo_reward for row in labelled) / len(labelled)
-    selected = "" if given_labels else f", {sum(row.selected for row in labelled)} are selected"
+    agreement = counts["agreeing"] / labelled.num_rows
+    selected = "" if given_labels else f", {counts['selected']} are selected"
     say(
         f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
-        f"{len(labelled)} completions agree with it{selected}"
+        f"{labelled.num_rows} completions agree with it{selected}"
     )
 
-    def write(part: str, out: Sequence[Row], rows_in: int, rejected: dict[str, int]) -> Manifest:
-        prefix = f"{uri}/{part}"
+    def write(part: str, out: PartWriter[Any], rows_in: int, rejected: dict[str, int]) -> Manifest:
         return commit(
             store,
             Manifest(
                 stage="label",
                 kind=part,
-                name=f"{part}_{rows[0].source}",
-                uri=prefix,
-                objects=(write_rows(store, prefix, out),),
+                name=f"{part}_{source}",
+                uri=f"{uri}/{part}",
+                objects=tuple(out.objects),
                 inputs=inputs,
                 config_hash=config_hash,
                 code_version=code_version("label"),
                 num_input_rows=rows_in,
-                num_rows=len(out),
+                num_rows=out.num_rows,
                 rejected=rejected,
                 metrics={"label/coverage": coverage, "label/agreement": agreement},
                 wall_seconds=time.monotonic() - started,
             ),
         )
 
-    return Labelled(
-        labels=given_labels or write("labels", labels, len(labels), dict(reasons)),
-        labelled=write(
-            "labelled",
-            labelled,
-            len(rows),
-            {"prompt unlabelled": len(rows) - len(labelled)} if len(rows) > len(labelled) else {},
-        ),
-    )
+    if given_labels is None:
+        with PartWriter(store, f"{uri}/labels", PseudoLabel) as voted:
+            for label in labels:
+                voted.add(label)
+        given_labels = write("labels", voted, len(labels), dict(reasons))
+    left_out = {"prompt unlabelled": counts["unlabelled"]} if counts["unlabelled"] else {}
+    return Labelled(given_labels, write("labelled", labelled, counts["read"], left_out))
 
 
 def _vote(
-    questions: dict[str, str], rows: list[Completion], p_correct: dict[str, float], config: Config
+    questions: Mapping[str, str], rows: Iterable[Completion], p_correct: Mapping[str, float], config: Config
 ) -> list[PseudoLabel]:
     """One label for each prompt, from its teacher completions."""
-    if config.label.rule != "majority" and any(row.completion_id not in p_correct for row in rows):
+    by_prompt: dict[str, list[Voter]] = defaultdict(list)
+    num_rows = num_unjudged = 0
+    for row in rows:
+        num_rows += 1
+        num_unjudged += row.completion_id not in p_correct
+        by_prompt[row.prompt_id].append(Voter(row.completion_id, row.answer))
+    if config.label.rule != "majority" and num_unjudged:
         raise DataError(
             "completions without a judgement",
             where="stage label",
-            expected=f"one for each of {len(rows)} (label.rule is {config.label.rule})",
+            expected=f"one for each of {num_rows} (label.rule is {config.label.rule})",
             got=f"{len(p_correct)} judgements",
             remedy="Give the judgements of the same completions, or set label.rule to majority",
         )
-    by_prompt: dict[str, list[Completion]] = defaultdict(list)
-    for row in rows:
-        by_prompt[row.prompt_id].append(row)
     labels = [
-        pseudo_label(prompt_id, by_prompt[prompt_id], p_correct, config.label) for prompt_id in questions
+        pseudo_label(prompt_id, by_prompt.pop(prompt_id, []), p_correct, config.label)
+        for prompt_id in questions
     ]
     return with_validation(labels, config.label.validation_prompts, config.seed)
+
+
+def _of_prompt(
+    row: Completion, questions: Mapping[str, str], labels: Mapping[str, PseudoLabel]
+) -> tuple[str, PseudoLabel]:
+    """Prompt and label of a completion."""
+    if row.prompt_id in questions and row.prompt_id in labels:
+        return questions[row.prompt_id], labels[row.prompt_id]
+    raise DataError(
+        "a completion of an unknown prompt",
+        where=f"completion {row.completion_id}",
+        expected="a prompt of the stage's input that has a label, or a reason for none",
+        got=repr(row.prompt_id)[:80],
+        remedy="Give the prompts and labels that belong to these completions",
+    )
+
+
+def _labelled(
+    row: Completion, prompt: str, label: PseudoLabel, p_correct: float | None, config: LabelConfig
+) -> LabelledCompletion:
+    """A completion with its pseudo-reward."""
+    return LabelledCompletion(
+        completion_id=row.completion_id,
+        prompt_id=row.prompt_id,
+        prompt=prompt,
+        source=row.source,
+        text=row.text,
+        pseudo_reward=float(row.answer == label.answer),
+        vote_share=label.vote_share,
+        selected=is_selected(row, label, p_correct, config),
+        validation=label.validation,
+    )

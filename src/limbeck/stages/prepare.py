@@ -2,6 +2,9 @@
 
 Broken rows are set aside with their reason; duplicates go, and a train prompt that is also held out
 leaves the train side. Only `evaluate` and `report` are ever given the gold manifest.
+
+In memory is one batch of rows and the ids of all; usable rows wait on the local disk until their side is
+known.
 """
 
 import json
@@ -9,21 +12,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, BinaryIO, NamedTuple
 
 from limbeck.config import Config, PrepareConfig
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, stage_uri
 from limbeck.progress import say
-from limbeck.records import GoldAnswer, Prompt, RejectedRow, Row, row_id
-from limbeck.rows import write_rows
-from limbeck.storage import Store
+from limbeck.records import GoldAnswer, Prompt, RejectedRow, row_id
+from limbeck.rows import PartWriter, parquet_rows
+from limbeck.storage import Store, StoredObject
+
+MAX_LINE_BYTES = 16 << 20
+"""Longer lines are set aside: one without an end would fill the memory."""
 
 
 class Prepared(NamedTuple):
@@ -34,8 +35,7 @@ class Prepared(NamedTuple):
     gold: Manifest
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A prompt with its gold answer, if any, before they part."""
 
     prompt_id: str
@@ -46,13 +46,23 @@ class Question:
 def run(config: Config, store: Store, work_uri: str) -> Prepared:
     """Read the data set named by `config.data`, split it and write the three parts.
 
+    Held-out data alone, without train prompts, is enough for pipelines that only evaluate.
+
     Raises:
+        ConfigError: when no data set is named.
         DataError: when a file is no JSONL or Parquet, holds no usable row, or too many broken ones.
     """
     started = time.monotonic()
-    sources = {"prompts": config.data.prompts} | (
-        {"heldout": config.data.heldout} if config.data.heldout else {}
-    )
+    data = {"prompts": config.data.prompts, "heldout": config.data.heldout}
+    sources = {name: uri for name, uri in data.items() if uri}
+    if not sources:
+        raise ConfigError(
+            "no data set",
+            where="config.data",
+            expected="`prompts`, `heldout` or both",
+            got="neither",
+            remedy="Name a JSONL or Parquet file",
+        )
     inputs = {name: _content_hash(store, uri) for name, uri in sources.items()}
     config_hash = digest([config.seed, config.prepare.model_dump()])
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
@@ -61,73 +71,69 @@ def run(config: Config, store: Store, work_uri: str) -> Prepared:
         say("prepare: already complete, nothing to do")
         return Prepared(*(item for item in complete if item))
 
-    rejected: list[RejectedRow] = []
-    questions = _read(store, config.data.prompts, config.prepare, rejected)
-    if config.data.heldout:
-        heldout = _read(store, config.data.heldout, config.prepare, rejected)
-    else:
-        questions, heldout = _split(questions, config)
-    held_ids = {item.prompt_id for item in heldout}
-    train = [item for item in questions if item.prompt_id not in held_ids]
-    if len(train) < len(questions):
-        say(
-            f"prepare: {len(questions) - len(train)} train prompts are also held out and leave the train side"
-        )
-    if not train or not heldout:
-        raise DataError(
-            "no prompts are left",
-            where=config.data.prompts,
-            expected="at least one train and one held-out prompt",
-            got=f"{len(train)} train, {len(heldout)} held out",
-            remedy="Give more prompts or `data.heldout`",
-        )
+    reasons: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / name for name in sources}
+        with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
+            ids = {
+                name: _read(store, source, files[name], config.prepare, rejected, reasons)
+                for name, source in sources.items()
+            }
+        asked = ids.get("prompts", set())
+        held = ids["heldout"] if "heldout" in ids else {item for item in asked if _is_held(item, config)}
+        num_train = sum(item not in held for item in asked)
+        _check_sides(sources, num_train, len(held))
+        if "heldout" in ids and num_train < len(asked):
+            reasons["also held out"] = len(asked) - num_train
+            say(f"prepare: {len(asked) - num_train} train prompts are also held out and leave the train side")
 
-    reasons = dict(Counter(item.reason for item in rejected))
-    if len(train) < len(questions):
-        reasons["also held out"] = len(questions) - len(train)
-    rows_in = len(questions) + len(rejected) + (len(heldout) if config.data.heldout is None else 0)
+        train = (item for item in _questions(files.get("prompts")) if item.prompt_id not in held)
+        heldout = (
+            item for item in _questions(files.get("heldout", files.get("prompts"))) if item.prompt_id in held
+        )
+        with (
+            PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
+            PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
+            PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
+        ):
+            for side, out in ((train, prompts_out), (heldout, heldout_out)):
+                for item in side:
+                    out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
+                    if item.answer is not None:
+                        gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
+    say(
+        f"prepare: {num_train} train prompts, {len(held)} held out, {gold_out.num_rows} gold answers kept "
+        f"apart, {rejected.num_rows} rows set aside"
+    )
 
-    def write(part: str, rows: list[Row], extra: dict[str, Any]) -> Manifest:
-        prefix = f"{uri}/{part}"
-        objects = [write_rows(store, prefix, rows)] if rows else []
-        if extra and rejected:
-            objects.append(write_rows(store, prefix, rejected, name="rejected-00000"))
+    def write(part: str, out: PartWriter[Any], more: list[StoredObject], **extra: Any) -> Manifest:
         return commit(
             store,
             Manifest(
                 stage="prepare",
                 kind=part,
                 name=part,
-                uri=prefix,
-                objects=tuple(objects),
+                uri=f"{uri}/{part}",
+                objects=(*out.objects, *more),
                 inputs=inputs,
                 config_hash=config_hash,
                 code_version=code_version("prepare"),
-                num_rows=len(rows),
+                num_rows=out.num_rows,
                 wall_seconds=time.monotonic() - started,
                 **extra,
             ),
         )
 
-    gold = [
-        GoldAnswer(prompt_id=item.prompt_id, answer=item.answer)
-        for item in [*train, *heldout]
-        if item.answer is not None
-    ]
-    say(
-        f"prepare: {len(train)} train prompts, {len(heldout)} held out, {len(gold)} gold answers kept apart, "
-        f"{len(rejected)} rows set aside"
-    )
     return Prepared(
         prompts=write(
             "prompts",
-            [Prompt(prompt_id=item.prompt_id, prompt=item.prompt) for item in train],
-            {"num_input_rows": rows_in, "rejected": reasons},
+            prompts_out,
+            rejected.objects,
+            num_input_rows=len(asked) + rejected.num_rows,
+            rejected=dict(reasons),
         ),
-        heldout=write(
-            "heldout", [Prompt(prompt_id=item.prompt_id, prompt=item.prompt) for item in heldout], {}
-        ),
-        gold=write("gold", list(gold), {}),
+        heldout=write("heldout", heldout_out, []),
+        gold=write("gold", gold_out, []),
     )
 
 
@@ -139,29 +145,54 @@ def _content_hash(store: Store, uri: str) -> str:
     return digest([item.sha256 or uri, item.bytes])
 
 
-def _split(questions: list[Question], config: Config) -> tuple[list[Question], list[Question]]:
+def _is_held(prompt_id: str, config: Config) -> bool:
     """Hold out a part, chosen by a hash of seed and prompt: stable when rows are added."""
-
-    def is_held(item: Question) -> bool:
-        return int(row_id(config.seed, item.prompt_id), 16) / 16**16 < config.prepare.heldout_fraction
-
-    return [q for q in questions if not is_held(q)], [q for q in questions if is_held(q)]
+    return int(row_id(config.seed, prompt_id), 16) / 16**16 < config.prepare.heldout_fraction
 
 
-def _read(store: Store, uri: str, config: PrepareConfig, rejected: list[RejectedRow]) -> list[Question]:
-    """The usable questions of one file, each prompt once; broken rows go to `rejected`."""
-    questions: dict[str, Question] = {}
+def _check_sides(sources: dict[str, str], num_train: int, num_heldout: int) -> None:
+    """Refuse a split with an empty side; without train prompts only held-out ones are asked for."""
+    if num_heldout and (num_train or "prompts" not in sources):
+        return
+    raise DataError(
+        "no prompts are left",
+        where=next(iter(sources.values())),
+        expected="at least one train and one held-out prompt",
+        got=f"{num_train} train, {num_heldout} held out",
+        remedy="Give more prompts or `data.heldout`",
+    )
+
+
+def _read(
+    store: Store,
+    uri: str,
+    path: Path,
+    config: PrepareConfig,
+    rejected: PartWriter[RejectedRow],
+    reasons: Counter[str],
+) -> set[str]:
+    """Write the usable questions of one file, each prompt once, to a local path; give their ids.
+
+    The other rows go to `rejected`, and are counted by reason.
+    """
+    ids: set[str] = set()
     broken = total = 0
-    for number, raw in _raw_rows(store, uri):
-        total += 1
-        value, reason = _question(raw, config)
-        if value is not None and value.prompt_id in questions:
-            value, reason = None, "duplicate"
-        if value is not None:
-            questions[value.prompt_id] = value
-            continue
-        broken += reason != "duplicate"
-        rejected.append(RejectedRow(where=f"{uri}, row {number}", reason=reason, row=_shown(raw)))
+    first: RejectedRow | None = None
+    with path.open("w", encoding="ascii") as file:
+        for number, raw in _raw_rows(store, uri):
+            total += 1
+            question, reason = _question(raw, config)
+            if question is not None and question.prompt_id not in ids:
+                ids.add(question.prompt_id)
+                file.write(json.dumps(question) + "\n")
+                continue
+            reason = reason or "duplicate"
+            reasons[reason] += 1
+            row = RejectedRow(where=f"{uri}, row {number}", reason=reason, row=_shown(raw))
+            rejected.add(row)
+            if question is None:
+                broken += 1
+                first = first or row
     if not total:
         raise DataError(
             "the data set is empty",
@@ -170,8 +201,7 @@ def _read(store: Store, uri: str, config: PrepareConfig, rejected: list[Rejected
             got="no rows",
             remedy="Check the file",
         )
-    if broken > config.max_bad_fraction * total:
-        first = next(item for item in rejected if item.where.startswith(uri) and item.reason != "duplicate")
+    if first and broken > config.max_bad_fraction * total:
         raise DataError(
             "too many broken rows",
             where=first.where,
@@ -179,7 +209,14 @@ def _read(store: Store, uri: str, config: PrepareConfig, rejected: list[Rejected
             got=f"{broken} of {total}, the first: {first.reason}: {first.row[:60]}",
             remedy="Mend the file, each row needs a text `prompt` and may have an `answer`",
         )
-    return list(questions.values())
+    return ids
+
+
+def _questions(path: Path | None) -> Iterator[Question]:
+    """The questions that `_read` left at a path."""
+    if path is not None:
+        with path.open(encoding="ascii") as file:
+            yield from (Question(*json.loads(line)) for line in file)
 
 
 def _raw_rows(store: Store, uri: str) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
@@ -189,29 +226,32 @@ def _raw_rows(store: Store, uri: str) -> Iterator[tuple[int, bytes | dict[str, A
         raise DataError("no such data set", where=uri, remedy="Check `data.prompts` and `data.heldout`")
     with tempfile.TemporaryDirectory() as folder:
         path = store.read_file(item, Path(folder) / "data")
-        if not uri.endswith(".parquet"):
-            with path.open("rb") as file:
-                yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        if uri.endswith(".parquet"):
+            yield from enumerate(parquet_rows(path, uri), 1)
             return
-        try:
-            table = pq.ParquetFile(path)
-            batches = (batch.to_pylist() for batch in table.iter_batches())
-            yield from enumerate(chain.from_iterable(batches), 1)
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise DataError(
-                "not a Parquet file", where=uri, got=str(error), remedy="Write it again"
-            ) from error
+        with path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long its beginning, which is still too long."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES + 1)
 
 
 def _question(raw: bytes | dict[str, Any], config: PrepareConfig) -> tuple[Question | None, str]:
     """One row as a question, or None and the reason."""
     value: Any = raw
     if isinstance(raw, bytes):
+        if len(raw) > MAX_LINE_BYTES:
+            return None, "line too long"
         try:
             value = json.loads(raw.decode("utf-8"))
         except UnicodeDecodeError:
             return None, "not UTF-8"
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: also an integer of thousands of digits
             return None, "not JSON"
     if not isinstance(value, dict):
         return None, "not an object"
@@ -227,7 +267,18 @@ def _question(raw: bytes | dict[str, Any], config: PrepareConfig) -> tuple[Quest
         return None, "prompt too long"
     if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
         return None, "answer not a text or number"
+    if not _is_unicode(prompt) or (isinstance(answer, str) and not _is_unicode(answer)):
+        return None, "half a surrogate pair"
     return Question(row_id(prompt), prompt, None if answer is None else str(answer)), ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be encoded; JSON may spell out lone halves of surrogate pairs, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(raw: bytes | dict[str, Any]) -> str:

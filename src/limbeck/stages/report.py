@@ -1,53 +1,56 @@
 """report: every manifest becomes one page for people, one JSON for machines, and the decision.
 
-The other of the two stages that are given gold answers; nothing it makes goes into training.
+The other of the two stages that are given gold answers; nothing it makes goes into training. It tells of
+what there is: a pipeline without PPO, or one that only evaluates, has a shorter page.
 """
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 
 from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.label_quality import label_quality
+from limbeck.label_quality import LabelQuality, label_quality
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
-from limbeck.report.accuracy import accuracy_rows, comparisons, decide, prompt_scores
+from limbeck.report.accuracy import ORDER, accuracy_rows, comparisons, prompt_scores
+from limbeck.report.decision import POLICY, Contest, contest, decide, no_decision
 from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
 from limbeck.report.page import html_page, markdown_page
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
-from limbeck.rows import read_all, read_rows
+from limbeck.rows import iter_rows, read_rows
 from limbeck.storage import Store
 
-EXAMPLE_ROWS = ("policy", "sft_selected", "teacher")
+MAX_EXAMPLE_ROWS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """Every manifest of a run, in the order of the stages."""
+    """The manifests of a run, in the order of the stages; what its pipeline does not make is left out."""
 
-    prompts: Manifest
+    prompts: Manifest | None = None
     heldout: Manifest
     gold: Manifest
     """May hold no rows: then accuracy is null and nothing is decided."""
-    completions: tuple[Manifest, ...]
+    completions: tuple[Manifest, ...] = ()
     """Teacher shards."""
-    judgements: tuple[Manifest, ...]
-    labels: Manifest
-    sft_checkpoints: tuple[Manifest, ...]
-    student_completions: tuple[Manifest, ...]
-    reward_model: Manifest
-    policies: tuple[Manifest, ...]
-    """One PPO checkpoint a kind of reward, named `ppo_model` and so on."""
-    policy: Manifest
-    """The picked one of them."""
+    judgements: tuple[Manifest, ...] = ()
+    labels: Manifest | None = None
+    sft_checkpoints: tuple[Manifest, ...] = ()
+    student_completions: tuple[Manifest, ...] = ()
+    reward_model: Manifest | None = None
+    policies: tuple[Manifest, ...] = ()
+    """One PPO checkpoint a kind of reward, named `ppo_model` and so on; none where training ends with SFT."""
+    policy: Manifest | None = None
+    """The picked checkpoint, from PPO or from SFT; None where nothing was trained."""
     results: tuple[Manifest, ...]
-    """One evaluation a model."""
+    """One evaluation a model. Where nothing was trained, the others are compared with the first."""
 
 
 def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Manifest:
@@ -60,11 +63,11 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         work_uri: Prefix of all results.
 
     Returns:
-        The three files; metrics `report/accuracy_ROW_DECODING`, `report/label_coverage`,
-        `report/label_precision` and `report/promote`.
+        The three files; metrics `report/accuracy_ROW_DECODING` and, where there are labels or a trained
+        model, `report/label_coverage`, `report/label_precision` and `report/promote`.
 
     Raises:
-        DataError: when the history of a PPO run cannot be read.
+        DataError: when two evaluations have one name, or the history of a PPO run cannot be read.
     """
     started = time.monotonic()
     hashes = input_hashes(**vars(inputs))
@@ -74,32 +77,31 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         say("report: already complete, nothing to do")
         return complete
 
+    names = _names(inputs.results)
     manifests = _in_order(inputs)
     for manifest in manifests:
         require(store, manifest)
     gold = {
-        row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, inputs.gold, GoldAnswer)
+        row.prompt_id: normalise(row.answer, config.task)
+        for row in iter_rows(store, [inputs.gold], GoldAnswer)
     }
-    results = read_all(store, inputs.results, EvalResult)
-    num_resamples, seed = config.report.num_resamples, config.seed
-    picked = inputs.policy.name
+    policy, num_resamples, seed = inputs.policy, config.report.num_resamples, config.seed
+    asked = contest(names, policy.name if policy else None, [item.name for item in inputs.policies])
+    picked = policy.name if policy and asked.candidate == POLICY else None
 
-    scores = prompt_scores(results, picked)
+    scores = prompt_scores(
+        iter_rows(store, inputs.results, EvalResult), picked, ORDER if asked.candidate else names
+    )
     rows = accuracy_rows(scores, num_resamples, seed)
-    compared = comparisons(scores, num_resamples, seed)
+    compared = comparisons(scores, num_resamples, seed, asked.baselines)
     report = RunReport(
-        decision=decide(rows, compared, picked, base_uri(inputs.policy)),
+        decision=decide(rows, compared, policy.name, base_uri(policy), asked)
+        if policy
+        else no_decision(rows, compared, asked),
         rows=rows,
         comparisons=compared,
-        labels=label_quality(
-            read_rows(store, inputs.labels, PseudoLabel),
-            read_all(store, inputs.completions, Completion),
-            read_all(store, inputs.student_completions, Completion),
-            read_all(store, inputs.judgements, Judgement),
-            gold,
-            config.label,
-        ),
-        reward=reward_report(inputs.reward_model.metrics),
+        labels=_label_quality(inputs, gold, config, store),
+        reward=reward_report(inputs.reward_model.metrics) if inputs.reward_model else None,
         ppo={
             manifest.name.removeprefix("ppo_"): ppo_run(
                 manifest, _history(store, manifest), picked=manifest.name == picked
@@ -108,7 +110,14 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         },
         stages=stage_rows(manifests),
         examples=_examples(
-            read_rows(store, inputs.heldout, Prompt), results, gold, picked, config.report.num_examples
+            nsmallest(
+                config.report.num_examples,
+                iter_rows(store, [inputs.heldout], Prompt),
+                key=lambda item: item.prompt_id,
+            ),
+            iter_rows(store, inputs.results, EvalResult),
+            gold,
+            _example_rows(asked, names, picked),
         ),
         provenance=provenance(manifests),
         settings=config,
@@ -135,7 +144,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
             inputs=hashes,
             config_hash=config_hash,
             code_version=code_version("report"),
-            num_input_rows=len(results),
+            num_input_rows=sum(manifest.num_rows for manifest in inputs.results),
             num_rows=len(rows),
             metrics=_metrics(report),
             wall_seconds=time.monotonic() - started,
@@ -144,12 +153,47 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
 
 
 def _in_order(inputs: ReportInputs) -> list[Manifest]:
-    """All manifests, stage after stage; the policy is one of the policies already."""
-    manifests: list[Manifest] = []
-    for name, value in vars(inputs).items():
-        if name != "policy":
-            manifests += [value] if isinstance(value, Manifest) else value
-    return manifests
+    """All manifests, stage after stage, each once: the policy is mostly one of the checkpoints before it."""
+    manifests: dict[str, Manifest] = {}
+    for value in vars(inputs).values():
+        for item in [value] if isinstance(value, Manifest) else value or ():
+            manifests.setdefault(item.uri, item)
+    return list(manifests.values())
+
+
+def _names(results: Sequence[Manifest]) -> list[str]:
+    """The names of the evaluated models, in their order.
+
+    Raises:
+        DataError: when two have one name: their answers would be taken for those of one model.
+    """
+    names = [manifest.name for manifest in results]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            "two evaluations of one name",
+            where=", ".join(manifest.uri for manifest in results if manifest.name == twice),
+            expected="a name for each model",
+            got=repr(twice)[:80],
+            remedy="Give each model once; folders of one name need another name",
+        )
+    return names
+
+
+def _label_quality(
+    inputs: ReportInputs, gold: Mapping[str, str], config: Config, store: Store
+) -> LabelQuality | None:
+    """The label report, where labels were made or given."""
+    if inputs.labels is None:
+        return None
+    return label_quality(
+        read_rows(store, inputs.labels, PseudoLabel),
+        iter_rows(store, inputs.completions, Completion),
+        iter_rows(store, inputs.student_completions, Completion),
+        iter_rows(store, inputs.judgements, Judgement),
+        gold,
+        config.label,
+    )
 
 
 def _history(store: Store, manifest: Manifest) -> list[PpoStep]:
@@ -165,25 +209,41 @@ def _history(store: Store, manifest: Manifest) -> list[PpoStep]:
     return parse_history(store.read_bytes(item.uri), item.uri)
 
 
+def _example_rows(asked: Contest, names: Sequence[str], picked: str | None) -> dict[str, str]:
+    """Whose answers are shown: the row's name in the report -> the model's own name."""
+    shown = (asked.candidate, *asked.baselines) if asked.candidate else names
+    return {
+        name: picked if name == POLICY and picked else name
+        for name in list(dict.fromkeys(shown))[:MAX_EXAMPLE_ROWS]
+    }
+
+
 def _examples(
-    heldout: Sequence[Prompt],
-    results: Sequence[EvalResult],
+    prompts: Sequence[Prompt],
+    results: Iterable[EvalResult],
     gold: Mapping[str, str],
-    picked: str,
-    num_examples: int,
+    shown: Mapping[str, str],
 ) -> tuple[Example, ...]:
-    """Some held-out prompts with first samples. Prompts come by id, which is a hash: nobody chose them."""
+    """Some held-out prompts with first samples.
+
+    Args:
+        prompts: Those with the lowest ids, which are hashes: nobody chose them.
+        results: Of all models.
+        gold: Prompt id -> gold answer in its normal form.
+        shown: The row's name in the report -> the model's own name.
+    """
+    chosen = {prompt.prompt_id for prompt in prompts}
     first = {
         (row.name, row.prompt_id): row
         for row in results
-        if row.decoding == "sampled" and row.sample_index <= 0
+        if row.prompt_id in chosen and row.decoding == "sampled" and row.sample_index <= 0
     }
     examples = []
-    for prompt in sorted(heldout, key=lambda item: item.prompt_id)[:num_examples]:
+    for prompt in prompts:
         answers = tuple(
             ExampleAnswer(name=name, text=row.text, answer=row.answer, correct=row.correct)
-            for name in EXAMPLE_ROWS
-            if (row := first.get((picked if name == "policy" else name, prompt.prompt_id)))
+            for name, model in shown.items()
+            if (row := first.get((model, prompt.prompt_id)))
         )
         examples.append(Example(prompt=prompt.prompt, gold=gold.get(prompt.prompt_id), answers=answers))
     return tuple(examples)
@@ -191,9 +251,10 @@ def _examples(
 
 def _metrics(report: RunReport) -> dict[str, float]:
     """The figures that go along with the manifest, where they were measured."""
-    figures = {f"report/accuracy_{row.name}_{row.decoding}": row.accuracy for row in report.rows} | {
-        "report/label_coverage": report.labels.coverage,
-        "report/label_precision": report.labels.precision,
-        "report/promote": float(report.decision.promote),
-    }
+    figures = {f"report/accuracy_{row.name}_{row.decoding}": row.accuracy for row in report.rows}
+    if report.labels:
+        figures["report/label_coverage"] = report.labels.coverage
+        figures["report/label_precision"] = report.labels.precision
+    if report.decision.policy is not None:
+        figures["report/promote"] = float(report.decision.promote)
     return {name: value for name, value in figures.items() if value is not None}

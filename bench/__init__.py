@@ -1,0 +1,1 @@
+"""Measurements of Limbeck, each a module to run: `python -m bench.cpu_stages`."""
