@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint compile verify
+.PHONY: help setup demo test lint compile verify policy
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,8 +35,30 @@ lint: $(READY) ## Types, lint and layers alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-compile: $(READY) ## Compile components and pipelines to YAML
+compile: $(READY) ## Compile components and pipelines to YAML, and what is made of them
 	$(BIN)/python -m pipelines.compile
+	$(BIN)/python -m components.render
+	$(BIN)/python -m manifests.gitops
 
-verify: compile ## Compiled files are the committed ones
-	git diff --exit-code -- components pipelines
+verify: compile ## Compiled and rendered files are the committed ones
+	git add --intent-to-add -- components pipelines manifests
+	git diff --exit-code -- components pipelines manifests
+
+policy: $(READY) build/checkov/.ready ## The manifests against checkov's policies
+	$(BIN)/python -m manifests.policy build/checkov/bin/checkov
+
+# checkov pins its own boto3, so it lives apart.
+build/checkov/.ready: manifests/policy.lock
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/pip install --quiet --no-deps --no-compile -r manifests/policy.lock
+	touch $@
+
+.PHONY: images test-images
+IMAGES ?= tools generate train
+
+images: $(READY) ## Build the images with podman: BASE=REPOSITORY@sha256:DIGEST make images
+	$(BIN)/python -m images.build --base "$(BASE)" $(IMAGES)
+
+test-images: $(READY) ## Build images on a local base, run components in them (root, Debian)
+	$(BIN)/python -m tests.images.machine
+	$(BIN)/pytest tests/images/containers
