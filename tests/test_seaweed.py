@@ -150,5 +150,5 @@ def test_a_port_is_free_only_if_its_grpc_port_is() -> None:
 def test_nothing_is_left_in_tmp(tmp_path: Path) -> None:
     with seaweed.serve(tmp_path) as store:
         port = str(store.endpoint).rpartition(":")[2]
-        assert list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))  # noqa: S108 - weed's choice
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))  # noqa: S108
+        assert list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
+    assert not list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
