@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint compile verify policy
+.PHONY: help setup demo test lint chromium compile verify policy
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
@@ -26,8 +26,14 @@ setup: $(READY) ## Build the virtual environment from exact pins (once)
 demo: $(READY) ## Distil a small student on this machine; report in out/demo
 	$(BIN)/limbeck demo --seed $(SEED) --out out/demo
 
-test: lint ## Types, lint, layers, and all tests
+test: lint chromium ## Types, lint, layers, and all tests
 	$(BIN)/pytest
+
+# The report is opened in a real browser.
+chromium:
+	@command -v chromium > /dev/null || \
+	  { apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium > /dev/null; } || \
+	  { echo "the tests need Chromium: apt-get install chromium (as root)"; exit 1; }
 
 lint: $(READY) ## Types, lint and layers alone
 	$(BIN)/ruff check .

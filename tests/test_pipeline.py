@@ -18,6 +18,7 @@ import yaml
 from limbeck.storage import Store
 from tests import tiny
 from tests.audit import Access, audited
+from tests.security.secrets import found_in_folder, found_in_store, found_in_text
 
 CLI = [sys.executable, "-m", "limbeck.cli"]
 STAGES = {
@@ -208,11 +209,20 @@ def test_gold_is_opened_by_evaluate_and_report_alone(finished: dict[str, Any]) -
         access.task for access in accesses if access.method == "GET" and re.search("/gold/part-", access.path)
     }
     assert reads == {"evaluate", "report"}
-    # The data set itself holds the answers too; only `prepare` opens it.
+    # The data set itself holds the answers too; `prepare` opens it, and `preflight` looks at its first rows.
     raw = {
         access.task for access in accesses if access.method == "GET" and access.path.endswith("prompts.jsonl")
     }
-    assert raw == {"prepare"}
+    assert raw == {"preflight", "prepare"}
+
+
+def test_no_credential_is_left_anywhere(finished: dict[str, Any], store: Store) -> None:
+    """In what the runs printed, in logs and artifacts, in every object of the store, packed or not."""
+    secrets = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    printed = "".join([*finished["early"], finished["output"], finished["again"]])
+    assert not found_in_text(secrets, printed, "the screen")
+    assert not found_in_folder(secrets, finished["out"].parent)
+    assert not found_in_store(secrets, store, "s3://test/pipeline")
 
 
 def test_data_and_checkpoints_pass_through_the_store_alone(finished: dict[str, Any]) -> None:
@@ -265,7 +275,6 @@ def test_data_distillation_alone_ends_with_the_warmed_up_student(
         "student",
         "sft_all",
         "sft_selected",
-        "policy",
     }
     assert report["decision"]["policy"] == "sft_selected"
     assert not report["ppo"]
