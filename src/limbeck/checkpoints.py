@@ -111,12 +111,25 @@ def save_state(store: Store, uri: str, step: int, folder: Path) -> None:
 
 
 def load_state(store: Store, uri: str, folder: Path) -> TrainingState | None:
-    """Download the newest whole training state of a stage, or None when there is none."""
+    """Download the newest whole training state of a stage, or None when there is none.
+
+    Raises:
+        DataError: when what names it is damaged.
+    """
     if not store.exists(f"{uri}/{LATEST}"):
         return None
-    pointer = json.loads(store.read_bytes(f"{uri}/{LATEST}"))
-    objects = _OBJECTS.validate_python(pointer["objects"])
-    step = int(pointer["step"])
-    prefix = f"{uri}/state/{step:08d}/"
-    base = prefix + objects[0].uri.removeprefix(prefix).split("/", 1)[0]
+    try:
+        pointer = json.loads(store.read_bytes(f"{uri}/{LATEST}"))
+        objects = _OBJECTS.validate_python(pointer["objects"])
+        step = int(pointer["step"])
+        prefix = f"{uri}/state/{step:08d}/"
+        base = prefix + objects[0].uri.removeprefix(prefix).split("/", 1)[0]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            "a damaged pointer to a training state",
+            where=f"{uri}/{LATEST}",
+            expected="the JSON that a trainer writes",
+            got=type(error).__name__,
+            remedy="Delete it; the training then starts anew",
+        ) from error
     return TrainingState(step, store.read_folder(objects, base, folder))

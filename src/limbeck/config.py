@@ -78,7 +78,7 @@ class ModelConfig(Section):
     dtype: Dtype = "bfloat16"
     """Number type of the weights while sampling and training; float32 on CPUs."""
     trust_remote_code: bool = False
-    """Whether code inside the checkpoint may run. Leave it off for models you did not write."""
+    """Whether code inside the checkpoint may run while sampling; training never runs it."""
 
 
 class EngineConfig(Section):

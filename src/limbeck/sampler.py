@@ -46,6 +46,7 @@ class VllmSampler:
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise EngineError(
                 "vLLM cannot load the model",
+                where=folder.name,
                 got=str(error)[:600] or type(error).__name__,
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error

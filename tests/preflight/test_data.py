@@ -70,6 +70,11 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         ["error: a data set without prompts"],
     ),
     "no Parquet": ("a.parquet", text(ROWS), ["error: not a Parquet file in "]),
+    "a footer longer than the file": (
+        "a.parquet",
+        text(b"PAR1" + b"?" * 40 + b"\xff\xff\xff\xffPAR1"),
+        ["error: not a Parquet file in "],
+    ),
     "Parquet cut short": ("a.parquet", text(b"PAR1PAR1"), ["error: not a Parquet file in "]),
     "a broken footer": (
         "a.parquet",

@@ -96,6 +96,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], ModelConfig, list[str]]] = {
         SAFE,
         ["error: a damaged weight file in "],
     ),
+    "a header longer than any memory": (
+        write("model.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\0{}"),
+        SAFE,
+        ["error: a damaged weight file in "],
+    ),
     "a header without shapes": (
         write("model.safetensors", b"\x0a\0\0\0\0\0\0\0" + b'{"a": {}} '),
         SAFE,

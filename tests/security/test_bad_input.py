@@ -150,7 +150,7 @@ RUN_FILES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no shard": ({"num_shards": 0}, ["`num_shards`", "greater than or equal to 1"]),
     "a secret that is a number": ({"s3_secret": 7}, ["`s3_secret`", "string"]),
     "models that are a text": ({"models": "s3://b/m"}, ["`models`"]),
-    "a work_uri that is a path": ({"work_uri": "/tmp/x"}, ["`work_uri`", "object-store address"]),
+    "a work_uri that is a path": ({"work_uri": "/data/work"}, ["`work_uri`", "object-store address"]),
     "an unknown parameter": ({"node_selectors": {}}, ["`node_selectors`", "Did you mean `node_selector`?"]),
 }
 

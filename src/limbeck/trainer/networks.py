@@ -11,6 +11,7 @@ from typing import Any
 import deepspeed
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -22,7 +23,7 @@ from limbeck.trainer.engines import DTYPES
 # A folder's files besides the weights; everything a Hugging Face checkpoint needs to be loaded.
 WEIGHTS = "model.safetensors"
 # A trained model runs no code of its own, and its weights are no pickle.
-SAFE = {"trust_remote_code": False, "use_safetensors": True}
+SAFE = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -32,7 +33,7 @@ def load_tokenizer(folder: Path) -> Any:
         DataError: when it cannot be loaded without running its code, or has no chat template.
     """
     with _loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
         raise DataError(
             "the tokenizer has no chat template",
@@ -66,7 +67,7 @@ def _loading(folder: Path) -> Iterator[None]:
     """Turn what transformers raises for a checkpoint that it cannot or may not load into one line."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise DataError(
             "cannot load the checkpoint",
             where=folder.name,
