@@ -137,7 +137,7 @@ WORDS = {
     "two words": ("yes", "no", 0),
     "the same word": ("yes", "Yes", 1),
     "words that the tokenizer does not know": ("true", "false", 1),
-    "one word that it does not know": ("yes", "false", 1),
+    "one word that it does not know": (":", "false", 1),
 }
 
 
