@@ -26,8 +26,11 @@ setup: $(READY) ## Build the virtual environment from exact pins (once)
 demo: $(READY) ## Distil a small student on this machine; report in out/demo
 	$(BIN)/limbeck demo --seed $(SEED) --out out/demo
 
+# In processes of their own: a vLLM that closes in a process ends the process group of the trainers in it.
 test: lint chromium ## Types, lint, layers, and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest tests/preflight
+	$(BIN)/pytest tests/security
+	$(BIN)/pytest --ignore=tests/preflight --ignore=tests/security
 
 # The report is opened in a real browser.
 chromium:

@@ -3,8 +3,8 @@
 import pytest
 
 from limbeck.config import LabelConfig
-from limbeck.labels import is_selected, pseudo_label, with_validation
-from limbeck.records import Completion, PseudoLabel
+from limbeck.labels import Label, is_selected, pseudo_label, with_validation
+from limbeck.records import Completion
 
 
 def completion(number: int, answer: str | None, finish_reason: str = "stop") -> Completion:
@@ -75,7 +75,7 @@ def test_only_good_finished_completions_are_selected() -> None:
 
 def test_the_validation_part_is_labelled_and_follows_the_seed() -> None:
     labels = [
-        PseudoLabel(
+        Label(
             prompt_id=str(n),
             answer="a" if n % 2 else None,
             vote_share=1.0,

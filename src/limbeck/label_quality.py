@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from limbeck.config import LabelConfig
-from limbeck.labels import pseudo_label
+from limbeck.labels import Label, pseudo_label
 from limbeck.metrics import Figure, auc
 from limbeck.records import Completion, Judgement, PseudoLabel
 
@@ -101,7 +101,7 @@ class TeacherAnswer(NamedTuple):
 
 
 def label_quality(
-    labels: Sequence[PseudoLabel],
+    labels: Iterable[PseudoLabel],
     completions: Iterable[Completion],
     student_completions: Iterable[Completion],
     judgements: Iterable[Judgement],
@@ -118,23 +118,24 @@ def label_quality(
         gold: Prompt id -> gold answer in its normal form; may be empty.
         config: Rule and thresholds of the run.
     """
+    known = [Label.of(row) for row in labels]
     p_correct = {row.completion_id: row.p_correct for row in judgements}
     teacher = [_answered(row) for row in completions]
     judged = {row.completion_id: p_correct.get(row.completion_id, 0.0) for row in teacher}
     temperatures = sorted({row.temperature for row in teacher})
     groups = (None, *temperatures) if teacher else ()
-    prompt_ids = [label.prompt_id for label in labels]
+    prompt_ids = [label.prompt_id for label in known]
     rules = dict.fromkeys(("majority", "judged_majority", config.rule) if p_correct else ("majority",))
-    reasons = Counter(label.reason for label in labels if label.answer is None)
-    coverage, precision = _coverage_and_precision(labels, gold)
+    reasons = Counter(label.reason for label in known if label.answer is None)
+    coverage, precision = _coverage_and_precision(known, gold)
     return LabelQuality(
         rule=config.rule,
-        num_prompts=len(labels),
+        num_prompts=len(known),
         coverage=coverage,
         precision=precision,
         unlabelled=dict(sorted(reasons.items())),
         by_vote_share=tuple(
-            _vote_share_bin(labels, gold, low, high) for low, high in pairwise(VOTE_SHARE_EDGES)
+            _vote_share_bin(known, gold, low, high) for low, high in pairwise(VOTE_SHARE_EDGES)
         ),
         votes=tuple(
             _vote(prompt_ids, teacher, temperature, judged, gold, config, rule)
@@ -168,7 +169,7 @@ def _share(hits: int, total: int) -> float | None:
 
 
 def _coverage_and_precision(
-    labels: Iterable[PseudoLabel], gold: Mapping[str, str]
+    labels: Iterable[Label], gold: Mapping[str, str]
 ) -> tuple[float | None, float | None]:
     """Share of the prompts with a label; share of the labels with gold that equal it."""
     num_prompts = num_labels = num_with_gold = num_right = 0
@@ -182,7 +183,7 @@ def _coverage_and_precision(
 
 
 def _vote_share_bin(
-    labels: Sequence[PseudoLabel], gold: Mapping[str, str], low: float, high: float
+    labels: Sequence[Label], gold: Mapping[str, str], low: float, high: float
 ) -> VoteShareBin:
     inside = [label for label in labels if label.answer is not None and low < label.vote_share <= high]
     _, precision = _coverage_and_precision(inside, gold)

@@ -2,10 +2,30 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 from limbeck.config import LabelConfig
 from limbeck.records import Completion, PseudoLabel, row_id
+
+
+class Label(NamedTuple):
+    """A pseudo label in memory, where there may be a million: far smaller than the row `PseudoLabel`."""
+
+    prompt_id: str
+    answer: str | None
+    vote_share: float
+    num_votes: int
+    reason: str
+    validation: bool
+
+    @classmethod
+    def of(cls, row: PseudoLabel) -> Self:
+        """The label that a row holds."""
+        return cls(**row.model_dump())
+
+    def row(self) -> PseudoLabel:
+        """The row that holds this label."""
+        return PseudoLabel(**self._asdict())
 
 
 class Answered(Protocol):
@@ -25,7 +45,7 @@ def pseudo_label(
     completions: Sequence[Answered],
     p_correct: Mapping[str, float],
     config: LabelConfig,
-) -> PseudoLabel:
+) -> Label:
     """Vote one prompt's label.
 
     `majority` counts every completion that has an answer (self-consistency, arXiv 2203.11171);
@@ -61,7 +81,7 @@ def pseudo_label(
     return _labelled(prompt_id, answer, share, len(voters))
 
 
-def with_validation(labels: Sequence[PseudoLabel], num_prompts: int, seed: int) -> list[PseudoLabel]:
+def with_validation(labels: Sequence[Label], num_prompts: int, seed: int) -> list[Label]:
     """Mark the labelled prompts that are kept out of training, chosen by a hash of seed and prompt.
 
     Args:
@@ -74,15 +94,10 @@ def with_validation(labels: Sequence[PseudoLabel], num_prompts: int, seed: int) 
         key=lambda prompt_id: row_id(seed, "validation", prompt_id),
     )
     chosen = set(labelled[: min(num_prompts, len(labelled) // 2)])
-    return [
-        label.model_copy(update={"validation": True}) if label.prompt_id in chosen else label
-        for label in labels
-    ]
+    return [label._replace(validation=True) if label.prompt_id in chosen else label for label in labels]
 
 
-def is_selected(
-    completion: Completion, label: PseudoLabel, p_correct: float | None, config: LabelConfig
-) -> bool:
+def is_selected(completion: Completion, label: Label, p_correct: float | None, config: LabelConfig) -> bool:
     """Whether a teacher completion is good enough to be learnt from.
 
     It must agree with the label, be judged correct where the rule uses judgements, and have ended by
@@ -93,18 +108,9 @@ def is_selected(
     return agrees and judged and completion.finish_reason == "stop"
 
 
-def _labelled(prompt_id: str, answer: str | None, share: float, votes: int) -> PseudoLabel:
-    return PseudoLabel(
-        prompt_id=prompt_id,
-        answer=answer,
-        vote_share=share,
-        num_votes=votes,
-        reason="labelled",
-        validation=False,
-    )
+def _labelled(prompt_id: str, answer: str | None, share: float, votes: int) -> Label:
+    return Label(prompt_id, answer, share, votes, reason="labelled", validation=False)
 
 
-def _unlabelled(prompt_id: str, reason: str, share: float = 0.0, votes: int = 0) -> PseudoLabel:
-    return PseudoLabel(
-        prompt_id=prompt_id, answer=None, vote_share=share, num_votes=votes, reason=reason, validation=False
-    )
+def _unlabelled(prompt_id: str, reason: str, share: float = 0.0, votes: int = 0) -> Label:
+    return Label(prompt_id, None, share, votes, reason=reason, validation=False)

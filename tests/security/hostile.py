@@ -20,7 +20,6 @@ ACTIVE = {
     "SVG image": "<svg><image href='CANARY/i.svg' width=9 height=9></svg>",
     "SVG script": f"<svg><script>{RUN}</script></svg>",
     "body with a handler": f'<body onload="{RUN}">',
-    "focus": f'<input autofocus onfocus="{RUN}">',
     "unfolding": f'<details open ontoggle="{RUN}"><summary>x</summary></details>',
     "frame with a document": f'<iframe srcdoc="<script>{RUN}</script>"></iframe>',
     "frame with a script": f'<iframe src="javascript:parent.{RUN.split(",", maxsplit=1)[0]}"></iframe>',
@@ -50,6 +49,7 @@ ACTIVE = {
 }
 # These need a place that they break out of, a click, or a frame that is drawn in time.
 IDLE = {
+    "focus": f'<input autofocus onfocus="{RUN}">',
     "SVG animation": f'<svg><animate onbegin="{RUN}" attributeName=x dur=1s></svg>',
     "CSS animation": f'<style>@keyframes x{{}}</style><p style="animation:x 1s" onanimationstart="{RUN}">x',
     "handler for an attribute": f'" autofocus tabindex=0 onfocus="{RUN}" x=\'',

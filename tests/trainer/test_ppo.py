@@ -70,9 +70,7 @@ def train(
 ) -> Any:
     config = parse_config(
         {
-            "data": {"prompts": "x"},
-            "teacher": {"path": "x"},
-            "student": {"path": "x", "dtype": "float32"},
+            "student": {"dtype": "float32"},
             "ppo": {
                 "num_updates": 12,
                 "batch_size": 64,

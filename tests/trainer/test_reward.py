@@ -55,9 +55,7 @@ def train(
 ) -> Any:
     config = parse_config(
         {
-            "data": {"prompts": "x"},
-            "teacher": {"path": "x"},
-            "student": {"path": "x", "dtype": "float32"},
+            "student": {"dtype": "float32"},
             "reward": {
                 "learning_rate": 3e-3,
                 "num_epochs": 4,

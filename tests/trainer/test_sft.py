@@ -19,9 +19,7 @@ PAIRS = [(f"sum {a} {b}", f"{b} {a} = w") for a in "abcdefgh" for b in "ijklmnop
 def train(folder: Path, base: Path, *, resume: Path | None = None, states: Any = None, **sft: Any) -> Any:
     config = parse_config(
         {
-            "data": {"prompts": "x"},
-            "teacher": {"path": "x"},
-            "student": {"path": "x", "dtype": "float32"},
+            "student": {"dtype": "float32"},
             "sft": {"learning_rate": 1e-2, "num_epochs": 4, "batch_size": 16, **sft},
         }
     )

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from limbeck.config import Config, LabelConfig
 from limbeck.errors import DataError
-from limbeck.labels import is_selected, pseudo_label, with_validation
+from limbeck.labels import Label, is_selected, pseudo_label, with_validation
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel
-from limbeck.rows import PartWriter, iter_rows, read_rows
+from limbeck.rows import PartWriter, iter_rows
 from limbeck.storage import Store
 
 
@@ -74,7 +74,7 @@ def run(
     questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
     p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
     if given_labels:
-        labels = read_rows(store, given_labels, PseudoLabel)
+        labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
     else:
         labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config)
     reasons = Counter(label.reason for label in labels if label.answer is None)
@@ -134,7 +134,7 @@ def run(
     if given_labels is None:
         with PartWriter(store, f"{uri}/labels", PseudoLabel) as voted:
             for label in labels:
-                voted.add(label)
+                voted.add(label.row())
         given_labels = write("labels", voted, len(labels), dict(reasons))
     left_out = {"prompt unlabelled": counts["unlabelled"]} if counts["unlabelled"] else {}
     return Labelled(given_labels, write("labelled", labelled, counts["read"], left_out))
@@ -142,7 +142,7 @@ def run(
 
 def _vote(
     questions: Mapping[str, str], rows: Iterable[Completion], p_correct: Mapping[str, float], config: Config
-) -> list[PseudoLabel]:
+) -> list[Label]:
     """One label for each prompt, from its teacher completions."""
     by_prompt: dict[str, list[Voter]] = defaultdict(list)
     num_rows = num_unjudged = 0
@@ -166,8 +166,8 @@ def _vote(
 
 
 def _of_prompt(
-    row: Completion, questions: Mapping[str, str], labels: Mapping[str, PseudoLabel]
-) -> tuple[str, PseudoLabel]:
+    row: Completion, questions: Mapping[str, str], labels: Mapping[str, Label]
+) -> tuple[str, Label]:
     """Prompt and label of a completion."""
     if row.prompt_id in questions and row.prompt_id in labels:
         return questions[row.prompt_id], labels[row.prompt_id]
@@ -181,7 +181,7 @@ def _of_prompt(
 
 
 def _labelled(
-    row: Completion, prompt: str, label: PseudoLabel, p_correct: float | None, config: LabelConfig
+    row: Completion, prompt: str, label: Label, p_correct: float | None, config: LabelConfig
 ) -> LabelledCompletion:
     """A completion with its pseudo-reward."""
     return LabelledCompletion(

@@ -24,7 +24,7 @@ from limbeck.report.decision import POLICY, Contest, contest, decide, no_decisio
 from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
 from limbeck.report.page import html_page, markdown_page
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
-from limbeck.rows import iter_rows, read_rows
+from limbeck.rows import iter_rows
 from limbeck.storage import Store
 
 MAX_EXAMPLE_ROWS = 4
@@ -187,7 +187,7 @@ def _label_quality(
     if inputs.labels is None:
         return None
     return label_quality(
-        read_rows(store, inputs.labels, PseudoLabel),
+        iter_rows(store, [inputs.labels], PseudoLabel),
         iter_rows(store, inputs.completions, Completion),
         iter_rows(store, inputs.student_completions, Completion),
         iter_rows(store, inputs.judgements, Judgement),

@@ -28,10 +28,12 @@ def start_process(seed: int) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # Its shared-memory collectives would be compiled for a minute; the losses are the same.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    if "RANK" not in os.environ:
-        os.environ.update(alone, MASTER_PORT=str(_free_port()))
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if alone:  # DeepSpeed asks for these even where vLLM has made a process group before it
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
     if not torch.distributed.is_initialized():
+        if alone:  # not a port that a parent or an earlier group still holds
+            os.environ["MASTER_PORT"] = str(_free_port())
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     torch.manual_seed(seed)
