@@ -53,7 +53,7 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
         (("  seed:", "  task: {prompt_template: hello}\n  seed:"), ["must contain {prompt}"]),
         (("work_uri", "ppo_rewards: [agreement]\nwork_uri"), ["must hold `model` or `mixed`"]),
         (("work_uri", "work_uri: [1\nwork_uri"), ["not YAML"]),
-        ((GOOD, "- 1"), ["not a mapping"]),
+        ((GOOD, "- 1"), ["not a run file", "a mapping"]),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, change: tuple[str, str], words: list[str]) -> None:
@@ -65,6 +65,22 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: tuple[str, str], words: l
     for word in words:
         assert word in message
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "num_shards: hf_{secret}",
+        "work_uri: s3://key:{secret}@host/x",
+        "config: {{task: {{answer_pattern: {{api_key: {secret}}}}}}}",
+        "prompts: 'x\nteacher: {secret}: y",
+    ],
+)
+def test_a_credential_in_the_wrong_place_is_not_repeated(tmp_path: Path, text: str) -> None:
+    secret = "0123456789abcdef" * 3
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text.format(secret=secret))
+    assert secret not in str(caught.value)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

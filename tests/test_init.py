@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from limbeck.cli.work import init
 from limbeck.compiled import SHIPPED, find, load
-from limbeck.config import Config, Section
+from limbeck.config import Config
 from limbeck.errors import ConfigError
 from limbeck.init_file import FIRST, PLACEHOLDER, run_file_text
 from limbeck.inputs import check_inputs
 from limbeck.run_file import RunFile, arguments, load_run_file
+from limbeck.section import Section
 
 NAMES = sorted(SHIPPED)
 COMMENTED = re.compile(r"^( *)#(?=['\w])", re.MULTILINE)

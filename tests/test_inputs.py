@@ -37,6 +37,7 @@ def test_local_inputs_are_uploaded_and_stored_ones_stay(here: Path, store: Store
     assert staged.heldout == "s3://data/heldout.parquet"
     assert staged.prompts.startswith(f"{work_uri}/inputs/")
     assert store.read_bytes(staged.prompts) == (here / "prompts.jsonl").read_bytes()
+    assert staged.student.endswith("/model")  # so is it called in a report
     names = {uri.removeprefix(f"{staged.student}/") for uri in store.sizes(staged.student)}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
 

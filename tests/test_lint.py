@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from limbeck.errors import ConfigError
-from limbeck.lint import lint, load_arguments
+from limbeck.lint import lint
+from limbeck.parameters import read_parameters
 from tests.small_pipeline import (
     REQUIRED,
     SECRET,
@@ -215,10 +216,10 @@ def test_a_finding_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "the arguments are not YAML in {path}, line 1"),
-        ("- 1", "not the arguments of a run"),
+        ("a: [", "the run file is not YAML in {path}, line 1"),
+        ("- 1", "not a run file"),
         ("1: 2", "a mapping of parameters"),
-        (f"a: {SECRET}: b", "the arguments are not YAML"),
+        (f"a: {SECRET}: b", "the run file is not YAML"),
     ],
 )
 def test_a_file_without_arguments_is_refused_and_not_repeated(
@@ -227,7 +228,7 @@ def test_a_file_without_arguments_is_refused_and_not_repeated(
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load_arguments(path)
+        read_parameters(path)
     assert message.format(path=path) in str(caught.value)
     assert SECRET not in str(caught.value)
 

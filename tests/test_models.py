@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.errors import DataError
-from limbeck.models import check_folder, fetch_small_files
-from limbeck.storage import Store
+from limbeck.models import check_folder
 
 
 @pytest.fixture
@@ -80,23 +79,3 @@ def test_a_missing_folder_is_no_checkpoint(tmp_path: Path) -> None:
 def test_pickles_beside_safe_weights_do_no_harm(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"")
     check_folder(folder, "here")
-
-
-def test_small_files_are_enough_to_check_a_stored_checkpoint(
-    folder: Path, store: Store, work_uri: str, tmp_path: Path
-) -> None:
-    for path in folder.iterdir():
-        store.write_file(path, f"{work_uri}/model/{path.name}")
-
-    fetched = fetch_small_files(store, f"{work_uri}/model", tmp_path / "fetched")
-
-    check_folder(fetched, work_uri)
-    assert (fetched / "model.safetensors").read_bytes() == b""
-    assert (fetched / "tokenizer.json").read_text() == "{}"
-
-
-def test_a_stored_checkpoint_that_is_not_there_is_no_checkpoint(
-    store: Store, work_uri: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match="not a Hugging Face checkpoint"):
-        check_folder(fetch_small_files(store, f"{work_uri}/none", tmp_path / "fetched"), work_uri)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -118,7 +119,52 @@ def test_a_full_disk_is_one_line_and_nothing_half_written_stays(
     assert not list(out.parent.iterdir())
 
 
-def test_a_server_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def against(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[BaseHTTPRequestHandler]], Store]]:
+    """Starts a server that answers as a test wants, and gives a client of it."""
+    servers = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> Store:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        return Store()
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_download_that_is_cut_each_time_is_one_line(
+    against: Callable[[type[BaseHTTPRequestHandler]], Store], tmp_path: Path
+) -> None:
+    class Cut(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.send_header("ETag", '"x"')
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b"half")
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    item = StoredObject(uri="s3://b/x", bytes=100, sha256="0" * 64)
+    with pytest.raises(StorageError, match=r"a transfer failed in s3://b/x: got .*retry"):
+        against(Cut).read_file(item, tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_without_room_is_one_line(
+    against: Callable[[type[BaseHTTPRequestHandler]], Store],
+) -> None:
     class Full(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -131,12 +177,5 @@ def test_a_server_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         def log_message(self, *_: object) -> None:
             """Stay silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Full)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     with pytest.raises(StorageError, match=r"XMinioStorageFull \(507\).*server's disk is full"):
-        Store().write_bytes("s3://b/x", b"1")
-    server.shutdown()
-    server.server_close()
+        against(Full).write_bytes("s3://b/x", b"1")

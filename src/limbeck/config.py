@@ -5,32 +5,15 @@ them. The other parameters are in `limbeck.run_file`. This module imports nothin
 error costs no GPU second.
 """
 
-import difflib
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from limbeck.errors import ConfigError
+from limbeck.section import Count, Positive, Probability, Section, parse
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
 Dtype = Literal["float32", "bfloat16"]
-Model = TypeVar("Model", bound=BaseModel)
 PpoReward = Literal["model", "agreement", "mixed"]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys; the line under a field is its help."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _all_commented_out(cls, value: object) -> object:
-        """A section without a line is null to YAML; it means the defaults."""
-        return {} if value is None else value
 
 
 class TaskConfig(Section):
@@ -374,46 +357,3 @@ class Config(Section):
 def parse_config(values: dict[str, Any]) -> Config:
     """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
     return parse(Config, values, "config")
-
-
-def parse(model: type[Model], content: object, where: str) -> Model:
-    """Build a model from untrusted content, with one line for its first mistake.
-
-    Raises:
-        ConfigError: when it does not fit.
-    """
-    if not isinstance(content, dict):
-        raise ConfigError("not a mapping of settings", where=where, got=type(content).__name__)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        rest = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"unknown setting `{path}`", where=where, remedy=_suggestion(model, path) + rest
-            ) from error
-        if first["type"] == "missing":
-            raise ConfigError(f"missing setting `{path}`", where=where, remedy=f"Add it{rest}") from error
-        expected = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"bad setting `{path}`" if path else "bad settings",
-            where=where,
-            expected=expected,
-            got=repr(first["input"])[:80] if path else None,
-            remedy=f"Correct it{rest}",
-        ) from error
-
-
-def _suggestion(model: type[BaseModel], path: str) -> str:
-    """The nearest known key to an unknown one."""
-    *parents, key = path.split(".")
-    for name in parents:
-        field = model.model_fields.get(name)
-        if field is None or not isinstance(field.annotation, type):
-            return "Remove it"
-        model = field.annotation
-    known = list(model.model_fields)
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"

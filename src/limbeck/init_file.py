@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from limbeck.compiled import Compiled
-from limbeck.config import Section
 from limbeck.errors import ConfigError
 from limbeck.resources import Resources
 from limbeck.run_file import RunFile
+from limbeck.section import Section
 
 PLACEHOLDER = "CHANGE-ME"
 WIDTH = 100

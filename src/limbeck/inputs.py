@@ -7,12 +7,12 @@ from limbeck.errors import ConfigError
 from limbeck.keys import uploaded_files
 from limbeck.models import check_folder
 from limbeck.progress import say
+from limbeck.records import DATA_SUFFIXES
 from limbeck.run_file import RunFile
 from limbeck.storage import Store, sha256
 
 DATA = ("prompts", "heldout")
 MODELS = ("teacher", "student", "checkpoint")
-SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 def check_inputs(run_file: RunFile) -> None:
@@ -83,10 +83,10 @@ def _check_data(key: str, path: Path) -> None:
             got=str(path),
             remedy="Correct the path; it is relative to where you run the command",
         )
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in DATA_SUFFIXES:
         raise ConfigError(
             f"unknown kind of file in `{key}`",
-            expected=", ".join(SUFFIXES),
+            expected=", ".join(DATA_SUFFIXES),
             got=path.name,
             remedy="Convert it, or rename it if it is one of these",
         )
@@ -105,6 +105,6 @@ def _stage_model(path: str, uri: str, store: Store) -> str:
         return path
     folder = Path(path).expanduser()
     say(f"inputs: {folder}, {sum(file.stat().st_size for file in uploaded_files(folder)) / 1e6:.1f} MB")
-    first = store.write_folder(folder, uri)[0]
-    content = first.uri.removeprefix(f"{uri}/").partition("/")[0]
-    return f"{uri}/{content}"
+    name = folder.name or folder.resolve().name  # what `evaluate` and the report call it
+    content = store.write_folder(folder, uri, name)[0].uri.removeprefix(f"{uri}/").partition("/")[0]
+    return f"{uri}/{content}/{name}"

@@ -5,11 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from limbeck.apiserver import Finding, argument_refusals, read_documents, upload_refusals
 from limbeck.compiled import Compiled, documents, read
-from limbeck.errors import ConfigError
 from limbeck.lint_rules import RULES, secrets_in_arguments
 
 
@@ -64,22 +61,3 @@ def together(findings: Iterable[Finding]) -> list[Finding]:
         places.setdefault(replace(finding, where=""), []).append(finding.where)
     merged = [replace(finding, where=", ".join(dict.fromkeys(where))) for finding, where in places.items()]
     return sorted(merged, key=lambda finding: finding.severity != "error")
-
-
-def load_arguments(path: Path) -> dict[str, Any]:
-    """Read the arguments of a run: YAML or JSON with parameters under their own names, such as a run file.
-
-    Raises:
-        ConfigError: when it cannot be read or is no mapping. Its content is not repeated.
-    """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the arguments", where=str(path), got=str(error)) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError("the arguments are not YAML", where=where) from error
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ConfigError("not the arguments of a run", where=str(path), expected="a mapping of parameters")
-    return found

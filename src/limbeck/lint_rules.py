@@ -11,22 +11,12 @@ from typing import Any
 
 from limbeck.apiserver import Finding
 from limbeck.compiled import PLACEHOLDER, SHM, Compiled, Document
+from limbeck.credentials import USE_A_SECRET, looks_like_one, named_like_one
 from limbeck.stamp import RETRY_FOR
 
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 PIP = re.compile(r"\bpip3? +install\b|\bensurepip\b")
 SETS_URI = re.compile(r"^\s+\w+\.uri\s*=[^=]", re.MULTILINE)
-SECRET_NAME = re.compile(
-    r"(^|[^a-z])(password|passwd|passphrase|secret|credentials?|(?<!(pad|eos|bos|unk)_)token"
-    r"|(api|access|secret|private)[_-]?key)$",
-    re.IGNORECASE,
-)
-SECRET_VALUE = re.compile(
-    r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bhf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{36}"
-    r"|\bglpat-[\w-]{20}|\bxox[abprs]-[\w-]{10,}|\bAIza[\w-]{35}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@{}$<]+:[^/\s:@{}$<]+@"
-)
-USE_A_SECRET = "Put it into a Kubernetes Secret and take it from there as an environment variable"  # noqa: S105
 
 
 def images(compiled: Compiled) -> Iterator[Finding]:
@@ -90,12 +80,12 @@ def secrets(compiled: Compiled) -> Iterator[Finding]:
     """No credential in parameters, environment, commands or anywhere else in the file."""
     names = _names_of_secrets(compiled)
     for name, parameter in compiled.parameters.items():
-        if SECRET_NAME.search(name) and name not in names and parameter.get("parameterType") == "STRING":
+        if named_like_one(name) and name not in names and parameter.get("parameterType") == "STRING":
             what = "a parameter that asks for a secret: whoever sees the run reads it"
             yield Finding("error", f"parameter {name}", what, USE_A_SECRET)
     for label, container in compiled.containers.items():
         for variable in container.get("env", []):
-            if SECRET_NAME.search(variable.get("name", "")) and variable.get("value"):
+            if named_like_one(variable.get("name", "")) and variable.get("value"):
                 yield Finding(
                     "error", f"{label} env {variable['name']}", "a secret as constant", USE_A_SECRET
                 )
@@ -117,13 +107,13 @@ def secrets_in_arguments(compiled: Compiled, arguments: Mapping[str, Any]) -> It
     """No credential in the arguments of a run either: they are stored and shown with it."""
     names = _names_of_secrets(compiled)
     for place, key, text in _strings(dict(arguments), "argument"):
-        if SECRET_VALUE.search(text) or (text and SECRET_NAME.search(key) and key not in names):
+        if looks_like_one(text) or (text and named_like_one(key) and key not in names):
             yield Finding("error", place, "looks like a secret", USE_A_SECRET)
 
 
 def _secret_values(document: Document, place: str) -> Iterator[Finding]:
     for where, _, text in _strings(document, place):
-        if SECRET_VALUE.search(text):
+        if looks_like_one(text):
             yield Finding("error", where, "looks like a secret", USE_A_SECRET)
 
 

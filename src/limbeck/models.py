@@ -1,11 +1,11 @@
 """What a checkpoint folder must hold before any stage loads it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import DataError
-from limbeck.storage import Store
 
 WEIGHTS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -24,70 +24,64 @@ def check_folder(folder: Path, where: str) -> Path:
         The folder.
 
     Raises:
-        DataError: naming what is missing and how to make it.
+        DataError: the first of `faults`.
     """
+    for fault in faults(folder, where):
+        raise fault
+    return folder
+
+
+def faults(folder: Path, where: str) -> Iterator[DataError]:
+    """All that keeps a folder from being a checkpoint that can be used; each says how to mend it."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    config = _read_json(folder / "config.json", where) if "config.json" in names else {}
+    try:
+        config = _read_json(folder / "config.json", where) if "config.json" in names else {}
+        index = _read_json(folder / "model.safetensors.index.json", where, missing={})
+        tokenizer = _read_json(folder / "tokenizer_config.json", where, missing={})
+    except DataError as error:
+        yield error
+        return
     if "model_type" not in config:
-        raise DataError(
+        yield DataError(
             "not a Hugging Face checkpoint",
             where=where,
             expected="a folder with a config.json that names a model_type",
             got=", ".join(sorted(names)[:6]) or "an empty or missing folder",
             remedy="Give the folder that save_pretrained() wrote",
         )
-    _check_weights(folder, names, where)
+        return  # of something else, all the rest is missing too
+    yield from _weight_faults(index, names, where)
     if not names.intersection(TOKENIZERS):
-        raise DataError(
+        yield DataError(
             "a checkpoint without a tokenizer",
             where=where,
             expected=" or ".join(TOKENIZERS),
             remedy="Write it there with tokenizer.save_pretrained()",
         )
-    if not names.intersection(TEMPLATES) and not _read_json(
-        folder / "tokenizer_config.json", where, missing={}
-    ).get("chat_template"):
-        raise DataError(
+    if not names.intersection(TEMPLATES) and not tokenizer.get("chat_template"):
+        yield DataError(
             "a tokenizer without a chat template",
             where=where,
             expected="chat_template.jinja, or `chat_template` in tokenizer_config.json",
             remedy="Take the instruction-tuned model, or set tokenizer.chat_template and save it",
         )
-    return folder
 
 
-def fetch_small_files(store: Store, path: str, folder: Path) -> Path:
-    """All of a checkpoint but its weights, which become empty files; a local folder is given as it is.
-
-    Enough for `check_folder`, and seconds where the weights would take minutes.
-    """
-    if "://" not in path:
-        return Path(path)
-    folder.mkdir(parents=True)
-    for uri in store.sizes(path):
-        name = uri.removeprefix(path.rstrip("/") + "/")
-        if "/" in name:
-            continue
-        small = not name.endswith((WEIGHTS, *PICKLED))
-        (folder / name).write_bytes(store.read_bytes(uri) if small else b"")
-    return folder
-
-
-def _check_weights(folder: Path, names: set[str], where: str) -> None:
+def _weight_faults(index: dict[str, Any], names: set[str], where: str) -> Iterator[DataError]:
     """Weights are there, all of them, and in a format that runs no code."""
     found = {name for name in names if name.endswith(WEIGHTS)}
     pickled = sorted(name for name in names if name.endswith(PICKLED))
     if not found and pickled:
-        raise DataError(
+        yield DataError(
             "weights in a pickle file, which can run any code when loaded",
             where=f"{where}/{pickled[0]}",
             expected="*.safetensors",
             remedy="Load it where you trust it, and write it with model.save_pretrained()",
         )
-    index = _read_json(folder / "model.safetensors.index.json", where, missing={})
+        return
     wanted = set(index.get("weight_map", {}).values()) or {f"*{WEIGHTS}"}
     if not found or (index and not wanted <= found):
-        raise DataError(
+        yield DataError(
             "a checkpoint without all its weights",
             where=where,
             expected=", ".join(sorted(wanted - found)[:3]),

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from limbeck.config import Section, parse
 from limbeck.errors import ConfigError
+from limbeck.section import Section, parse
 
 GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 CPU_STAGES = ("prepare", "label", "report")

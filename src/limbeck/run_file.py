@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, field_validator
 
 from limbeck.compiled import Compiled
-from limbeck.config import Config, Count, PpoReward, Section, parse
+from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError
+from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
+from limbeck.section import Count, Section, parse
 
 Label = dict[str, Any]
 
@@ -66,7 +67,7 @@ class RunFile(Section):
     @field_validator("work_uri")
     @classmethod
     def _is_uri(cls, value: str) -> str:
-        if not re.fullmatch(r"(s3|minio)://[^/\s]+(/\S*)?", value):
+        if not re.fullmatch(r"(s3|minio)://\w[\w.-]*(/\S*)?", value):
             raise ValueError("must be an object-store address such as s3://bucket/path")
         return value
 
@@ -86,15 +87,7 @@ def load_run_file(path: Path) -> RunFile:
     Raises:
         ConfigError: naming the file, the key, what was expected and what is there.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("not YAML", where=str(path), got=str(error)) from error
-    return parse(RunFile, content, str(path))
+    return parse(RunFile, read_parameters(path), str(path))
 
 
 def arguments(run_file: RunFile, pipeline: Compiled) -> dict[str, Any]:

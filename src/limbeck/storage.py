@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import (
@@ -30,6 +30,7 @@ from botocore.exceptions import (
     NoCredentialsError,
 )
 from pydantic import BaseModel, ConfigDict
+from s3transfer.exceptions import S3ValidationError
 
 from limbeck.errors import StorageError
 from limbeck.keys import KEY_BYTES, fault, misnamed, uploaded_files
@@ -211,21 +212,26 @@ class Store:
             partial.unlink(missing_ok=True)
         return path
 
-    def write_folder(self, folder: Path, uri: str) -> tuple[StoredObject, ...]:
+    def write_folder(self, folder: Path, uri: str, name: str = "") -> tuple[StoredObject, ...]:
         """Upload the files of a folder under `{uri}/{hash of the content}/`, in name order.
 
         Hidden files (`.git`, `.cache`, `.env`) stay here.
+
+        Args:
+            folder: The local folder.
+            uri: Where to.
+            name: A further folder below the hash, where people should see a name.
 
         Raises:
             StorageError: also when a link leads out of the folder.
         """
         files = uploaded_files(folder)
-        names = [path.relative_to(folder).as_posix() for path in files]
+        below = [path.relative_to(folder).as_posix() for path in files]
         total = hashlib.sha256()
-        for path, name in zip(files, names, strict=True):
-            total.update(f"{name} {sha256(path)}\n".encode())
-        base = f"{uri}/{total.hexdigest()[:16]}"
-        return tuple(self.write_file(path, f"{base}/{name}") for path, name in zip(files, names, strict=True))
+        for path, key in zip(files, below, strict=True):
+            total.update(f"{key} {sha256(path)}\n".encode())
+        base = "/".join(filter(None, (uri, total.hexdigest()[:16], name)))
+        return tuple(self.write_file(path, f"{base}/{key}") for path, key in zip(files, below, strict=True))
 
     def read_folder(self, objects: Sequence[StoredObject], base_uri: str, folder: Path) -> Path:
         """Download objects into a folder, under their names below `base_uri`.
@@ -280,7 +286,7 @@ class Store:
             ) from error
         except ClientError as error:
             raise _from_client_error(error, uri, server) from error
-        except (BotoCoreError, S3UploadFailedError) as error:
+        except (BotoCoreError, Boto3Error, S3ValidationError) as error:
             # boto3 says of a refused upload all that the server said, which may be the request's headers.
             if isinstance(error.__context__, ClientError):
                 raise _from_client_error(error.__context__, uri, server) from error

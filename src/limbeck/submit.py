@@ -16,7 +16,8 @@ from limbeck.apiserver import run_refusals
 from limbeck.compiled import Compiled, Document
 from limbeck.errors import CanceledError, ConfigError, LimbeckError, TimeLimitError
 from limbeck.kubeflow import FINAL, Kubeflow, Run
-from limbeck.lint import inspect, inspect_arguments, load_arguments, together
+from limbeck.lint import inspect, inspect_arguments, together
+from limbeck.parameters import read_parameters
 from limbeck.progress import say
 from limbeck.stamp import stamp
 
@@ -50,7 +51,7 @@ def prepare(
     """
     compiled, findings = inspect(path)
     findings += run_refusals(experiment=experiment, namespace=namespace, name=name)
-    arguments = load_arguments(arguments_file) if arguments_file else {}
+    arguments = read_parameters(arguments_file) if arguments_file else {}
     if compiled is not None:
         arguments |= parse(given, compiled.parameters)
         findings += inspect_arguments(compiled, arguments)

@@ -106,10 +106,14 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], ModelConfig, list[str]]] = {
         SAFE,
         ["error: a damaged weight file in "],
     ),
-    "two faults": (
-        both(remove("tokenizer.json"), cut),
+    "several faults": (
+        both(both(remove("tokenizer.json"), remove("chat_template.jinja")), cut),
         SAFE,
-        ["error: a checkpoint without a tokenizer in ", "error: a damaged weight file in "],
+        [
+            "error: a checkpoint without a tokenizer in ",
+            "error: a tokenizer without a chat template in ",
+            "error: a damaged weight file in ",
+        ],
     ),
     "code nobody asked for": (
         change("config.json", auto_map={"AutoModel": "modeling.Mine"}),

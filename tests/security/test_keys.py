@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from limbeck import checkpoints, local, manifest, models
+from limbeck import checkpoints, local, manifest
 from limbeck.config import parse_config
 from limbeck.errors import DataError, LimbeckError, StorageError
 from limbeck.inputs import stage_inputs
@@ -78,7 +78,6 @@ def files_below(folder: Path) -> set[str]:
 
 READERS: dict[str, Callable[[Store, Path], Any]] = {
     "fetch_base": lambda store, folder: checkpoints.fetch_base(store, "s3://bucket/model", folder),
-    "fetch_small_files": lambda store, folder: models.fetch_small_files(store, "s3://bucket/model", folder),
     "wrap": lambda store, folder: checkpoints.wrap(store, "s3://bucket/model", "checkpoint", "given"),
     "identity": lambda store, folder: checkpoints.identity(store, "s3://bucket/model"),
 }

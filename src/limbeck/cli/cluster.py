@@ -58,9 +58,9 @@ def lint(
     with one_line_errors():
         from limbeck.compiled import find
         from limbeck.lint import lint as check
-        from limbeck.lint import load_arguments
+        from limbeck.parameters import read_parameters
 
-        values = load_arguments(arguments) if arguments else None
+        values = read_parameters(arguments) if arguments else None
         findings = check(find(pipeline), values, strict=strict)
         for finding in findings:
             typer.echo(str(finding))

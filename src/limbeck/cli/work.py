@@ -108,8 +108,8 @@ def report(
 
 def _checked(work_uri: str) -> str:
     """A work_uri as a run file takes it."""
-    from limbeck.config import parse
     from limbeck.run_file import RunFile
+    from limbeck.section import parse
 
     return parse(RunFile, {"work_uri": work_uri}, "the command line").work_uri.rstrip("/")
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from limbeck.config import Config, parse_config
+from limbeck.credentials import USE_A_SECRET, looks_like_one, named_like_one
 from limbeck.errors import ConfigError
-from limbeck.lint_rules import SECRET_NAME, SECRET_VALUE, USE_A_SECRET
 from limbeck.preflight.findings import Finding, collected
 from limbeck.resources import CPU_STAGES, GPU_STAGES, StageRequest, parse_resources, requests
 
@@ -72,7 +72,7 @@ def without_secrets(asked: Asked) -> tuple[Asked, list[Finding]]:
             return {name: clean(item, f"{place}.{name}", str(name)) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [clean(item, f"{place}[{number}]", key) for number, item in enumerate(value)]
-        if isinstance(value, str) and (SECRET_VALUE.search(value) or (value and SECRET_NAME.search(key))):
+        if isinstance(value, str) and (looks_like_one(value) or (value and named_like_one(key))):
             places.append(place)
             return ""
         return value

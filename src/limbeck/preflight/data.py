@@ -7,8 +7,8 @@ from typing import Any
 from limbeck.errors import ConfigError, DataError
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.places import Place
+from limbeck.records import DATA_SUFFIXES
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
 HEAD_BYTES = 256 << 10
 MAX_FOOTER_BYTES = 64 << 20
 PARQUET = b"PAR1"
@@ -32,11 +32,11 @@ def check_data(place: Place, *, measures: bool) -> list[Finding]:
     """
     findings: list[Finding] = []
     with collected(findings):
-        if not place.path.endswith(SUFFIXES):
+        if not place.path.endswith(DATA_SUFFIXES):
             raise ConfigError(
                 f"unknown kind of file in `{place.key}`",
                 where=place.path,
-                expected=", ".join(SUFFIXES),
+                expected=", ".join(DATA_SUFFIXES),
                 remedy="Convert it, or rename it if it is one of these",
             )
         size = place.size()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from limbeck.config import ModelConfig
 from limbeck.errors import ConfigError, DataError
 from limbeck.keys import NAME_BYTES
-from limbeck.models import check_folder
+from limbeck.models import faults
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.memory import Shape
 from limbeck.preflight.places import Place
@@ -82,8 +82,7 @@ def check_model(
                 contents[name] = _json(place, name, content)
         if len(contents) < len(files):
             return None, findings
-        with collected(findings):
-            _check_folder(place, sizes, files)
+        findings += _folder_faults(place, sizes, files)
         if CONFIG not in contents:
             return None, findings
         architecture = _architecture(place, contents[CONFIG])
@@ -118,13 +117,13 @@ def _small_files(place: Place, sizes: dict[str, int]) -> dict[str, bytes]:
     return {name: place.read(0, sizes[name], name) for name in READ_FILES if name in sizes}
 
 
-def _check_folder(place: Place, sizes: dict[str, int], files: dict[str, bytes]) -> None:
+def _folder_faults(place: Place, sizes: dict[str, int], files: dict[str, bytes]) -> list[Finding]:
     """What stages check when they load it, on a folder of the same names without its large files."""
     with tempfile.TemporaryDirectory() as scratch:
         for name in sizes:
             if len(name.encode()) <= NAME_BYTES:
                 (Path(scratch) / name).write_bytes(files.get(name, b""))
-        check_folder(Path(scratch), place.path)
+        return [Finding(fault) for fault in faults(Path(scratch), place.path)]
 
 
 def _architecture(place: Place, content: dict[str, Any]) -> Architecture:

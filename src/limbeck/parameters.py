@@ -1,0 +1,35 @@
+"""Reads the file with a run's parameters; what they mean is for `run_file`, and for the compiled pipeline.
+
+It needs a YAML parser alone, so that `limbeck lint` does too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from limbeck.errors import ConfigError
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read YAML or JSON with a pipeline's parameters under their own names: a run file.
+
+    Raises:
+        ConfigError: when it cannot be read or is no mapping. Its content is not repeated: people put
+            credentials in the wrong places.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise ConfigError("the run file is not YAML", where=where, got=problem) from error
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ConfigError(
+            "not a run file", where=str(path), expected="a mapping of parameters", got=type(found).__name__
+        )
+    return found

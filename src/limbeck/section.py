@@ -1,0 +1,77 @@
+"""What all settings share: how a section of them is declared, and how one is made of untrusted content."""
+
+import difflib
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from limbeck.credentials import looks_like_one, named_like_one
+from limbeck.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys; the line under a field is its help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_commented_out(cls, value: object) -> object:
+        """A section without a line is null to YAML; it means the defaults."""
+        return {} if value is None else value
+
+
+def parse(model: type[Model], content: object, where: str) -> Model:
+    """Build a model from untrusted content, with one line for its first mistake.
+
+    Raises:
+        ConfigError: when it does not fit.
+    """
+    if not isinstance(content, dict):
+        raise ConfigError("not a mapping of settings", where=where, got=type(content).__name__)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        rest = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(
+                f"unknown setting `{path}`", where=where, remedy=_suggestion(model, path) + rest
+            ) from error
+        if first["type"] == "missing":
+            raise ConfigError(f"missing setting `{path}`", where=where, remedy=f"Add it{rest}") from error
+        expected = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"bad setting `{path}`" if path else "bad settings",
+            where=where,
+            expected=expected,
+            got=_shown(first["loc"], first["input"]) if path else None,
+            remedy=f"Correct it{rest}",
+        ) from error
+
+
+def _shown(place: tuple[int | str, ...], value: object) -> str:
+    """A wrong value for a message: a single one, and no credential."""
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    secret = looks_like_one(str(value)) or any(named_like_one(str(part)) for part in place)
+    return "a credential" if secret else repr(value)[:80]
+
+
+def _suggestion(model: type[BaseModel], path: str) -> str:
+    """The nearest known key to an unknown one."""
+    *parents, key = path.split(".")
+    for name in parents:
+        field = model.model_fields.get(name)
+        if field is None or not isinstance(field.annotation, type):
+            return "Remove it"
+        model = field.annotation
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"
