@@ -54,8 +54,8 @@ def main() -> None:
         rng = random.Random(1)  # noqa: S311 - no secrets
         maker = Maker(store, "s3://bench/made", rng, asked.prompt_chars, asked.text_chars)
         if "prepare" in asked.stages:
-            settings = {"data": {"prompts": maker.data_set(asked.rows)}}
-            _measure("prepare", {}, settings, asked.memory_mib)
+            given = {"data": maker.data_set(asked.rows), "heldout_data": ""}
+            _measure("prepare", given, asked.memory_mib)
         if {"label", "report"} & set(asked.stages):
             _label_and_report(
                 maker, asked.rows // asked.samples, asked.samples, asked.memory_mib, asked.stages
@@ -70,10 +70,10 @@ def _label_and_report(
     student = maker.completions("student", num_prompts, samples)
     judgements = maker.judgements("teacher", num_prompts, samples)
     given = {"prompts": prompts, "completions": teacher, "judgements": judgements, "given_labels": None}
-    labels, _ = _measure("label", given, {}, memory_mib, shown="label, teacher")
+    labels, _ = _measure("label", given, memory_mib, shown="label, teacher")
     if "label" in stages:
         given |= {"completions": student, "judgements": (), "given_labels": labels}
-        _measure("label", given, {}, memory_mib, shown="label, student")
+        _measure("label", given, memory_mib, shown="label, student")
     if "report" not in stages:
         return
     num_heldout = min(NUM_HELDOUT, num_prompts)
@@ -92,12 +92,10 @@ def _label_and_report(
         "policy": policies[0],
         "results": tuple(maker.results(name, num_heldout, 4) for name in MODELS),
     }
-    _measure("report", inputs, {}, memory_mib)
+    _measure("report", inputs, memory_mib)
 
 
-def _measure(
-    stage: str, given: Mapping[str, Any], settings: Mapping[str, Any], memory_mib: int, shown: str = ""
-) -> list[Manifest]:
+def _measure(stage: str, given: Mapping[str, Any], memory_mib: int, shown: str = "") -> list[Manifest]:
     """Run one stage under the limits, print its line, and give what it made."""
     limit = "unlimited" if not memory_mib else str(memory_mib << 20)
     limits = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), "prlimit", f"--data={limit}"]
@@ -107,7 +105,6 @@ def _measure(
             {
                 "stage": stage,
                 "given": {name: _plain(value) for name, value in given.items()},
-                "config": dict(settings),
                 "work_uri": "s3://bench/out",
             }
         ),
@@ -130,7 +127,9 @@ def _measure(
 
 
 def _plain(value: Any) -> Any:
-    """A manifest, some, or None as JSON."""
+    """A manifest, some, or None as JSON; an address stays one."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple):
         return [item.model_dump(mode="json") for item in value]
     return value and value.model_dump(mode="json")

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.config import parse_config
+from limbeck.config import Config
 from limbeck.manifest import Manifest
 from limbeck.storage import Store
 
@@ -31,7 +31,9 @@ def run(name: str, given: dict[str, Any], **settings: Any) -> tuple[int, list[Ma
 
 
 def _manifests(value: Any) -> Any:
-    """Manifests from JSON: one, some, or None."""
+    """Manifests from JSON: one, some, or None; an address stays one."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         return tuple(Manifest.model_validate(item) for item in value)
     return value and Manifest.model_validate(value)
@@ -41,10 +43,8 @@ def main() -> None:
     """Run the stage named in the arguments."""
     asked = json.load(sys.stdin)
     started = time.monotonic()
-    config = parse_config(asked["config"])
-    num_rows, made = run(
-        asked["stage"], asked["given"], config=config, store=Store(), work_uri=asked["work_uri"]
-    )
+    settings = {"config": Config(), "store": Store(), "work_uri": asked["work_uri"]}
+    num_rows, made = run(asked["stage"], asked["given"], **settings)
     seconds = time.monotonic() - started
     peak = Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]
     figures = {"rows": num_rows, "seconds": seconds, "cpu_seconds": time.process_time()}

@@ -34,17 +34,30 @@ class Pods:
     node_affinity: Any
     tolerations: Any
 
+    @property
+    def nodes(self) -> dict[str, Any]:
+        """What `preflight` checks of them."""
+        return {
+            "gpu_resource": self.gpu_resource,
+            "node_selector": self.node_selector,
+            "node_affinity": self.node_affinity,
+            "tolerations": self.tolerations,
+        }
+
     def helper(self, task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
         """Set up a task that only reads and writes manifests."""
         self._size(task, *SMALL)
         return self._common(task, name, CPU_SCRATCH)
 
     def first(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """Set up `preflight`: it starts even without the secret, to say so, and sees the shared memory."""
+        """Set up `preflight`: it starts even without the secret, to say so, and sees the shared memory.
+
+        It is tried again once: what it finds should not wait for a row of retries.
+        """
         task.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
         kubernetes.empty_dir_mount(task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY)
         self._size(task, *SMALL)
-        return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True)
+        return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
 
     def stage(
         self, task: dsl.PipelineTask, name: str, requests: Mapping[str, Any], stage: str = ""
@@ -82,17 +95,25 @@ class Pods:
         task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
 
     def _common(
-        self, task: dsl.PipelineTask, name: str, scratch: str, *, secret_is_optional: bool = False
+        self,
+        task: dsl.PipelineTask,
+        name: str,
+        scratch: str,
+        *,
+        secret_is_optional: bool = False,
+        num_retries: int = NUM_RETRIES,
     ) -> dsl.PipelineTask:
         """What every task gets: a name, the object store's secret, scratch space, retries."""
         task.set_display_name(name)
         task.set_retry(
-            NUM_RETRIES, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=RETRY_WINDOW
+            num_retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=RETRY_WINDOW
         )
         variables = {key: key for key in S3_VARIABLES}
         kubernetes.use_secret_as_env(task, self.s3_secret, variables, optional=secret_is_optional)
         kubernetes.use_secret_as_env(task, self.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True)
-        kubernetes.set_security_context(task, run_as_non_root=True)  # Kubeflow 2.16 on; 2.15 passes over it
+        kubernetes.set_security_context(
+            task, run_as_non_root=True
+        )  # `limbeck compile --kfp 2.15` takes it out
         kubernetes.set_image_pull_secrets(task, [self.image_pull_secret])
         kubernetes.empty_dir_mount(task, "scratch", SCRATCH_PATH, size_limit=scratch)
         return task

@@ -165,6 +165,11 @@ def test_arguments_are_checked_as_the_api_server_does(arguments: dict[str, Any],
     ] == expected
 
 
+def test_a_finding_is_one_line_of_single_spaces() -> None:
+    (finding,) = lint(SMALL, REQUIRED | {"a\n\x1b[2J  b": 1})
+    assert str(finding).startswith("error: argument a [2J b: unknown parameter")
+
+
 def test_what_is_missing_is_said_all_at_once() -> None:
     assert [str(finding) for finding in lint(SMALL, {})] == [
         "error: argument config: missing. Give a mapping in JSON",

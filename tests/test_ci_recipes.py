@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from limbeck.compiled import dump, load
+from limbeck.stamp import stamp
 from tests.kfp_stub import Fault, Stub, serve
 
 PAGE = Path("docs/ci.md").read_text(encoding="utf-8")
@@ -53,7 +56,11 @@ def stub() -> Iterator[Stub]:
 def job(stub: Stub, tmp_path: Path) -> dict[str, str]:
     """The variables of a CI job in a folder with the files that the page speaks of."""
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN_FILE))
-    (tmp_path / "pipeline.yaml").write_text(Path("pipelines/distill_minimal/pipeline.yaml").read_text())
+    images = {
+        name: f"registry.example.org/{name}@sha256:{'a' * 64}" for name in ("tools", "generate", "train")
+    }
+    released = stamp(load(Path("pipelines/distill_minimal/pipeline.yaml")), images=images)
+    (tmp_path / "pipeline.yaml").write_text(dump(released))
     (tmp_path / "token").write_text(TOKEN)
     return VARIABLES | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -106,6 +113,8 @@ def test_github_with_limbeck(stub: Stub, job: dict[str, str]) -> None:
     assert "limbeck: run run-1: succeeded" in said
     (sent,) = stub.runs
     assert sent["display_name"] == "nightly 41"
+    assert sent["service_account"] == "limbeck-runner"
+    assert [experiment["namespace"] for experiment in stub.experiments] == ["limbeck"]
     assert sent["runtime_config"]["parameters"] == RUN_FILE
     settings = sent["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]
     queues = {
@@ -119,6 +128,8 @@ def test_github_with_kfp(stub: Stub, job: dict[str, str]) -> None:
     run_all("with-kfp", job)
     (sent,) = stub.runs
     assert sent["display_name"] == "nightly 41"
+    assert [experiment["namespace"] for experiment in stub.experiments] == ["limbeck"]
+    assert not sent.get("service_account")
     assert sent["runtime_config"]["parameters"] == {
         "work_uri": "s3://bucket/work",
         "prompts": "s3://bucket/prompts.jsonl",
@@ -136,10 +147,19 @@ def test_gitlab_uploads_a_pipeline_and_then_versions(stub: Stub, job: dict[str, 
     assert {request.body for request in uploads} == {Path(job["PWD"], "pipeline.yaml").read_bytes()}
 
 
+def test_a_pipeline_that_kfp_uploads_belongs_to_no_namespace(stub: Stub, job: dict[str, str]) -> None:
+    (command,) = (one for one in recipes()["first-upload"] if one.startswith("kfp "))
+    assert run(command.replace("kfp ", "kfp --namespace limbeck ", 1), job).returncode == 0
+    (upload,) = stub.asked("POST", "/pipelines/upload")
+    assert "namespace" not in upload.query
+
+
 def test_gitlab_nightly(stub: Stub, job: dict[str, str]) -> None:
     del job["KFP_EXISTING_TOKEN"]
     assert "limbeck: run run-1: succeeded" in run_all("nightly", job)
     (sent,) = stub.runs
+    assert sent["service_account"] == "limbeck-runner"
+    assert [experiment["namespace"] for experiment in stub.experiments] == ["limbeck"]
     assert sent["runtime_config"]["parameters"] == RUN_FILE | {"work_uri": "s3://bucket/nightly"}
 
 
@@ -161,7 +181,9 @@ def test_gitlab_release_is_strict_and_lists_what_a_mirror_needs(job: dict[str, s
 def test_runs_that_fail_and_servers_that_falter_end_as_the_page_says(
     stub: Stub, job: dict[str, str], name: str, options: str, failed: int, blip: int
 ) -> None:
-    command = recipes()[name][-1].replace("kfp run create", f"kfp run create {options}")
+    command = recipes()[name][-1].replace(" run create ", f" run create {options} ")
+    if name == "with-limbeck":
+        shutil.copy(Path(job["PWD"], "pipeline.yaml"), Path(job["PWD"], "nightly.yaml"))
     stub.states = ["FAILED"]
     assert run(command, job).returncode == failed
     stub.states, stub.faults = ["SUCCEEDED"], [Fault("GET", "/runs/run-2", status=503)]

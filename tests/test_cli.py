@@ -38,7 +38,9 @@ def report(work_uri: str, prompts: str, config: dict[str, Any], run_report: Outp
     with tempfile.TemporaryDirectory() as folder:
         for name in ("report.html", "report.md"):
             Path(folder, name).write_text(prompts)
-        Path(folder, "report.json").write_text('{"decision": {"headline": "Promote.", "reason": "It won."}}')
+        decision = '{"decision": {"headline": "%sPromote.", "reason": "It won."}}'
+        decision = "{}" if config["seed"] == 5 else decision % ("\\u001b[2J" if config["seed"] == 4 else "")
+        Path(folder, "report.json").write_text(decision)
         objects = Store().write_folder(Path(folder), work_uri)
     manifest = Manifest(
         stage="report", kind="report", name="report", uri=work_uri, objects=objects,
@@ -118,6 +120,36 @@ def test_a_failing_stage_gives_its_message_and_its_exit_code(
     assert result.returncode == 6
     assert result.stdout.splitlines()[-1] == "limbeck: error 6: the gate is closed"
     assert result.stderr == f"limbeck: the whole log is {tmp_path}/run.log\n"
+
+
+def test_nothing_in_a_report_steers_the_terminal(pipeline: Path, tmp_path: Path, store: Store) -> None:
+    result = limbeck("run", write_run_file(tmp_path, seed=4), "--out", tmp_path, "--pipeline", pipeline)
+    assert result.returncode == 0, result.stderr
+    assert "limbeck: \\x1b[2JPromote. It won." in result.stdout.splitlines()
+
+
+def test_a_report_without_a_decision_is_one_line(pipeline: Path, tmp_path: Path, store: Store) -> None:
+    result = limbeck("run", write_run_file(tmp_path, seed=5), "--out", tmp_path, "--pipeline", pipeline)
+    assert result.returncode == 3
+    assert result.stderr.startswith("limbeck: error 3: a report.json without a decision in s3://test/cli/")
+    assert result.stderr.count("\n") == 1
+
+
+def test_preflight_says_all_that_keeps_a_run_from_starting_at_once(tmp_path: Path) -> None:
+    run_file = write_run_file(tmp_path, teacher="t", models=["m"], config={"engine": {"max_model_len": 256}})
+    result = limbeck("preflight", run_file, "--pipeline", "distill_rewards", env=without_store())
+    assert result.returncode == 2
+    errors = [line for line in result.stdout.splitlines() if "preflight: error: " in line]
+    for message in (
+        "missing parameter `checkpoint` in pipeline distill-rewards: expected checkpoint, label_uri, ",
+        "unknown parameter `prompts` in pipeline distill-rewards",
+        "missing parameter `prepared_uri`: expected a finished `prepare`",
+        "missing parameter `label_uri`: expected a finished `label`",
+        "missing parameter `checkpoint`: expected the warmed-up student",
+        "completions leave no room for a prompt",
+    ):
+        assert any(f"preflight: error: {message}" in line for line in errors), message
+    assert any("got prompts, models. Remove them" in line for line in errors)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,12 @@ def test_a_choice_changes_its_own_places_alone(
     assert changes(small.platform, stamped.platform) == platform
 
 
+def test_the_parameters_that_must_be_given_are_those_without_a_default(small: Compiled) -> None:
+    assert sorted(small.required) == ["config", "work_uri"]
+    small.parameters["config"]["isOptional"] = True
+    assert small.required == ["work_uri"]
+
+
 def sizes(compiled: Compiled) -> list[tuple[str, str, str]]:
     return [
         (label, mount["mountPath"], mount["sizeLimit"])
@@ -196,6 +202,8 @@ def test_a_mirror_takes_the_place_of_the_registry(image: str, target: str) -> No
         ("- 1\n", "not a compiled pipeline"),
         ("pipelineInfo: {name: x}\n", "not a compiled pipeline"),
         ("root: {}\n---\nroot: {}\n", "not a compiled pipeline"),
+        ("root: {}\n---\nplatforms: {}\n---\nother: {}\n", "not a compiled pipeline"),
+        ("platforms: {}\n---\nroot: {}\n", "not a compiled pipeline"),
         ("root: {dag: {tasks: {a: {retries: 3}}}}\n", "pipeline.root.dag.tasks.a.retries"),
     ],
 )

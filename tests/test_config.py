@@ -67,6 +67,12 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: tuple[str, str], words: l
     assert caught.value.exit_code == 2
 
 
+def test_yes_and_no_are_words(tmp_path: Path) -> None:
+    text = "config: {judge: {yes: Yes, no: no}, engine: {enforce_eager: yes}}"
+    config = load(tmp_path, text).config
+    assert (config.judge.yes, config.judge.no, config.engine.enforce_eager) == ("Yes", "no", True)
+
+
 @pytest.mark.parametrize(
     "text",
     [

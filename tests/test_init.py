@@ -84,9 +84,8 @@ def test_full_holds_every_parameter_and_every_setting() -> None:
     content = yaml.safe_load(COMMENTED.sub(r"\1", written("distill", full=True)))
     declared = load(find("distill")).parameters
     assert content.keys() == declared.keys()
-    names = settings(Config()) - {"data.prompts", "data.heldout"}
+    names = settings(Config())
     assert {name for name in names if not holds(content["config"], name)} == set()
-    assert content["config"]["data"] == {}
 
 
 def holds(values: dict[str, Any], name: str) -> bool:
@@ -98,6 +97,15 @@ def test_a_pipeline_is_not_asked_about_stages_that_it_does_not_run() -> None:
     content = yaml.safe_load(written("evaluate", full=True))
     assert {"task", "engine", "evaluate", "report"} <= content["config"].keys()
     assert not {"generate", "judge", "label", "sft", "reward", "ppo"} & content["config"].keys()
+
+
+def test_the_stages_of_a_pipeline_are_those_that_its_first_task_is_told() -> None:
+    compiled = load(find("distill"))
+    told = compiled.spec["root"]["dag"]["tasks"]["preflight"]["inputs"]["parameters"]["stages"]
+    told["runtimeValue"]["constant"] = ["generate", "label"]
+    content = yaml.safe_load(run_file_text("distill", compiled, full=True))
+    assert {"engine", "generate", "label"} <= content["config"].keys()
+    assert not {"judge", "sft", "reward", "ppo", "evaluate", "report"} & content["config"].keys()
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -39,8 +39,14 @@ def test_an_experiment_is_made_once_and_in_its_namespace(stub: Stub) -> None:
 def test_a_server_that_is_not_there_is_one_line(small: Compiled) -> None:
     with serve() as stopped:
         pass
-    with pytest.raises(ClusterError, match="the API server is away, or fails"):
+    with pytest.raises(ClusterError, match=r"the API server is away, or fails in .*: got NewConnectionError"):
         start_small(client(stopped))
+
+
+def test_a_server_whose_certificate_is_no_good_is_told_from_one_that_is_away(stub: Stub) -> None:
+    stub.url = stub.url.replace("http:", "https:")
+    with pytest.raises(ClusterError, match=r"the API server is away, or fails in https://.*: got SSLError"):
+        start_small(client(stub))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,13 @@ def test_a_run_is_started_once_whatever_gets_lost(stub: Stub, fault: Fault) -> N
     stub.faults = [fault]
     assert start_small(kubeflow) == "run-2"
     assert len(stub.runs) == 2
+
+
+def test_a_run_of_the_same_name_that_another_job_has_just_started_is_not_taken_for_ours(stub: Stub) -> None:
+    kubeflow = client(stub)
+    assert start_small(kubeflow) == "run-1"
+    stub.faults = [Fault("GET", "/runs", status=200, content=b"{}")]  # asked a moment before that one
+    assert start_small(kubeflow) == "run-2"
 
 
 def test_a_refusal_is_not_repeated_and_says_what_the_server_says(stub: Stub) -> None:
@@ -144,6 +157,39 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes | None
         (tmp_path / "token").write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         connect(host="http://127.0.0.1:1", token_file=tmp_path / "token")
+
+
+@pytest.mark.parametrize(
+    ("token", "sent"),
+    [(f"{TOKEN}\n", TOKEN), (f"{TOKEN}\nX-Evil: 1", None), ("tökén-of-the-team", None), (" ", None)],
+)
+def test_a_token_of_the_environment_is_one_line_and_never_shown(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, token: str, sent: str | None
+) -> None:
+    monkeypatch.setenv("KFP_EXISTING_TOKEN", token)
+    stub.token = TOKEN
+    if sent:
+        assert start_small(client(stub)) == "run-1"
+        return
+    with pytest.raises(ConfigError, match=r"not a credential in KFP_EXISTING_TOKEN") as caught:
+        start_small(client(stub))
+    assert "of-the-team" not in str(caught.value)
+    assert not stub.requests
+
+
+@pytest.mark.parametrize(
+    "host", ["http://me:hunter22@host", "me:hunter22@host:8888", "https://hunter22@host/x"]
+)
+@pytest.mark.parametrize("name", ["KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "--host"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, name: str, host: str
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", stub.url)
+    if name != "--host":
+        monkeypatch.setenv(name, host)
+    with pytest.raises(ConfigError, match=rf"a password in an address in .*{name}") as caught:
+        connect(host=host if name == "--host" else None)
+    assert "hunter22" not in str(caught.value)
 
 
 def test_an_address_is_needed(stub: Stub) -> None:

@@ -38,6 +38,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "expected a JSON object, got list"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "without all its weights"),
     "a shard is missing": (with_index, r"expected model-2\.safetensors, got model-1\.safetensors"),
+    "an index that is none": (
+        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": ["model.safetensors"]}'),
+        "an index that does not say which file a weight is in",
+    ),
     "pickled weights": (
         lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
         r"pytorch_model\.bin.*save_pretrained",

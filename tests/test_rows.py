@@ -2,15 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from limbeck.errors import DataError, StorageError
-from limbeck.manifest import Manifest, commit, digest, find, parse, require, stage_uri
+from limbeck.manifest import Manifest, commit, digest, find, load_manifest, parse, require, stage_uri
 from limbeck.records import GoldAnswer, Judgement, Prompt, PseudoLabel, RejectedRow
-from limbeck.rows import BATCH_ROWS, PartWriter, finished_parts, iter_rows, read_rows, write_rows
+from limbeck.rows import (
+    BATCH_ROWS,
+    PartWriter,
+    finished_parts,
+    iter_rows,
+    parquet_rows,
+    read_rows,
+    write_rows,
+)
 from limbeck.storage import Store, StoredObject
 
 
@@ -143,6 +152,29 @@ def test_a_part_that_is_no_parquet_file_is_named(store: Store, work_uri: str, tm
         read_rows(store, manifest(work_uri, item), Prompt)
 
 
+ODD_TIMES: dict[str, Any] = {
+    "nanoseconds": pa.array([1, 2], pa.timestamp("ns")),
+    "a day far away": pa.array([1 << 50, 0], pa.timestamp("s")),
+}
+
+
+@pytest.mark.parametrize("times", ODD_TIMES.values(), ids=ODD_TIMES)
+def test_columns_that_nobody_asked_for_are_not_read(times: Any, tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"made": times, "prompt": ["a", "b"], "answer": ["1", None]}), path)
+    wanted = ("prompt", "answer", "hint")
+    expected = [{"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": None}]
+    assert list(parquet_rows(path, "here", wanted)) == expected
+    assert list(parquet_rows(path, "here", ("hint",))) == [{}, {}]
+
+
+def test_values_that_python_has_no_type_for_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"answer": ODD_TIMES["a day far away"]}), path)
+    with pytest.raises(DataError, match="not a Parquet file in here: got Python int too large"):
+        list(parquet_rows(path, "here", ("answer",)))
+
+
 def test_a_stage_is_complete_only_with_its_manifest_and_all_objects(
     store: Store, work_uri: str, tmp_path: Path
 ) -> None:
@@ -180,10 +212,19 @@ def test_content_and_not_place_or_time_identifies_a_manifest() -> None:
     assert made("s3://a/x", "1", 1.0) != made("s3://a/x", "2", 1.0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"stage": "x"}', "not json"])
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "[]", '{"stage": "x"}', "not json", b'{"stage": "\xff"}'])
+def test_what_is_no_manifest_is_refused(text: str | bytes) -> None:
     with pytest.raises(DataError, match=r"not a Limbeck manifest in here"):
         parse(text, "here")
+
+
+def test_a_stored_manifest_that_is_no_text_is_one_line(store: Store, work_uri: str) -> None:
+    store.write_bytes(f"{work_uri}/manifest.json", b'{"stage": "\xff"}')
+    message = rf"not a Limbeck manifest in {work_uri}/manifest\.json"
+    with pytest.raises(DataError, match=message):
+        find(store, work_uri)
+    with pytest.raises(DataError, match=message):
+        load_manifest(store, work_uri, "prompts")
 
 
 def test_digests_ignore_the_order_of_keys() -> None:

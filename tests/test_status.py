@@ -284,8 +284,8 @@ def test_what_the_stages_leave_is_what_is_shown(store: Store, work_uri: str, tmp
     data.write_text("\n".join(json.dumps({"prompt": f"sum {n}", "answer": n}) for n in range(40)))
     store.write_file(data, f"{work_uri}/inputs/data.jsonl")
     settings = {"task": {"answer_pattern": r"= (\w+)"}, "generate": {"rows_per_part": 50}}
-    config = parse_config({"data": {"prompts": f"{work_uri}/inputs/data.jsonl"}, **settings})
-    prepared = prepare.run(config, store, work_uri)
+    config = parse_config(settings)
+    prepared = prepare.run(f"{work_uri}/inputs/data.jsonl", "", config, store, work_uri)
     teacher = ScriptedSampler(lambda prompt, seed: "so = 1")
     completions = generate.run(
         prepared.prompts, "model", lambda: teacher, config, store, work_uri, role="teacher"
@@ -450,6 +450,31 @@ def test_without_a_finished_report_the_error_says_what_is_there(
         "1 in progress, 1 complete", "1 complete, 1 in progress"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_reports_that_are_not_finished_are_listed_too(store: Store, work_uri: str, tmp_path: Path) -> None:
+    manifest = made_report(store, f"{work_uri}/report/aa", tmp_path / "pages")
+    store.write_bytes(manifest.objects[0].uri, b"")
+    write_rows(store, f"{work_uri}/report/bb", rows(1))
+    result = invoke("report", work_uri, "--list")
+    assert result.exit_code == 0, result.output
+    reports = [line.split() for line in result.output.splitlines() if "report/" in line]
+    assert sorted((line[-1].split("/")[-1], line[3]) for line in reports) == [("aa", "broken"), ("bb", "in")]
+
+    nothing = invoke("report", f"{work_uri}/nowhere", "--list")
+    assert nothing.exit_code == 3
+    assert "no finished report" in nothing.stderr
+
+
+def test_a_folder_that_the_report_cannot_be_written_to_is_one_line(
+    store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    made_report(store, f"{work_uri}/report/aa", tmp_path / "pages")
+    (tmp_path / "out" / "report.md").mkdir(parents=True)
+    result = invoke("report", work_uri, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f"limbeck: error 2: cannot write the report in --out {tmp_path}/out: got")
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_store_that_a_run_left_can_be_opened(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from limbeck.compiled import Compiled, load
+from limbeck.compiled import SHIPPED, Compiled, dump, load
 from limbeck.errors import CanceledError, ClusterError, ConfigError, LimbeckError, TimeLimitError
+from limbeck.stamp import stamp
 from limbeck.submit import parse, prepare, start, wait
 from tests.kfp_stub import CREATED, Fault, Stub
 from tests.small_pipeline import SMALL
@@ -53,6 +54,36 @@ def test_a_pipeline_without_settings_for_kubernetes_is_sent_alone(stub: Stub, sm
     bare = Compiled(small.spec, {})
     start(client(stub), bare, ARGUMENTS, experiment="nightly", name="today")
     assert stub.runs[0]["pipeline_spec"] == small.spec
+
+
+def test_the_service_account_of_a_run_is_chosen_at_submission(stub: Stub) -> None:
+    start_small(client(stub), service_account="limbeck-runner")
+    start_small(client(stub))
+    assert [run.get("service_account") for run in stub.runs] == ["limbeck-runner", None]
+
+
+def test_the_command_starts_a_run_as_it_is_told(stub: Stub, tmp_path: Path) -> None:
+    options = ["--experiment", "nightly", "--name", "today", "--service-account", "limbeck-runner", "--wait"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "limbeck.cli",
+            "submit",
+            str(SMALL),
+            *options,
+            "work_uri=s3://b/w",
+            "config={}",
+        ],
+        env=os.environ | {"KF_PIPELINES_ENDPOINT": stub.url, "HOME": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = stub.runs
+    assert (run["display_name"], run["service_account"]) == ("today", "limbeck-runner")
+    assert run["runtime_config"] == {"parameters": {"work_uri": "s3://b/w", "config": {}}}
 
 
 def test_id_and_page_of_a_run_are_said(
@@ -274,7 +305,7 @@ def test_arguments_of_the_command_line_win_over_the_file(tmp_path: Path) -> None
 
 
 def test_the_queue_is_chosen_at_submission() -> None:
-    compiled, _ = prepare_small("work_uri=x", "config={}", queue="night")
+    compiled, _ = prepare_small("work_uri=s3://b/w", "config={}", queue="night")
     labels = [settings["podMetadata"]["labels"] for settings in compiled.kubernetes.values()]
     assert labels == [{"kueue.x-k8s.io/queue-name": "night"}] * 2
 
@@ -293,3 +324,41 @@ def test_all_errors_are_said_before_anything_is_sent(capsys: pytest.CaptureFixtu
         "argument work_uri: missing",
     ):
         assert line in said
+
+
+def test_images_that_only_stand_for_others_are_not_submitted(capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"{name}=s3://bucket/{name}" for name in ("work_uri", "prompts", "teacher", "student")]
+    with pytest.raises(ConfigError, match="not submitted: 3 errors"):
+        prepare(SHIPPED["distill_minimal"], given, experiment="nightly", name="today")
+    out = capsys.readouterr().out
+    assert "image registry.invalid/limbeck/train:0.1.0: an image that no registry has" in out
+    assert "limbeck compile --image" in out
+
+
+GIVEN = ["work_uri=s3://b/w", "heldout=s3://b/h.jsonl", 'models=["s3://b/m"]']
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """`evaluate` with images of a registry."""
+    mine = stamp(load(SHIPPED["evaluate"]), images=dict.fromkeys(("tools", "generate"), "registry/image:1"))
+    path = tmp_path / "evaluate.yaml"
+    path.write_text(dump(mine))
+    return path
+
+
+def test_an_old_kubeflow_gets_what_it_knows(released: Path) -> None:
+    assert all("securityContext" in settings for settings in load(released).kubernetes.values())
+    sent, _ = prepare(released, GIVEN, kfp="2.15", experiment="nightly", name="today")
+    assert not any("securityContext" in settings for settings in sent.kubernetes.values())
+    with pytest.raises(ConfigError, match=r"in --kfp: expected 2\.15, 2\.16, 2\.17, got '2\.14'"):
+        prepare(released, GIVEN, kfp="2.14", experiment="nightly", name="today")
+
+
+def test_values_that_no_stage_could_use_are_not_submitted(
+    released: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*GIVEN, 'tolerations=[{"Key": "gpu"}]']
+    with pytest.raises(ConfigError, match="not submitted: 1 errors"):
+        prepare(released, given, experiment="nightly", name="today")
+    assert "unknown setting `tolerations.0.Key`" in capsys.readouterr().out

@@ -19,7 +19,13 @@ def preflight(
     prepared_uri: str = "",
     label_uri: str = "",
     checkpoint: str = "",
+    num_shards: int = 1,
+    ppo_rewards: list[str] = ["model"],
     gpus: int = 1,
+    gpu_resource: str = "nvidia.com/gpu",
+    node_selector: dict[str, str] = {},
+    node_affinity: dict[str, Any] = {},
+    tolerations: list[dict[str, Any]] = [],
     resources: dict[str, Any] = {},
     config: dict[str, Any] = {},
 ) -> NamedTuple(
@@ -67,7 +73,13 @@ def preflight(
         prepared_uri: Prefix of a finished `prepare` to start from; may be empty.
         label_uri: Prefix of a finished `label` to start from; may be empty.
         checkpoint: URI of a warmed-up student to start from; may be empty.
+        num_shards: How many tasks `generate` and `judge` are split into.
+        ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`; one of the first two at least.
         gpus: GPUs of each task that uses some.
+        gpu_resource: What the cluster calls its GPUs.
+        node_selector: Labels that the nodes of GPU tasks must have.
+        node_affinity: Kubernetes nodeAffinity of GPU tasks.
+        tolerations: Kubernetes tolerations of GPU tasks.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
         config: Settings of all stages, as under `config` in a run file.
@@ -111,7 +123,13 @@ def preflight(
         prepared_uri=prepared_uri,
         label_uri=label_uri,
         checkpoint=checkpoint,
+        num_shards=num_shards,
+        ppo_rewards=ppo_rewards,
         gpus=gpus,
+        gpu_resource=gpu_resource,
+        node_selector=node_selector,
+        node_affinity=node_affinity,
+        tolerations=tolerations,
         resources=resources,
         config=config,
     )

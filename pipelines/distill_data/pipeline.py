@@ -69,6 +69,8 @@ def distill_data(
             gpus=gpus,
             resources=resources,
             config=config,
+            num_shards=num_shards,
+            **pods.nodes,
         )
     )
     run = Run(pods, checked.outputs, work_uri, config)

@@ -72,6 +72,9 @@ def distill_rewards(
             gpus=gpus,
             resources=resources,
             config=config,
+            ppo_rewards=ppo_rewards,
+            num_shards=num_shards,
+            **pods.nodes,
         )
     )
     run = Run(pods, checked.outputs, work_uri, config)

@@ -62,6 +62,7 @@ def evaluate(
             gpus=gpus,
             resources=resources,
             config=config,
+            **pods.nodes,
         )
     )
     run = Run(pods, checked.outputs, work_uri, config)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from limbeck.compiled import Compiled, Document
+from limbeck.compiled import Compiled, Document, by_kind
+from limbeck.errors import one_line
 from limbeck.shapes import PIPELINE_SPEC, PLATFORM_SPEC, misfits
 
 SCHEMA_VERSION = "2.1.0"
@@ -39,8 +40,7 @@ class Finding:
 
     def __str__(self) -> str:
         """The line, without what a terminal would obey."""
-        line = f"{self.severity}: {self.where}: {self.what}. {self.remedy}"
-        return "".join(character if character.isprintable() else " " for character in line)
+        return one_line(f"{self.severity}: {self.where}: {self.what}. {self.remedy}")
 
 
 def _error(where: str, what: str, remedy: str = RECOMPILE) -> Finding:
@@ -56,9 +56,7 @@ def read_documents(found: list[Any]) -> tuple[Compiled | None, list[Finding]]:
     Returns:
         The pipeline, none if its shape is not known well enough to look further; and the findings.
     """
-    maps = [document for document in found if isinstance(document, dict)]
-    specs = [document for document in maps if "pipelineInfo" in document or "root" in document]
-    platforms = [document for document in maps if "platforms" in document]
+    specs, platforms = by_kind(found)
     findings = [
         _error("file", f"{len(group)} {called}", f"Keep {allowed}")
         for group, called, allowed in (
@@ -141,24 +139,24 @@ def _producers(task: Document) -> Iterator[str]:
                     yield source[kind].get("producerTask", "")
 
 
-def argument_refusals(declared: Mapping[str, Document], arguments: Mapping[str, Any]) -> list[Finding]:
+def argument_refusals(compiled: Compiled, arguments: Mapping[str, Any]) -> list[Finding]:
     """What is refused of the arguments of a run.
 
     Args:
-        declared: The pipeline's parameters.
+        compiled: The pipeline.
         arguments: Values by parameter.
 
     Returns:
         Errors for what is missing, unknown, of another type or not among the values allowed. A fraction
         for a whole number passes the API server and stops the first task; it is an error here.
     """
-    findings = []
+    findings, declared, required = [], compiled.parameters, compiled.required
     for name, parameter in declared.items():
         where = f"argument {name}"
         if name in arguments:
             if complaint := _complaint(parameter, arguments[name]):
                 findings.append(_error(where, complaint, f"Give {_example(parameter)}"))
-        elif not parameter.get("isOptional") and "defaultValue" not in parameter:
+        elif name in required:
             findings.append(_error(where, "missing", f"Give {_example(parameter)}"))
     for name in arguments:
         if name not in declared:

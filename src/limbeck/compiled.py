@@ -58,6 +58,15 @@ class Compiled:
         return dict(self.spec["root"].get("inputDefinitions", {}).get("parameters", {}))
 
     @property
+    def required(self) -> list[str]:
+        """The parameters that a run must give."""
+        return [
+            name
+            for name, declared in self.parameters.items()
+            if "defaultValue" not in declared and not declared.get("isOptional")
+        ]
+
+    @property
     def stages(self) -> list[str]:
         """The stages that run, as the pipeline tells its first task `preflight`.
 
@@ -158,6 +167,13 @@ def _refuse_aliases_and_doubles(root: yaml.Node | None, where: str, remedy: str)
             waiting += node.value
 
 
+def by_kind(found: list[Any]) -> tuple[list[Document], list[Document]]:
+    """The pipeline specs and the platform specs among the documents of a file, told by their keys."""
+    maps = [document for document in found if isinstance(document, dict)]
+    specs = [document for document in maps if "pipelineInfo" in document or "root" in document]
+    return specs, [document for document in maps if "platforms" in document]
+
+
 def load(path: Path) -> Compiled:
     """Read a compiled pipeline whose shape is known afterwards.
 
@@ -166,16 +182,15 @@ def load(path: Path) -> Compiled:
     """
     text = read(path)
     found = documents(text, str(path))
-    platforms = [document for document in found[1:] if isinstance(document, dict) and "platforms" in document]
-    spec = found[0] if found else None
-    if not isinstance(spec, dict) or not isinstance(spec.get("root"), dict) or platforms != found[1:2]:
+    specs, platforms = by_kind(found)
+    if len(specs) != 1 or len(platforms) > 1 or found != specs + platforms or "root" not in specs[0]:
         raise ConfigError(
             "not a compiled pipeline",
             where=str(path),
             expected="a pipeline spec, and at most one document with `platforms` after it",
             remedy="See `limbeck lint`",
         )
-    platform = platforms[0] if platforms else {}
+    spec, platform = specs[0], platforms[0] if platforms else {}
     for shape, document in ((PIPELINE_SPEC, spec), (PLATFORM_SPEC, platform)):
         for place, complaint in misfits(document, shape, "pipeline" if document is spec else "platform"):
             raise ConfigError(complaint, where=f"{path}, {place}", remedy="See `limbeck lint`")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from limbeck.section import Count, Positive, Probability, Section, parse
+from limbeck.section import Count, Positive, Probability, Section, micro_batch, parse
 
 Dtype = Literal["float32", "bfloat16"]
 PpoReward = Literal["model", "agreement", "mixed"]
@@ -43,16 +43,6 @@ class TaskConfig(Section):
         if groups < 1:
             raise ValueError("must have a group: the answer is group 1")
         return value
-
-
-class DataConfig(Section):
-    """Where the prompts are. Read by `prepare`."""
-
-    prompts: str | None = None
-    """JSONL or Parquet of prompts, an `s3://` URI; columns `prompt` and, optional, `answer`.
-    In a pipeline the parameter `prompts` fills it."""
-    heldout: str | None = None
-    """The same for held-out prompts; without it a part of `prompts` is held out."""
 
 
 class ModelConfig(Section):
@@ -88,14 +78,14 @@ class DeepSpeedConfig(Section):
 
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What ZeRO splits over processes: nothing, optimizer, + gradients, + weights."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, a third more time."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
     """Rank of LoRA adapters; 0 trains all weights."""
     lora_alpha: Positive = 32.0
     """Scale of the adapters: their output counts alpha / rank."""
     nodes: Count = 1
-    """Nodes of one training; more than one runs as a TrainJob."""
+    """Nodes of one training; this version trains on one, and refuses more."""
     checkpoint_seconds: Positive = 600.0
     """Time between saved training states; a killed trainer loses at most this much."""
 
@@ -104,7 +94,7 @@ class PrepareConfig(Section):
     """Reading and splitting the data set."""
 
     heldout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Part of the prompts that is held out when `data.heldout` is not given."""
+    """Part of the prompts that is held out when no held-out data are given."""
     max_bad_fraction: Probability = 0.05
     """Share of broken rows above which the stage fails instead of setting them aside."""
     max_prompt_chars: Count = 20_000
@@ -187,8 +177,8 @@ class SftConfig(Section):
     """Stop after this many updates whatever the epochs say; -1: no bound."""
     batch_size: Count = 32
     """Completions in one update."""
-    micro_batch_size: Count | None = None
-    """Completions in one forward pass; gradients are accumulated up to `batch_size`."""
+    micro_batch_size: Count | None = 8
+    """Completions in one forward pass, null: all; gradients are accumulated up to `batch_size`."""
     warmup_ratio: Probability = 0.03
     """Part of the updates in which the rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
@@ -197,6 +187,16 @@ class SftConfig(Section):
     """Longest prompt plus completion, in tokens; longer ones are cut."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds the student."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Completions in one forward pass."""
+        return micro_batch(self.batch_size, self.micro_batch_size)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        micro_batch(self.batch_size, self.micro_batch_size)
+        return self
 
 
 class RewardConfig(Section):
@@ -216,6 +216,8 @@ class RewardConfig(Section):
     """Passes over the rows."""
     batch_size: Count = 64
     """Completions (bce) or pairs (bradley_terry) in one update, half from each source."""
+    micro_batch_size: Count | None = 8
+    """How many of them in one forward pass, null: all; gradients are accumulated up to `batch_size`."""
     evaluate_every: Count = 100
     """Updates between evaluations; the weights of the best one are kept (early stopping)."""
     min_auc: Probability = 0.6
@@ -224,6 +226,17 @@ class RewardConfig(Section):
     """Longest prompt plus completion, in tokens; longer ones are cut."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds the reward model."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Completions or pairs in one forward pass."""
+        return micro_batch(self.batch_size, self.micro_batch_size)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if micro_batch(self.batch_size, self.micro_batch_size) % 2:
+            raise ValueError("batch_size and micro_batch_size must be even: half from each source")
+        return self
 
 
 class PpoConfig(Section):
@@ -249,6 +262,10 @@ class PpoConfig(Section):
     """Passes over one round's rollouts."""
     num_minibatches: Count = 4
     """Updates in one pass."""
+    micro_batch_size: Count | None = 8
+    """Rollouts in one forward pass, null: all of an update; gradients are accumulated."""
+    gpu_memory_utilization: Probability = 0.2
+    """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
     clip_coef: Positive = 0.2
     """Clip range of the probability ratio."""
     clip_vloss: bool = True
@@ -290,12 +307,18 @@ class PpoConfig(Section):
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds policy and critic."""
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rollouts in one forward pass."""
+        return micro_batch(self.batch_size // self.num_minibatches, self.micro_batch_size)
+
     @model_validator(mode="after")
     def _divides(self) -> Self:
         if self.batch_size % self.num_minibatches:
             raise ValueError("batch_size must be a multiple of num_minibatches")
         if self.batch_size % self.samples_per_prompt:
             raise ValueError("batch_size must be a multiple of samples_per_prompt")
+        micro_batch(self.batch_size // self.num_minibatches, self.micro_batch_size)
         return self
 
 
@@ -324,8 +347,6 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0)] = 1
     """Seed of everything that is drawn."""
-    data: DataConfig = DataConfig()
-    """Where the prompts are."""
     teacher: ModelConfig = ModelConfig()
     """The larger model: answers and judges."""
     student: ModelConfig = ModelConfig()

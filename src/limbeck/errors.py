@@ -14,6 +14,12 @@ A message is one line: what, where, expected, got, and what to do about it.
 """
 
 
+def one_line(text: str) -> str:
+    """A text on one line, with nothing in it that steers a terminal: parts may come from anyone."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())
+
+
 class LimbeckError(Exception):
     """Root of the tree. Carries the parts of its one-line message."""
 
@@ -46,9 +52,7 @@ class LimbeckError(Exception):
             message += f"{',' if expected else ':'} got {got}"
         if remedy:
             message += f". {remedy}"
-        # Parts come from data sets, manifests and servers: none may steer a terminal.
-        printable = "".join(char if char.isprintable() else " " for char in message)
-        super().__init__(" ".join(printable.split()))
+        super().__init__(one_line(message))
 
 
 class ConfigError(LimbeckError):

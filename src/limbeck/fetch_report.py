@@ -1,12 +1,14 @@
 """The finished reports below a work_uri, and how one comes to this machine."""
 
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import ConfigError, DataError
-from limbeck.status import StageState, inspect
+from limbeck.manifest import Manifest
+from limbeck.status import inspect
 from limbeck.status_text import counts
 from limbeck.storage import Store
 
@@ -24,15 +26,15 @@ class _Report(BaseModel):
     decision: Verdict
 
 
-def newest_report(store: Store, work_uri: str) -> StageState:
-    """The newest report that is complete.
+def newest_report(store: Store, work_uri: str) -> tuple[Manifest, datetime]:
+    """The newest report that is complete, and when it was written.
 
     Raises:
         DataError: when there is none, saying what the stages have done.
     """
     for state in inspect(store, work_uri, "report").stages:
-        if state.state == "complete":
-            return state
+        if state.state == "complete" and state.manifest:
+            return state.manifest, state.modified
     by_stage = groupby(inspect(store, work_uri).stages, lambda state: state.stage)
     there = ", ".join(f"{stage} ({counts(states)})" for stage, states in by_stage)
     raise DataError(
@@ -43,21 +45,20 @@ def newest_report(store: Store, work_uri: str) -> StageState:
     )
 
 
-def fetch_report(store: Store, report: StageState, out: Path) -> Verdict:
+def fetch_report(store: Store, report: Manifest, out: Path) -> Verdict:
     """Download a report: page, text and JSON, each checked against its sha256.
 
     Args:
         store: Where from.
-        report: A complete one.
+        report: Its manifest.
         out: The folder; files of an earlier report there are replaced.
 
     Raises:
-        ConfigError: when the folder cannot be made.
+        ConfigError: when the folder cannot be made or written to.
         DataError: when files are missing from it, or it holds no decision.
         StorageError: when a file is corrupt or gone.
     """
-    objects = report.manifest.objects if report.manifest else ()
-    items = {item.uri.rpartition("/")[2]: item for item in objects if item.sha256}
+    items = {item.uri.rpartition("/")[2]: item for item in report.objects if item.sha256}
     missing = [name for name in FILES if name not in items]
     if missing:
         raise DataError(
@@ -69,10 +70,10 @@ def fetch_report(store: Store, report: StageState, out: Path) -> Verdict:
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            store.read_file(items[name], out / name)
     except OSError as error:
-        raise ConfigError("cannot make the folder", where=f"--out {out}", got=str(error)) from error
-    for name in FILES:
-        store.read_file(items[name], out / name)
+        raise ConfigError("cannot write the report", where=f"--out {out}", got=str(error)) from error
     try:
         return _Report.model_validate_json((out / "report.json").read_bytes()).decision
     except ValidationError as error:

@@ -4,9 +4,8 @@ All of it is read from the models that check a run file, so it cannot say anythi
 Lines of help begin with `# `; a setting that is commented out begins with `#` and its name.
 """
 
-import re
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -78,7 +77,7 @@ def run_file_text(pipeline: str, compiled: Compiled, *, full: bool) -> str:
             remedy="Give its parameters to `limbeck submit` or `kfp run create`",
         )
     names = [name for name in RunFile.model_fields if name in declared]
-    required = [name for name in names if _is_required(declared[name])]
+    required = [name for name in names if name in compiled.required]
     lines = _head(pipeline, full=full)
     for name in required:
         lines += [*_help(RunFile, name, ""), f"{name}: {_required_value(name)}", ""]
@@ -87,7 +86,7 @@ def run_file_text(pipeline: str, compiled: Compiled, *, full: bool) -> str:
             lines += [*_setting(RunFile(), name, "", live=False, full=full), ""]
     if "config" in declared:
         lines += [*_help(RunFile, "config", ""), "config:"]
-        lines += _section(RunFile().config, "", "  ", _stages(compiled), full=full)
+        lines += _section(RunFile().config, "", "  ", compiled.stages, full=full)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -102,21 +101,10 @@ def _head(pipeline: str, *, full: bool) -> list[str]:
     ]
 
 
-def _is_required(declared: Mapping[str, Any]) -> bool:
-    """Whether a pipeline must be given a parameter."""
-    return "defaultValue" not in declared and not declared.get("isOptional")
-
-
 def _required_value(name: str) -> str:
     """The default of a run file where it has one, else a placeholder."""
     default = getattr(RunFile(), name)
     return _yaml(default) if default else _yaml([PLACEHOLDER] if isinstance(default, tuple) else PLACEHOLDER)
-
-
-def _stages(compiled: Compiled) -> set[str]:
-    """The stages that a pipeline runs, by its executors: `exec-label`, `exec-label-2`."""
-    names = {re.sub(r"-\d+$", "", label.removeprefix("exec-")) for label in compiled.containers}
-    return names & set(Resources.model_fields)
 
 
 def _section(

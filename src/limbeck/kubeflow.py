@@ -89,8 +89,22 @@ class Kubeflow:
 
         return self._expect(self.patiently(find_or_make).experiment_id)
 
-    def create_run(self, experiment: str, name: str, compiled: Compiled, arguments: Mapping[str, Any]) -> str:
+    def create_run(
+        self,
+        experiment: str,
+        name: str,
+        compiled: Compiled,
+        arguments: Mapping[str, Any],
+        service_account: str | None = None,
+    ) -> str:
         """Start a run, once: after an answer that was lost, a new run of that name is taken as the one.
+
+        Args:
+            experiment: Id of its experiment.
+            name: What it is called.
+            compiled: The pipeline.
+            arguments: Values of its parameters.
+            service_account: Account of its pods; by default the one that the installation sets.
 
         Returns:
             The run's id.
@@ -103,13 +117,16 @@ class Kubeflow:
             display_name=name,
             pipeline_spec=spec,
             runtime_config=self._models.V2beta1RuntimeConfig(parameters=dict(arguments)),
+            service_account=service_account,
         )
         before = self.patiently(lambda: self._run_ids(experiment, name))
+        asked = False
 
         def create() -> str:
-            new = self._run_ids(experiment, name) - before
-            if new:
+            nonlocal asked
+            if asked and (new := self._run_ids(experiment, name) - before):
                 return new.pop()
+            asked = True
             return self._expect(self._ask(self._runs.run_service_create_run, run=wanted).run_id)
 
         return self.patiently(create)
@@ -179,7 +196,8 @@ class Kubeflow:
         try:
             return call(**arguments, _request_timeout=limits)
         except (HTTPError, UnicodeDecodeError) as error:
-            raise _AwayError(type(error).__name__) from error
+            # What urllib3 gives up with says nothing: the reason is within.
+            raise _AwayError(type(getattr(error, "reason", None) or error).__name__) from error
         except self._models.ApiException as error:
             if error.status in BUSY:
                 raise _AwayError(f"HTTP {error.status} {_said(error.body)}") from error
@@ -228,7 +246,7 @@ def connect(
     Without any of these, a token in KFP_EXISTING_TOKEN is used.
 
     Raises:
-        ConfigError: when there is no address, no readable token, or no client.
+        ConfigError: when there is no address or one with a password, no readable token, or no client.
     """
     try:
         import kfp_server_api  # noqa: PLC0415
@@ -243,6 +261,14 @@ def connect(
     host = host or os.environ.get(ENDPOINT, "")
     if not host:
         raise ConfigError("no API server", where="--host", remedy=f"Give its address, or set {ENDPOINT}")
+    for where, address in ((f"--host or {ENDPOINT}", host), (UI_ENDPOINT, os.environ.get(UI_ENDPOINT, ""))):
+        if "@" in address:
+            raise ConfigError(
+                "a password in an address",
+                where=where,
+                expected="https://host:port",
+                remedy=f"Take it out; a credential goes into --token-file, --cookie-file or {TOKEN}",
+            )
     configuration = kfp_server_api.Configuration(
         host=(host if "://" in host else f"https://{host}").rstrip("/")
     )
@@ -254,18 +280,24 @@ def connect(
         configuration.api_key["authorization"] = _secret(path)
         configuration.refresh_api_key_hook = lambda now: now.api_key.update(authorization=_secret(path))
     elif not cookie_file and os.environ.get(TOKEN):
-        configuration.api_key["authorization"] = os.environ[TOKEN]
+        configuration.api_key["authorization"] = _credential(os.environ[TOKEN], TOKEN)
     return Kubeflow(configuration, _secret(cookie_file) if cookie_file else None, patience or Patience())
 
 
 def _secret(path: Path) -> str:
-    """A file's one line; never a part of a message."""
+    """The credential in a file."""
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("cannot read the credential", where=str(path), got=type(error).__name__) from error
-    if not text.isprintable() or not text:
-        raise ConfigError("not a credential", where=str(path), expected="one line of text")
+    return _credential(text, str(path))
+
+
+def _credential(text: str, where: str) -> str:
+    """What can stand in a header: what cannot, the client would repeat in its error."""
+    text = text.strip()
+    if not (text and text.isascii() and text.isprintable()):
+        raise ConfigError("not a credential", where=where, expected="one line of text in ASCII")
     return text
 
 

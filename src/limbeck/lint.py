@@ -49,7 +49,7 @@ def inspect(path: Path) -> tuple[Compiled | None, list[Finding]]:
 def inspect_arguments(compiled: Compiled, arguments: Mapping[str, Any]) -> list[Finding]:
     """Findings about the arguments of a run."""
     return [
-        *argument_refusals(compiled.parameters, arguments),
+        *argument_refusals(compiled, arguments),
         *secrets_in_arguments(compiled, arguments),
     ]
 

@@ -21,6 +21,7 @@ from limbeck.storage import Store, StoredObject, split
 MANIFEST = "manifest.json"
 # What starts and shows runs; no result depends on it.
 LAUNCHERS = (
+    "apiserver.py",
     "cli",
     "compiled.py",
     "components",
@@ -28,9 +29,13 @@ LAUNCHERS = (
     "fetch_report.py",
     "init_file.py",
     "inputs.py",
+    "kubeflow.py",
     "lineage.py",
     "lint.py",
+    "lint_rules.py",
     "local.py",
+    "models.py",
+    "parameters.py",
     "preflight",
     "processes.py",
     "progress.py",
@@ -38,6 +43,8 @@ LAUNCHERS = (
     "run_file.py",
     "screen.py",
     "seaweed.py",
+    "shapes.py",
+    "stamp.py",
     "status.py",
     "status_text.py",
     "submit.py",
@@ -130,7 +137,7 @@ def find(store: Store, uri: str) -> Manifest | None:
     """The complete manifest under a prefix, or None. Its objects are checked to exist with their size."""
     if not store.exists(f"{uri}/{MANIFEST}"):
         return None
-    manifest = parse(store.read_bytes(f"{uri}/{MANIFEST}").decode(), f"{uri}/{MANIFEST}")
+    manifest = parse(store.read_bytes(f"{uri}/{MANIFEST}"), f"{uri}/{MANIFEST}")
     sizes = store.sizes(uri)
     for item in manifest.objects:
         if sizes.get(item.uri) != item.bytes:
@@ -162,7 +169,7 @@ def commit(store: Store, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def parse(text: str, where: str) -> Manifest:
+def parse(text: str | bytes, where: str) -> Manifest:
     """Read a manifest from JSON.
 
     Raises:
@@ -212,7 +219,7 @@ def load_manifest(store: Store, uri: str, kind: str) -> Manifest | None:
     base = uri.rstrip("/").removesuffix(f"/{MANIFEST}")
     for prefix in (base, f"{base}/{kind}"):
         if store.exists(f"{prefix}/{MANIFEST}"):
-            manifest = parse(store.read_bytes(f"{prefix}/{MANIFEST}").decode(), f"{prefix}/{MANIFEST}")
+            manifest = parse(store.read_bytes(f"{prefix}/{MANIFEST}"), f"{prefix}/{MANIFEST}")
             if manifest.kind != kind:
                 raise DataError(
                     "a finished stage of another kind",

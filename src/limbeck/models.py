@@ -8,6 +8,7 @@ from typing import Any
 from limbeck.errors import DataError
 
 WEIGHTS = ".safetensors"
+INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
@@ -36,7 +37,7 @@ def faults(folder: Path, where: str) -> Iterator[DataError]:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     try:
         config = _read_json(folder / "config.json", where) if "config.json" in names else {}
-        index = _read_json(folder / "model.safetensors.index.json", where, missing={})
+        index = _read_json(folder / INDEX, where, missing={})
         tokenizer = _read_json(folder / "tokenizer_config.json", where, missing={})
     except DataError as error:
         yield error
@@ -79,7 +80,16 @@ def _weight_faults(index: dict[str, Any], names: set[str], where: str) -> Iterat
             remedy="Load it where you trust it, and write it with model.save_pretrained()",
         )
         return
-    wanted = set(index.get("weight_map", {}).values()) or {f"*{WEIGHTS}"}
+    files = index.get("weight_map", {})
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        yield DataError(
+            "an index that does not say which file a weight is in",
+            where=f"{where}/{INDEX}",
+            expected="`weight_map` with a file's name for each weight",
+            remedy="Copy it again",
+        )
+        return
+    wanted = set(files.values()) or {f"*{WEIGHTS}"}
     if not found or (index and not wanted <= found):
         yield DataError(
             "a checkpoint without all its weights",

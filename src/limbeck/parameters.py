@@ -3,12 +3,25 @@
 It needs a YAML parser alone, so that `limbeck lint` does too.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from limbeck.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads booleans as YAML 1.2 does: `yes` and `no` are words, as `judge` asks for them."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -19,7 +32,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
             credentials in the wrong places.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -6,14 +6,15 @@ the log of a pod and what `limbeck run` shows of a stage that runs in a process 
 
 import time
 
+from limbeck.errors import one_line
+
 PREFIX = "limbeck: "
 INTERVAL_SECONDS = 2.0
 
 
 def say(text: str) -> None:
     """Print one line for people; nothing in it can steer their terminal."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    print(f"{PREFIX}{' '.join(printable.split())}", flush=True)
+    print(f"{PREFIX}{one_line(text)}", flush=True)
 
 
 class Progress:

@@ -13,11 +13,14 @@ CPU_STAGES = ("prepare", "label", "report")
 
 def _text(value: object) -> object:
     """YAML and JSON bring `cpu: 8` as a number, Kubeflow even as 8.0."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 Cpu = Annotated[str, BeforeValidator(_text), Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
-Memory = Annotated[str, BeforeValidator(_text), Field(pattern=r"^\d+([KMGTPE]i?)?$")]
+# Plain numbers are bytes: less than a megabyte is a unit forgotten.
+Memory = Annotated[str, BeforeValidator(_text), Field(pattern=r"^(\d{7,}|\d+(k|[MGTPE]|[KMGTPE]i))$")]
 
 
 class StageResources(Section):

@@ -156,21 +156,22 @@ def iter_rows(store: Store, manifests: Iterable[Manifest], row_type: type[RowTyp
                 yield from _iter_part(store, item, row_type)
 
 
-def parquet_rows(path: Path, where: str) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path, where: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a local Parquet file as they lie there, unchecked.
 
     Args:
         path: The file.
         where: What messages call it.
+        columns: What is read, as far as it is there; None reads all.
 
     Raises:
-        DataError: when it is no Parquet file, or a damaged one.
+        DataError: when it is no Parquet file, a damaged one, or holds values that Python has no type for.
     """
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError("not a Parquet file", where=where, got=str(error), remedy="Write it again") from error
 
 

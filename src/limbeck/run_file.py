@@ -5,19 +5,41 @@ and which it must have, is written in the compiled pipeline itself. This module 
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, with_config
+from typing_extensions import TypedDict
 
 from limbeck.compiled import Compiled
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
-from limbeck.section import Count, Section, parse
+from limbeck.section import Section, parse
 
-Label = dict[str, Any]
+GPU_RESOURCE = r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][\w.-]*$"
+"""A vendor's domain, and a name."""
+
+
+@with_config(extra="forbid")
+class NodeAffinity(TypedDict, total=False):
+    """Kubernetes nodeAffinity."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: dict[str, Any]
+    preferredDuringSchedulingIgnoredDuringExecution: list[dict[str, Any]]
+
+
+@with_config(extra="forbid")
+class Toleration(TypedDict, total=False):
+    """A Kubernetes toleration."""
+
+    key: str
+    operator: Literal["Exists", "Equal"]
+    value: str
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+    tolerationSeconds: int
 
 
 class RunFile(Section):
@@ -35,7 +57,7 @@ class RunFile(Section):
     """Hugging Face folder of the smaller model, which is trained: a local path or an `s3://` URI."""
     config: Config = Config()
     """The settings of the stages."""
-    num_shards: Count = 1
+    num_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many tasks `generate` and `judge` are split into."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
     """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
@@ -49,15 +71,15 @@ class RunFile(Section):
     """`evaluate`: checkpoint folders; the others are compared with the first."""
     gpus: Annotated[int, Field(ge=0)] = 1
     """GPUs of each task that uses some; 0 asks for none."""
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: Annotated[str, Field(pattern=GPU_RESOURCE)] = "nvidia.com/gpu"
     """What the cluster calls its GPUs."""
     resources: Resources = Resources()
     """CPU, memory and GPUs by stage, where the defaults do not fit."""
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels that the nodes of GPU tasks must have, such as the GPU's model."""
-    node_affinity: Label = Field(default_factory=dict)
+    node_affinity: NodeAffinity = Field(default_factory=NodeAffinity)
     """Kubernetes nodeAffinity of GPU tasks, as JSON."""
-    tolerations: list[Label] = Field(default_factory=list)
+    tolerations: list[Toleration] = Field(default_factory=list)
     """Kubernetes tolerations of GPU tasks, as JSON."""
     s3_secret: str = "limbeck-s3"  # noqa: S105 - the name of a secret
     """Secret with the object store's address and key."""
@@ -101,16 +123,21 @@ def arguments(run_file: RunFile, pipeline: Compiled) -> dict[str, Any]:
         Values by parameter, plain JSON; what the run file leaves to its defaults is filled in.
 
     Raises:
-        ConfigError: when the pipeline must have what is not there, or does not take what is.
+        ConfigError: the first of `refusals`.
     """
+    for refusal in refusals(run_file, pipeline):
+        raise refusal
+    values = run_file.model_dump(mode="json", exclude_none=True)
+    return {name: value for name, value in values.items() if name in pipeline.parameters}
+
+
+def refusals(run_file: RunFile, pipeline: Compiled) -> Iterator[ConfigError]:
+    """What a pipeline must have and is not there, and what it does not take and is."""
     declared, where = pipeline.parameters, f"pipeline {pipeline.spec['pipelineInfo']['name']}"
     values = run_file.model_dump(mode="json", exclude_none=True)
-    required = [
-        name for name, item in declared.items() if "defaultValue" not in item and not item.get("isOptional")
-    ]
-    missing = [name for name in required if values.get(name) in ("", [], None)]
+    missing = [name for name in pipeline.required if values.get(name) in ("", [], None)]
     if missing:
-        raise ConfigError(
+        yield ConfigError(
             f"missing parameter `{missing[0]}`",
             where=where,
             expected=", ".join(missing),
@@ -119,13 +146,13 @@ def arguments(run_file: RunFile, pipeline: Compiled) -> dict[str, Any]:
         )
     surplus = [name for name in values if name not in declared and _was_set(run_file, name)]
     if surplus:
-        raise ConfigError(
+        yield ConfigError(
             f"unknown parameter `{surplus[0]}`",
             where=where,
             expected=", ".join(declared),
-            remedy="Remove it, or choose another pipeline",
+            got=", ".join(surplus),
+            remedy="Remove them, or choose another pipeline",
         )
-    return {name: value for name, value in values.items() if name in declared}
 
 
 def _was_set(run_file: RunFile, name: str) -> bool:

@@ -26,6 +26,18 @@ class Section(BaseModel):
         return {} if value is None else value
 
 
+def micro_batch(batch_size: int, wanted: int | None) -> int:
+    """Rows of one forward pass: what is wanted, but the whole batch where that is smaller or None is wanted.
+
+    Raises:
+        ValueError: when the batch cannot be made of such passes.
+    """
+    rows = min(wanted or batch_size, batch_size)
+    if batch_size % rows:
+        raise ValueError(f"{batch_size} completions must be a multiple of micro_batch_size, {rows}")
+    return rows
+
+
 def parse(model: type[Model], content: object, where: str) -> Model:
     """Build a model from untrusted content, with one line for its first mistake.
 
@@ -69,9 +81,10 @@ def _suggestion(model: type[BaseModel], path: str) -> str:
     *parents, key = path.split(".")
     for name in parents:
         field = model.model_fields.get(name)
-        if field is None or not isinstance(field.annotation, type):
+        inner = field and field.annotation
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
             return "Remove it"
-        model = field.annotation
+        model = inner
     known = list(model.model_fields)
     near = difflib.get_close_matches(key, known, n=1)
     return f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}"

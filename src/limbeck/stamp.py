@@ -16,6 +16,9 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # Kubeflow gives up when this time has passed since the first attempt began; its default of an hour is
 # less than one attempt of a long stage, which then is never tried again.
 RETRY_FOR = "1209600s"
+# Kubernetes settings that a version's API server refuses a run for: it knows no such field.
+# Source: kubernetes_platform/proto/kubernetes_executor_config.proto at the tags of kubeflow/pipelines.
+KFP = {"2.15": ("securityContext",), "2.16": (), "2.17": ()}
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?")
 
 
@@ -36,6 +39,7 @@ def stamp(
     shm: str | None = None,
     scratch: str | None = None,
     retries: int | None = None,
+    kfp: str | None = None,
 ) -> Compiled:
     """Set what Kubeflow resolves at compile time only. What is not given stays.
 
@@ -47,6 +51,7 @@ def stamp(
             as memory of the task.
         scratch: Size limit of the emptyDirs on disk, a Kubernetes quantity.
         retries: How often each task is tried again; 0 for never.
+        kfp: The oldest Kubeflow Pipelines that must take it, such as 2.15: what that refuses is taken out.
 
     Raises:
         ConfigError: when a value is malformed, or there is nothing that it could be set on.
@@ -63,6 +68,8 @@ def stamp(
         _stamp_size(mounts, scratch, "--scratch", "No task mounts an emptyDir on disk")
     if retries is not None:
         _stamp_retries(result, retries)
+    if kfp is not None:
+        _stamp_kfp(result, kfp)
     return result
 
 
@@ -130,6 +137,19 @@ def _stamp_shm(compiled: Compiled, size: str) -> None:
             mounts[label] = {"medium": "Memory", "mountPath": SHM, "volumeName": "shm"}
             _settings(compiled, label).setdefault("emptyDirMounts", []).append(mounts[label])
     _stamp_size(list(mounts.values()), size, "--shm", "No task mounts /dev/shm or asks for GPUs")
+
+
+def _stamp_kfp(compiled: Compiled, version: str) -> None:
+    if version not in KFP:
+        raise ConfigError(
+            "a Kubeflow Pipelines that is not supported",
+            where="--kfp",
+            expected=", ".join(KFP),
+            got=repr(version),
+        )
+    for settings in compiled.kubernetes.values():
+        for key in KFP[version]:
+            settings.pop(key, None)
 
 
 def _stamp_retries(compiled: Compiled, retries: int) -> None:

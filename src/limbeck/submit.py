@@ -7,19 +7,24 @@ this command was stopped.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.apiserver import run_refusals
+from limbeck.apiserver import Finding, run_refusals
 from limbeck.compiled import Compiled, Document
 from limbeck.errors import CanceledError, ConfigError, LimbeckError, TimeLimitError
 from limbeck.kubeflow import FINAL, Kubeflow, Run
 from limbeck.lint import inspect, inspect_arguments, together
 from limbeck.parameters import read_parameters
 from limbeck.progress import say
+from limbeck.run_file import RunFile
+from limbeck.section import parse as parse_section
 from limbeck.stamp import stamp
+
+NO_REGISTRY = "registry.invalid/"
+"""Where the committed pipelines name their images; no such host can be (RFC 2606)."""
 
 
 def prepare(
@@ -28,6 +33,7 @@ def prepare(
     *,
     arguments_file: Path | None = None,
     queue: str | None = None,
+    kfp: str | None = None,
     experiment: str,
     namespace: str = "",
     name: str,
@@ -39,6 +45,7 @@ def prepare(
         given: `ARG=VALUE`; a value is JSON unless the parameter is a string. They win over the file.
         arguments_file: YAML with arguments, such as a run file.
         queue: Kueue's LocalQueue for this run.
+        kfp: The version of Kubeflow Pipelines, where it is an old one.
         experiment: Name of the experiment.
         namespace: The user's namespace; empty where Kubeflow has one user.
         name: Name of the run.
@@ -54,13 +61,37 @@ def prepare(
     arguments = read_parameters(arguments_file) if arguments_file else {}
     if compiled is not None:
         arguments |= parse(given, compiled.parameters)
-        findings += inspect_arguments(compiled, arguments)
+        findings += [*_placeholders(compiled), *inspect_arguments(compiled, arguments)]
+        if not _errors(findings):
+            findings += _misfits(compiled, arguments)
     for finding in together(findings):
         say(str(finding))
-    errors = sum(finding.severity == "error" for finding in findings)
-    if compiled is None or errors:
-        raise ConfigError(f"not submitted: {errors} errors", where=str(path))
-    return stamp(compiled, queue=queue), arguments
+    if compiled is None or _errors(findings):
+        raise ConfigError(f"not submitted: {_errors(findings)} errors", where=str(path))
+    return stamp(compiled, queue=queue, kfp=kfp), arguments
+
+
+def _errors(findings: Sequence[Finding]) -> int:
+    return sum(finding.severity == "error" for finding in findings)
+
+
+def _misfits(compiled: Compiled, arguments: Mapping[str, Any]) -> Iterator[Finding]:
+    """Values that no stage could use; `preflight` would find them too, in the cluster."""
+    if "preflight" not in compiled.spec["root"].get("dag", {}).get("tasks", {}):
+        return  # somebody else's pipeline: its parameters may mean other things
+    known = {name: value for name, value in arguments.items() if name in RunFile.model_fields}
+    try:
+        parse_section(RunFile, known, "the arguments")
+    except ConfigError as error:
+        yield Finding("error", "arguments", str(error), "`limbeck init` explains every parameter")
+
+
+def _placeholders(compiled: Compiled) -> Iterator[Finding]:
+    """Images that only stand for those that somebody builds: a run would wait for them for ever."""
+    for image in sorted({container["image"] for container in compiled.containers.values()}):
+        if image.startswith(NO_REGISTRY):
+            what = "an image that no registry has: it stands for yours"
+            yield Finding("error", f"image {image}", what, "`limbeck compile --image`, see docs/images.md")
 
 
 def parse(given: Sequence[str], declared: Mapping[str, Document]) -> dict[str, Any]:
@@ -99,13 +130,16 @@ def start(
     experiment: str,
     namespace: str = "",
     name: str,
+    service_account: str | None = None,
 ) -> str:
     """Start a run and say its id and page.
 
     Returns:
         The run's id.
     """
-    run_id = kubeflow.create_run(kubeflow.experiment(experiment, namespace), name, compiled, arguments)
+    run_id = kubeflow.create_run(
+        kubeflow.experiment(experiment, namespace), name, compiled, arguments, service_account
+    )
     say(f"run {run_id}")
     say(kubeflow.url(run_id))
     return run_id

@@ -70,6 +70,9 @@ CASES = {
     "out of range": Case("label", {"config": {"label": {"min_vote_share": 2}}}, 2, "label.min_vote_share"),
     "kind to load": Case("load", {"kind": "prompt"}, 2, "got 'prompt'"),
     "nothing to load": Case("load", {}, 3, "expected a manifest of prompts, got no manifest.json"),
+    "no figure to pick by": Case(
+        "pick", {"names": ["checkpoint"], "metric": "ppo/kl"}, 3, "expected ppo/kl, got no metrics"
+    ),
     "nothing to pick": Case("pick", {"names": ["sft_all"]}, 3, "expected sft_all, got checkpoint"),
 }
 

@@ -132,6 +132,23 @@ def test_queue_flavors_and_namespace_belong_together() -> None:
     assert "managed-by-kueue" in Path("docs/cluster.md").read_text()
 
 
+def test_with_the_retries_of_the_example_argo_tries_a_pod_again_that_failed_or_was_lost() -> None:
+    """The words are those of Argo 4.0.5; what a task says itself comes before this default."""
+    data = example(ROOT / "examples" / "argo-retries.yaml")["data"]
+    defaults = yaml.load(data["workflowDefaults"], yaml.CSafeLoader)["spec"]
+    assert defaults["templateDefaults"].keys() == {"retryStrategy"}
+    retries = defaults["templateDefaults"]["retryStrategy"]
+    assert retries.keys() == {"limit", "retryPolicy", "expression"}
+    assert retries["retryPolicy"] == "Always"
+    assert retries["expression"] == 'lastRetry.status == "Error" || asInt(lastRetry.exitCode) >= 0'
+
+
+def test_every_task_says_itself_how_often_it_is_tried_again(pipeline: Compiled) -> None:
+    for name, task, component in pipeline.tasks():
+        if component.get("executorLabel") in pipeline.containers:
+            assert task["retryPolicy"]["maxRetryCount"] == (1 if name == "preflight" else 5), name
+
+
 def test_the_launchers_settings_are_as_kubeflow_reads_them() -> None:
     data = example(ROOT / "examples" / "kfp-launcher.yaml")["data"]
     assert data.keys() == {"defaultPipelineRoot", "providers"}

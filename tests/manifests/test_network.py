@@ -87,6 +87,7 @@ def test_what_a_site_says_lands_in_the_policies(tmp_path: Path) -> None:
     site = yaml.load(site_path.read_text(), yaml.CSafeLoader)
     said = {
         "kubernetes_api_cidr": "10.1.0.1/32",
+        "kubernetes_api_port": "8443",
         "object_store_cidr": "10.2.0.0/24",
         "object_store_port": "9443",
         "model_mirror_cidr": "10.3.0.1/32",
@@ -101,12 +102,20 @@ def test_what_a_site_says_lands_in_the_policies(tmp_path: Path) -> None:
         for resource in made
         if resource["kind"] == "NetworkPolicy" and "egress" in resource["spec"]
     }
-    assert policies["kubernetes-api"][0]["to"] == [{"ipBlock": {"cidr": "10.1.0.1/32"}}]
-    for name, cidr, port in (("object-store", "10.2.0.0/24", 9443), ("model-mirror", "10.3.0.1/32", 8081)):
+    for name, cidr, port in (
+        ("kubernetes-api", "10.1.0.1/32", 8443),
+        ("object-store", "10.2.0.0/24", 9443),
+        ("model-mirror", "10.3.0.1/32", 8081),
+    ):
         assert policies[name] == [
             {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"protocol": "TCP", "port": port}]}
         ]
     assert "ConfigMap" not in {resource["kind"] for resource in made}
+
+
+def test_in_dev_the_api_server_is_reached_where_small_clusters_have_it() -> None:
+    (rule,) = of_kind("overlays/dev", "NetworkPolicy")["kubernetes-api"]["spec"]["egress"]
+    assert [port["port"] for port in rule["ports"]] == [443, 6443, 8443]  # 8443: minikube
 
 
 def test_in_dev_the_store_is_reached_by_runs_and_by_nobody_else() -> None:

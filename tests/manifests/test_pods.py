@@ -1,7 +1,10 @@
 """The pods that overlays bring themselves: restricted, bounded, with arguments that their program takes."""
 
 import copy
+import errno
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +16,9 @@ from typing import Any
 import pytest
 
 from limbeck import processes, seaweed
+from limbeck.errors import StorageError
+from limbeck.storage import Store
+from manifests.kustomize import Resource
 from tests.manifests.built import everything, the_one
 
 PodSpec = dict[str, Any]
@@ -29,11 +35,24 @@ VOLUMES = {
 }
 
 
-def pod_specs() -> list[PodSpec]:
-    """The pod of every workload of every overlay and example."""
+def pods() -> list[Resource]:
+    """The pod, or its template, of every workload of every overlay and example."""
     workloads = [found for found in everything() if found["kind"] in ("StatefulSet", "Deployment", "Job")]
-    bare = [found["spec"] for found in everything() if found["kind"] == "Pod"]
-    return [workload["spec"]["template"]["spec"] for workload in workloads] + bare
+    bare = [found for found in everything() if found["kind"] == "Pod"]
+    return [workload["spec"]["template"] for workload in workloads] + bare
+
+
+def pod_specs() -> list[PodSpec]:
+    """What is in them."""
+    return [pod["spec"] for pod in pods()]
+
+
+def the_probe() -> PodSpec:
+    """The container of the example that tries the network."""
+    (pod,) = (resource for resource in everything() if resource["kind"] == "Pod")
+    (container,) = pod["spec"]["containers"]
+    found: PodSpec = container
+    return found
 
 
 def offences(pod: PodSpec) -> list[str]:
@@ -93,7 +112,15 @@ def test_a_pod_that_is_not_restricted_is_seen(place: tuple[Any, ...], value: Any
     assert offences(pod) == [offence]
 
 
-def test_the_store_takes_the_arguments_of_its_pod_and_refuses_strangers(tmp_path: Path) -> None:
+def test_no_pod_waits_for_a_sidecar_in_the_namespace_of_a_profile() -> None:
+    """Kubeflow's profiles have Istio put one in, which cannot get out to its control plane."""
+    for pod in pods():
+        assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+
+
+def test_the_store_takes_the_arguments_and_the_key_of_its_pod_and_refuses_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (container,) = the_one("overlays/dev", "StatefulSet")["spec"]["template"]["spec"]["containers"]
     s3, master, filer, volume = seaweed.free_ports(4)
     replaced = {"-dir": str(tmp_path), "-s3.ip.bind": "127.0.0.1", "-s3.port": str(s3)}
@@ -126,6 +153,15 @@ def test_the_store_takes_the_arguments_of_its_pod_and_refuses_strangers(tmp_path
             time.sleep(0.1)
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"http://127.0.0.1:{s3}/bucket/key", timeout=10)
+        for variable, value in (environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}"}).items():
+            monkeypatch.setenv(variable, value)
+        store = Store()
+        with pytest.raises(StorageError, match="no such bucket"):
+            store.listing("s3://limbeck/work")
+        store.make_bucket("s3://limbeck/work")
+        assert store.listing("s3://limbeck/work") == {}
+        store.write_bytes("s3://limbeck/work/a", b"1")
+        assert store.read_bytes("s3://limbeck/work/a") == b"1"
     finally:
         server.kill()  # asked politely it takes 20 s
         server.wait()
@@ -153,18 +189,36 @@ def test_every_exception_to_the_policy_check_has_its_reason() -> None:
         assert len(why.split()) > 5
 
 
+def test_the_probe_tries_what_policies_open_and_what_they_shut() -> None:
+    container = the_probe()
+    assert container["image"].startswith("registry.invalid/limbeck/tools:")  # nobody's, until you name yours
+    assert f"sed 's,{container['image']}," in Path("docs/cluster.md").read_text()
+    assert container["args"][1:] == [
+        "kubernetes.default.svc:443=open",
+        "ml-pipeline.kubeflow:8887=open",
+        "metadata-grpc-service.kubeflow:8080=open",
+        "ml-pipeline.kubeflow:8888=shut",
+        "example.com:443=shut",
+    ]
+
+
 def test_the_probe_says_of_every_address_whether_it_is_as_it_should_be() -> None:
-    (pod,) = (resource for resource in everything() if resource["kind"] == "Pod")
-    (container,) = pod["spec"]["containers"]
-    done = subprocess.run(
-        [sys.executable, *container["command"][1:], *container["args"]],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    lines = done.stdout.splitlines()
-    for line, expected in zip(lines, ["open", "open", "open", "shut", "shut"], strict=True):
-        found = "open" if " is open: " in line else "shut"
-        verdict = "as it should be" if found == expected else f"WRONG, should be {expected}"
-        assert line.endswith(f": {verdict}")
+    container = the_probe()
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        there, away = (f"127.0.0.1:{end.getsockname()[1]}" for end in (listening, silent))
+        targets = [f"{address}={word}" for word in ("open", "shut") for address in (there, away)]
+        done = subprocess.run(
+            [sys.executable, *container["command"][1:], container["args"][0], *targets],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    refused = f"shut ({os.strerror(errno.ECONNREFUSED)})"
+    assert done.stdout.splitlines() == [
+        f"{there} is open: as it should be",
+        f"{away} is {refused}: WRONG, should be open",
+        f"{there} is open: WRONG, should be shut",
+        f"{away} is {refused}: as it should be",
+    ]

@@ -92,7 +92,12 @@ def test_every_overlay_and_example_is_tested() -> None:
     folders = {str(path.parent.relative_to(ROOT)) for path in ROOT.rglob("kustomization.yaml")}
     components = {folder for folder in folders if folder.startswith("components/")}
     assert folders - components == set(OVERLAYS)
-    assert [path.name for path in EXAMPLES] == ["kfp-launcher.yaml", "probe.yaml", "s3-secret.yaml"]
+    assert [path.name for path in EXAMPLES] == [
+        "argo-retries.yaml",
+        "kfp-launcher.yaml",
+        "probe.yaml",
+        "s3-secret.yaml",
+    ]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -93,6 +93,21 @@ def test_a_store_that_breaks_a_promise_is_found(monkeypatch: pytest.MonkeyPatch)
     assert line.startswith("error: the object store is no S3: a new object is missing from the listing")
 
 
+@pytest.mark.parametrize(
+    ("fault", "promises"),
+    [("none", "takes parts and conditions"), ("ignores conditions", "takes parts")],
+)
+def test_only_what_the_store_keeps_is_said_of_it(
+    fault: str, promises: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with broken_store(fault) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        outcome = check(Asked(work_uri="s3://b/work", stages=["label"]))
+    assert outcome.checked[1] == f"s3://b/work reads, writes, lists, {promises}"
+
+
 def test_settings_that_cannot_be_read_hide_nothing_else(asked: Asked) -> None:
     found = lines(check(replace(asked, config={"seed": -1}, student=f"{asked.student}/none")).findings)
     assert [line.partition(" in ")[0] for line in found] == [
@@ -245,44 +260,86 @@ def test_a_run_file_without_any_store_is_checked_as_far_as_it_goes(
     assert line.startswith("warning: the object store was not checked, as none is named in AWS_ENDPOINT_URL")
 
 
+REWARDS = ["generate", "label", "reward", "ppo", "evaluate", "report"]
+
+
+def finished(
+    store: Store, uri: str, kind: str, inputs: dict[str, str] | None = None, folder: Path | None = None
+) -> Manifest:
+    """What an earlier run has left."""
+    made = Manifest(
+        stage=uri.split("/")[-3 if kind != "checkpoint" else -2],
+        kind=kind,
+        name=kind,
+        uri=uri,
+        objects=store.write_folder(folder, uri) if folder else (),
+        inputs=inputs or {},
+        config_hash="",
+        code_version="",
+    )
+    return commit(store, made)
+
+
+def prepared(store: Store, work_uri: str, folder: Path) -> Manifest:
+    """A finished `prepare` and, below it, the prompts; a file stands for the rows."""
+    for kind in ("heldout", "gold"):
+        finished(store, f"{work_uri}/prepare/key/{kind}", kind)
+    return finished(store, f"{work_uri}/prepare/key/prompts", "prompts", folder=folder)
+
+
+def going_on(work_uri: str, **parameters: Any) -> RunFile:
+    """The run file of a run that takes over what is finished."""
+    earlier = {
+        "prepared_uri": f"{work_uri}/prepare/key",
+        "label_uri": f"{work_uri}/label/key",
+        "checkpoint": f"{work_uri}/sft/key",
+    }
+    return RunFile.model_validate({"work_uri": work_uri, "config": CONFIG} | earlier | parameters)
+
+
 def test_a_run_that_goes_on_from_an_earlier_one_finds_its_results_and_checkpoint(
     made: Path, store: Store, work_uri: str
 ) -> None:
-    def finished(kind: str, stage: str, folder: Path | None = None) -> None:
-        uri = f"{work_uri}/{stage}/key" + ("" if kind == "checkpoint" else f"/{kind}")
-        objects = store.write_folder(folder, uri) if folder else ()
-        commit(
-            store,
-            Manifest(
-                stage=stage,
-                kind=kind,
-                name=kind,
-                uri=uri,
-                objects=objects,
-                inputs={},
-                config_hash="",
-                code_version="",
-            ),
-        )
-
-    for kind in ("prompts", "heldout", "gold"):
-        finished(kind, "prepare")
-    finished("labels", "label")
-    finished("checkpoint", "sft", made)
-    run_file = RunFile.model_validate(
-        {
-            "work_uri": work_uri,
-            "prepared_uri": f"{work_uri}/prepare/key",
-            "label_uri": f"{work_uri}/label/key",
-            "checkpoint": f"{work_uri}/sft/key",
-            "config": CONFIG,
-        }
-    )
-    outcome = check_run_file(run_file, ["generate", "label", "reward", "ppo", "evaluate", "report"])
+    prompts = prepared(store, work_uri, made)
+    inputs = {"prompts": prompts.content_hash}
+    finished(store, f"{work_uri}/label/key/labels", "labels", inputs)
+    finished(store, f"{work_uri}/sft/key", "checkpoint", folder=made)
+    outcome = check_run_file(going_on(work_uri), REWARDS)
     (line,) = lines(outcome.findings)
     assert line.startswith("error: nothing finished in `label_uri`")
     assert "expected a manifest of labelled" in line
     assert "student with 0.0 million weights" in outcome.checked[-2]
+
+    finished(store, f"{work_uri}/label/key/labelled", "labelled", inputs)
+    assert check_run_file(going_on(work_uri), REWARDS).findings == []
+    assert check_run_file(going_on(work_uri, checkpoint=str(made)), REWARDS).findings == []
+
+
+def test_labels_of_other_prompts_than_the_prepared_ones_are_found(
+    made: Path, store: Store, work_uri: str
+) -> None:
+    prepared(store, work_uri, made)
+    for kind in ("labels", "labelled"):
+        finished(store, f"{work_uri}/label/key/{kind}", kind, {"prompts": "of another data set"})
+    (line,) = lines(check_run_file(going_on(work_uri, checkpoint=str(made)), REWARDS).findings)
+    assert line.startswith(
+        f"error: labels of other prompts than those in `prepared_uri` in {work_uri}/label/key"
+    )
+
+
+def test_a_damaged_tokenizer_is_found_whoever_reads_it(asked: Asked, folder: Path, store: Store) -> None:
+    (folder / "tokenizer.json").write_text('{"model": {}}')
+    uri = f"{asked.work_uri}-damaged"
+    for path in folder.iterdir():
+        store.write_file(path, f"{uri}/{path.name}")
+
+    def said(**changes: Any) -> list[str]:
+        return [line.partition(": ")[2][:60] for line in lines(check(replace(asked, **changes)).findings)]
+
+    expected = [f"cannot read tokenizer.json in {uri}"[:60]]
+    assert said(teacher=uri) == said(student=uri) == expected
+    assert said(stages=["evaluate"], models=[uri]) == expected
+    assert said(student=uri, config={"seed": -1})[-1:] == expected
 
 
 def test_the_summary_counts_and_ends_with_the_first_errors_class(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from limbeck.preflight import Asked, gpus
 from limbeck.preflight.context import check_context, check_lengths, check_row_lengths, context_length
 from limbeck.preflight.models import Architecture, ModelFacts, check_model
 from limbeck.preflight.places import Place
-from limbeck.preflight.vocabulary import check_critic, check_ids, check_words
+from limbeck.preflight.vocabulary import check_critic, check_ids, check_tokenizer, check_words
 from limbeck.resources import parse_resources, requests
 from tests.preflight.conftest import CONFIG, STAGES, lines
 
@@ -60,6 +60,17 @@ CONTEXTS: dict[str, tuple[dict[str, Any], dict[str, Any], int | None]] = {
         {},
         16384,
     ),
+    "stretched without end": (
+        {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": float("inf")}},
+        {},
+        None,
+    ),
+    "stretched beyond all measure": (
+        {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 1e308}},
+        {},
+        None,
+    ),
+    "without end in the tokenizer": ({}, {"model_max_length": float("inf")}, None),
     "stretched already": (
         {"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}},
         {},
@@ -151,10 +162,12 @@ def test_the_verdict_words_must_begin_with_different_tokens(
         assert line.startswith("error: the verdict words begin with the same token in config.judge.yes")
 
 
-def test_a_tokenizer_that_is_none_is_a_finding(folder: Path) -> None:
+def test_a_tokenizer_that_is_none_is_a_finding(folder: Path, made: Path) -> None:
+    assert check_tokenizer(facts(made)) == []
     (folder / "tokenizer.json").write_text('{"model": {}}')
-    (line,) = lines(check_words(facts(folder), JudgeConfig()))
+    (line,) = lines(check_tokenizer(facts(folder)))
     assert line.startswith("error: cannot read tokenizer.json in ")
+    assert lines(check_words(facts(folder), JudgeConfig())) == [line]
 
 
 COUNTS: dict[str, tuple[int, dict[str, Any], dict[str, Any], list[str]]] = {
@@ -246,6 +259,20 @@ def test_trainings_are_measured_by_what_they_need_of_a_gpu(made: Path) -> None:
     ]
     assert "reduce bucket 1.9" in found[0]
     assert "Lower sft.micro_batch_size" in found[0]
+
+
+def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:
+    shape = facts(made).shape
+    asked = replace(RUN, stages=["ppo"])
+    (line,) = [
+        line
+        for line in lines(
+            gpus.check_training(asked, config(engine={"kv_cache_mib": None}), shape, None, 4 << 30)
+        )
+        if "rollouts" in line
+    ]
+    assert "in rollouts of stage ppo" in line
+    assert "got 0.8 GiB. Raise ppo.gpu_memory_utilization" in line
 
 
 def nvidia_smi(output: str, status: int = 0) -> Callable[[Path], None]:

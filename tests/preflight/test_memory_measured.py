@@ -96,9 +96,9 @@ def live_bytes() -> int:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_states_of_a_training(zero_stage: int, dtype: Dtype, tmp_path: Path) -> None:
-    start_process(seed=1)
-    shape = save("Llama", tmp_path, hidden_size=128, intermediate_size=512, num_hidden_layers=4)
     config = DeepSpeedConfig.model_validate({"zero_stage": zero_stage})
+    start_process(1, config)
+    shape = save("Llama", tmp_path, hidden_size=128, intermediate_size=512, num_hidden_layers=4)
     before = live_bytes()
     engine = wrap(load_policy(tmp_path, dtype, config), config, dtype, learning_rate=0.001, micro_batch=1)
     loss = engine(torch.zeros(1, 4, dtype=torch.long), use_cache=False).logits.float().sum()

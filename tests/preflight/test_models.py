@@ -33,6 +33,12 @@ def write(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+def weights(header: dict[str, Any]) -> Callable[[Path], object]:
+    """A weight file that is its header alone."""
+    text = json.dumps(header).encode()
+    return write("model.safetensors", len(text).to_bytes(8, "little") + text)
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -84,6 +90,24 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], ModelConfig, list[str]]] = {
     ),
     "no weights": (remove("model.safetensors"), SAFE, ["error: a checkpoint without all its weights in "]),
     "a shard that is missing": (shard(1), SAFE, ["error: a checkpoint without all its weights in "]),
+    **{
+        f"an index of {json.dumps(weight_map)}": (
+            write("model.safetensors.index.json", json.dumps({"weight_map": weight_map}).encode()),
+            SAFE,
+            ["error: an index that does not say which file a weight is in in "],
+        )
+        for weight_map in (["model.safetensors"], None, {"w": 1}, {"w": ["model.safetensors"]})
+    },
+    "more heads than width": (
+        change("config.json", num_attention_heads=64, head_dim=None),
+        SAFE,
+        ["error: a config.json that describes no model in "],
+    ),
+    "sizes beyond all measure": (
+        change("config.json", intermediate_size=10**400),
+        SAFE,
+        ["error: a config.json that describes no model in "],
+    ),
     "pickled weights alone": (
         lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
         SAFE,
@@ -101,11 +125,19 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], ModelConfig, list[str]]] = {
         SAFE,
         ["error: a damaged weight file in "],
     ),
-    "a header without shapes": (
-        write("model.safetensors", b"\x0a\0\0\0\0\0\0\0" + b'{"a": {}} '),
-        SAFE,
-        ["error: a damaged weight file in "],
-    ),
+    "a header without shapes": (weights({"a": {}}), SAFE, ["error: a damaged weight file in "]),
+    **{
+        f"a weight with {called}": (
+            weights({"a": {"shape": shape, "data_offsets": [0, 0]}}),
+            SAFE,
+            ["error: a damaged weight file in "],
+        )
+        for called, shape in {
+            "no end": [float("inf")],
+            "less than nothing": [-1],
+            "more than its file": [1 << 2000],
+        }.items()
+    },
     "several faults": (
         both(both(remove("tokenizer.json"), remove("chat_template.jinja")), cut),
         SAFE,

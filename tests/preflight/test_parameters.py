@@ -14,6 +14,11 @@ FULL = Asked(
     work_uri="s3://b/work", stages=STAGES, prompts="s3://b/p.jsonl", teacher="s3://b/t", student="s3://b/s"
 )
 REWARDS = ["generate", "label", "reward", "ppo", "evaluate", "report"]
+EARLIER = {
+    "prepared_uri": "s3://b/work/prepare/a",
+    "label_uri": "s3://b/work/label/b",
+    "checkpoint": "s3://b/c",
+}
 EVALUATE = ["prepare", "evaluate", "report"]
 FROM_TEACHER = Config.model_validate({"reward": {"init": "teacher"}})
 
@@ -33,12 +38,22 @@ MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
     ),
     "evaluating needs models": ({"stages": EVALUATE, "teacher": "", "student": ""}, Config(), {"models"}),
     "a checkpoint is a model to evaluate": (
-        {"stages": REWARDS, "teacher": "", "student": "", "checkpoint": "s3://b/c"},
+        {"stages": REWARDS, "teacher": "", "student": "", **EARLIER},
+        Config(),
+        set(),
+    ),
+    "a reward model needs what an earlier run has made": (
+        {"stages": REWARDS, "teacher": "", "student": ""},
+        Config(),
+        set(EARLIER),
+    ),
+    "or what this one makes": (
+        {"stages": ["prepare", "generate", "judge", "label", "sft", "reward"]},
         Config(),
         set(),
     ),
     "a teacher to start the reward model from": (
-        {"stages": REWARDS, "teacher": "", "student": ""},
+        {"stages": REWARDS, "teacher": "", "student": "", **EARLIER},
         FROM_TEACHER,
         {"teacher"},
     ),
@@ -67,6 +82,24 @@ def test_models_that_the_report_could_not_tell_apart_are_named() -> None:
 
 def test_a_stage_that_does_not_exist_is_named() -> None:
     assert "unknown stage `trian`" in lines(misnamed(replace(FULL, stages=["trian"])))[0]
+
+
+def test_what_only_the_last_stages_would_trip_over_is_found_first() -> None:
+    wrong: Any = ["gpu"]
+    asked = replace(
+        FULL, ppo_rewards=["agreement"], num_shards=0, gpu_resource="", node_selector={"gpu": 1},
+        node_affinity={"x": 1}, tolerations=wrong,
+    )  # fmt: skip
+    _, found = read_settings(asked)
+    names = [str(finding).split("`")[1] for finding in found]
+    assert names == [
+        "num_shards",
+        "ppo_rewards",
+        "gpu_resource",
+        "node_selector.gpu",
+        "node_affinity.x",
+        "tolerations.0",
+    ]
 
 
 def test_settings_resources_and_gpus_are_checked_side_by_side() -> None:
@@ -121,4 +154,4 @@ def test_a_credential_is_named_by_its_place_and_repeated_nowhere(
 def test_plain_parameters_stay_as_they_are() -> None:
     cleaned, findings = without_secrets(FULL)
     assert findings == []
-    assert cleaned == replace(FULL, stages=STAGES, models=[])
+    assert cleaned == FULL

@@ -60,7 +60,23 @@ def test_keys_that_the_secret_lacks_are_all_named(monkeypatch: pytest.MonkeyPatc
 BAD_VARIABLES = {
     "a line end": ("AWS_SECRET_ACCESS_KEY", "geheim\n", "white space around AWS_SECRET_ACCESS_KEY"),
     "a password": ("AWS_ENDPOINT_URL", "https://me:geheim@host", "a password in AWS_ENDPOINT_URL"),
-    "no address": ("AWS_ENDPOINT_URL", "minio:9000", "AWS_ENDPOINT_URL is no address"),
+    "a password without a scheme": (
+        "AWS_ENDPOINT_URL",
+        "me:geheim@minio:9000",
+        "a password in AWS_ENDPOINT_URL",
+    ),
+    "a password after one slash": (
+        "AWS_ENDPOINT_URL",
+        "http:/me:geheim@host",
+        "a password in AWS_ENDPOINT_URL",
+    ),
+    "a password in a broken address": (
+        "AWS_ENDPOINT_URL",
+        "http://me:geheim@[::1",
+        "a password in AWS_ENDPOINT",
+    ),
+    "a broken address": ("AWS_ENDPOINT_URL", "http://[::1/geheim", "AWS_ENDPOINT_URL is no address"),
+    "no address": ("AWS_ENDPOINT_URL", "geheim:9000", "AWS_ENDPOINT_URL is no address"),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from limbeck.config import Config, DataConfig, LabelConfig
+from limbeck.config import Config, LabelConfig
 from limbeck.label_quality import label_quality
 from limbeck.manifest import Manifest
 from limbeck.records import Completion, Decoding, EvalResult, Judgement, PseudoLabel
@@ -31,7 +31,7 @@ ACCURACIES = {
 
 
 def made_config() -> Config:
-    return Config(data=DataConfig(prompts="s3://data/prompts.jsonl"))
+    return Config()
 
 
 def made_results(

@@ -116,6 +116,8 @@ RESOURCES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "CPUs in words": ({"sft": {"cpu": "many"}}, ["`sft.cpu`", "'many'"]),
     "a truth as CPUs": ({"sft": {"cpu": True}}, ["`sft.cpu`", "True"]),
     "memory with a blank": ({"sft": {"memory": "64 GB"}}, ["`sft.memory`", "'64 GB'"]),
+    "memory with a forgotten unit": ({"sft": {"memory": 64}}, ["`sft.memory`", "'64'"]),
+    "memory with a unit that is none": ({"sft": {"memory": "64K"}}, ["`sft.memory`", "'64K'"]),
     "negative memory": ({"sft": {"memory": "-1Gi"}}, ["`sft.memory`", "'-1Gi'"]),
     "an unknown stage": ({"stf": {"gpus": 1}}, ["unknown setting `stf`", "Did you mean `sft`?"]),
     "an unknown wish": ({"sft": {"gpu": 1}}, ["unknown setting `sft.gpu`", "Did you mean `gpus`?"]),
@@ -139,12 +141,23 @@ def test_gpus_for_a_stage_without_an_engine_are_refused(stage: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("given", "asked"), [(68719476736.0, "68719476736"), ("64k", "64k"), ("2Gi", "2Gi")])
+def test_memory_is_any_quantity_of_kubernetes(given: object, asked: str) -> None:
+    assert requests(parse_resources({"ppo": {"memory": given}}), 1)["ppo"].memory == asked
+
+
 RUN_FILES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "a selector that is a list": ({"node_selector": ["gpu"]}, ["`node_selector`", "dictionary", "['gpu']"]),
+    "a selector that is a list": (
+        {"node_selector": ["gpu"]},
+        ["`node_selector`", "dictionary", "got a list"],
+    ),
     "a selector with numbers": ({"node_selector": {"gpu": 1}}, ["`node_selector.gpu`", "string", "1"]),
     "an affinity that is a text": ({"node_affinity": "{}"}, ["`node_affinity`", "dictionary"]),
     "tolerations that are a mapping": ({"tolerations": {"key": "x"}}, ["`tolerations`", "list"]),
     "a toleration that is a text": ({"tolerations": ["gpu"]}, ["`tolerations.0`", "dictionary"]),
+    "a toleration with a typing error": ({"tolerations": [{"Key": "x"}]}, ["`tolerations.0.Key`"]),
+    "an affinity of pods": ({"node_affinity": {"podAffinity": {}}}, ["`node_affinity.podAffinity`"]),
+    "GPUs without a name": ({"gpu_resource": ""}, ["`gpu_resource`", "got ''"]),
     "too few GPUs": ({"gpus": -1}, ["`gpus`", "greater than or equal to 0"]),
     "half a GPU": ({"gpus": 0.5}, ["`gpus`", "integer"]),
     "no shard": ({"num_shards": 0}, ["`num_shards`", "greater than or equal to 1"]),

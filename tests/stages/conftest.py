@@ -17,17 +17,11 @@ ConfigFor = Callable[..., Config]
 
 
 @pytest.fixture
-def config_for(work_uri: str) -> ConfigFor:
-    """Make settings whose data set is `{work_uri}/in/data.jsonl`; sections can be given."""
+def config_for() -> ConfigFor:
+    """Make settings; sections can be given."""
 
     def make(**sections: Any) -> Config:
-        return parse_config(
-            {
-                "data": {"prompts": f"{work_uri}/in/data.jsonl"},
-                "task": {"answer_pattern": r"= (\w+)"},
-                **sections,
-            }
-        )
+        return parse_config({"task": {"answer_pattern": r"= (\w+)"}, **sections})
 
     return make
 
@@ -45,4 +39,6 @@ def prepared(store: Store, work_uri: str, config_for: ConfigFor) -> Prepared:
     """40 prompts `sum 0` to `sum 39` with gold answers, a part of them held out."""
     rows = [json.dumps({"prompt": f"sum {n}", "answer": n}) for n in range(40)]
     put(store, f"{work_uri}/in/data.jsonl", "\n".join(rows).encode())
-    return prepare(config_for(prepare={"heldout_fraction": 0.3}), store, work_uri)
+    return prepare(
+        f"{work_uri}/in/data.jsonl", "", config_for(prepare={"heldout_fraction": 0.3}), store, work_uri
+    )

@@ -57,7 +57,7 @@ def test_broken_rows_are_set_aside_with_their_reason(
     good = [json.dumps({"prompt": f"good {n}"}).encode() for n in range(50)]
     put(store, f"{work_uri}/in/data.jsonl", b"\n".join([*good, *BROKEN]))
     config = config_for(prepare={"max_bad_fraction": 0.5, "max_prompt_chars": 200})
-    made = run(config, store, work_uri)
+    made = run(f"{work_uri}/in/data.jsonl", "", config, store, work_uri)
     (rejected_part,) = [item for item in made.prompts.objects if "rejected" in item.uri]
     rejected = read_part(store, rejected_part, RejectedRow)
     assert [row.reason for row in rejected] == list(BROKEN.values())
@@ -74,7 +74,9 @@ def test_a_line_without_an_end_is_cut_and_set_aside(
     good = [json.dumps({"prompt": f"good {n}"}).encode() for n in range(40)]
     endless = b'{"prompt": "' + b"x" * (2 * MAX_LINE_BYTES + 9) + b'"}'
     put(store, f"{work_uri}/in/data.jsonl", b"\n".join([endless, *good, b'{"prompt": 3}']))
-    made = run(config_for(prepare={"max_bad_fraction": 0.5}), store, work_uri)
+    made = run(
+        f"{work_uri}/in/data.jsonl", "", config_for(prepare={"max_bad_fraction": 0.5}), store, work_uri
+    )
     (rejected_part,) = [item for item in made.prompts.objects if "rejected" in item.uri]
     rejected = [
         (row.where.split(", ")[1], row.reason) for row in read_part(store, rejected_part, RejectedRow)
@@ -88,7 +90,9 @@ def test_large_outputs_come_in_parts_and_duplicates_are_found_over_their_borders
     num_rows = ROWS_PER_PART + 500
     rows = [b'{"prompt": "%d", "answer": %d}' % (n, n) for n in (*range(num_rows), 0, num_rows - 1)]
     put(store, f"{work_uri}/in/data.jsonl", b"\n".join(rows))
-    made = run(config_for(prepare={"heldout_fraction": 0.001}), store, work_uri)
+    made = run(
+        f"{work_uri}/in/data.jsonl", "", config_for(prepare={"heldout_fraction": 0.001}), store, work_uri
+    )
     assert made.prompts.rejected == {"duplicate": 2}
     assert made.prompts.num_rows + made.heldout.num_rows == num_rows
     parts = [item.rows for item in made.prompts.objects if "/part-" in item.uri]
@@ -102,22 +106,22 @@ def test_large_outputs_come_in_parts_and_duplicates_are_found_over_their_borders
 
 def test_held_out_data_alone_is_enough(store: Store, work_uri: str, config_for: ConfigFor) -> None:
     put(store, f"{work_uri}/in/held.jsonl", b'{"prompt": "a", "answer": 1}\n{"prompt": "b"}\n{"prompt": "a"}')
-    config = config_for(data={"heldout": f"{work_uri}/in/held.jsonl"})
-    made = run(config, store, work_uri)
+    held = f"{work_uri}/in/held.jsonl"
+    made = run("", held, config_for(), store, work_uri)
     assert (made.prompts.num_rows, read_rows(store, made.prompts, Prompt)) == (0, [])
     assert made.prompts.rejected == {"duplicate": 1}
     assert [row.prompt for row in read_rows(store, made.heldout, Prompt)] == ["a", "b"]
     assert [row.answer for row in read_rows(store, made.gold, GoldAnswer)] == ["1"]
-    assert run(config, store, work_uri) == made
+    assert run("", held, config_for(), store, work_uri) == made
 
 
 def test_without_any_data_set_the_settings_are_named(
     store: Store, work_uri: str, config_for: ConfigFor
 ) -> None:
     with pytest.raises(
-        ConfigError, match=r"no data set in config\.data: expected `prompts`, `heldout` or both"
+        ConfigError, match=r"no data set in prepare: expected prompts, held-out prompts or both"
     ):
-        run(config_for(data={}), store, work_uri)
+        run("", "", config_for(), store, work_uri)
 
 
 def test_too_many_broken_rows_stop_the_stage(store: Store, work_uri: str, config_for: ConfigFor) -> None:
@@ -125,7 +129,7 @@ def test_too_many_broken_rows_stop_the_stage(store: Store, work_uri: str, config
     with pytest.raises(
         DataError, match=r"too many broken rows in .*row 2: expected at most 5%.*1 of 2.*prompt missing"
     ):
-        run(config_for(), store, work_uri)
+        run(f"{work_uri}/in/data.jsonl", "", config_for(), store, work_uri)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
@@ -134,12 +138,12 @@ def test_an_empty_data_set_is_refused(
 ) -> None:
     put(store, f"{work_uri}/in/data.jsonl", content)
     with pytest.raises(DataError, match=r"the data set is empty in .*data\.jsonl"):
-        run(config_for(), store, work_uri)
+        run(f"{work_uri}/in/data.jsonl", "", config_for(), store, work_uri)
 
 
 def test_a_missing_data_set_is_named(store: Store, work_uri: str, config_for: ConfigFor) -> None:
     with pytest.raises(DataError, match=r"no such data set in .*data\.jsonl"):
-        run(config_for(), store, work_uri)
+        run(f"{work_uri}/in/data.jsonl", "", config_for(), store, work_uri)
 
 
 def test_parquet_is_read_and_damaged_parquet_refused(
@@ -148,13 +152,13 @@ def test_parquet_is_read_and_damaged_parquet_refused(
     buffer = io.BytesIO()
     table = pa.table({"prompt": [f"q {n}" for n in range(30)], "answer": [float(n) for n in range(30)]})
     pq.write_table(table, buffer)
-    data = {"prompts": f"{work_uri}/in/data.parquet"}
-    put(store, data["prompts"], buffer.getvalue())
-    made = run(config_for(data=data, prepare={"heldout_fraction": 0.5}), store, work_uri)
+    data = f"{work_uri}/in/data.parquet"
+    put(store, data, buffer.getvalue())
+    made = run(data, "", config_for(prepare={"heldout_fraction": 0.5}), store, work_uri)
     assert made.gold.num_rows == 30
-    put(store, data["prompts"].replace("data", "bad"), b"PAR1 but no more")
+    put(store, data.replace("data", "bad"), b"PAR1 but no more")
     with pytest.raises(DataError, match=r"not a Parquet file in .*bad\.parquet"):
-        run(config_for(data={"prompts": f"{work_uri}/in/bad.parquet"}), store, work_uri)
+        run(f"{work_uri}/in/bad.parquet", "", config_for(), store, work_uri)
 
 
 def test_a_train_prompt_that_is_held_out_leaves_the_train_side(
@@ -162,8 +166,7 @@ def test_a_train_prompt_that_is_held_out_leaves_the_train_side(
 ) -> None:
     put(store, f"{work_uri}/in/data.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}')
     put(store, f"{work_uri}/in/held.jsonl", b'{"prompt": "b", "answer": 1}')
-    data = {"prompts": f"{work_uri}/in/data.jsonl", "heldout": f"{work_uri}/in/held.jsonl"}
-    made = run(config_for(data=data), store, work_uri)
+    made = run(f"{work_uri}/in/data.jsonl", f"{work_uri}/in/held.jsonl", config_for(), store, work_uri)
     assert [row.prompt for row in read_rows(store, made.prompts, Prompt)] == ["a"]
     assert made.prompts.rejected == {"also held out": 1}
 
@@ -171,6 +174,8 @@ def test_a_train_prompt_that_is_held_out_leaves_the_train_side(
 def test_a_second_run_finds_the_first(
     store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = run(config_for(prepare={"heldout_fraction": 0.3}), store, work_uri)
+    again = run(
+        f"{work_uri}/in/data.jsonl", "", config_for(prepare={"heldout_fraction": 0.3}), store, work_uri
+    )
     assert again == prepared
     assert "already complete" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import Config, DataConfig, ReportConfig
+from limbeck.config import Config, ReportConfig
 from limbeck.errors import DataError, StorageError
 from limbeck.manifest import Manifest, commit
 from limbeck.records import (
@@ -158,10 +158,7 @@ def maker(store: Store, work_uri: str, tmp_path: Path) -> Maker:
 
 @pytest.fixture
 def config() -> Config:
-    return Config(
-        data=DataConfig(prompts="s3://d/p.jsonl"),
-        report=ReportConfig(num_resamples=200, num_examples=3),
-    )
+    return Config(report=ReportConfig(num_resamples=200, num_examples=3))
 
 
 def read(store: Store, manifest: Manifest) -> dict[str, bytes]:

@@ -191,6 +191,23 @@ def test_a_resumed_run_goes_on_with_the_same_rounds(
         assert one["ppo/kl"] == pytest.approx(other["ppo/kl"], abs=1e-3)
 
 
+def test_small_passes_and_recomputed_activations_change_no_loss(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
+    few: dict[str, Any] = {"num_updates": 3, "learning_rate": 1e-3}
+    whole = train(
+        tmp_path / "whole", student, reward_folder, sampler, micro_batch_size=None, deepspeed=kept, **few
+    )
+    sampler.load_weights(student)
+    small = train(
+        tmp_path / "small", student, reward_folder, sampler, micro_batch_size=8, deepspeed=recomputed, **few
+    )
+    for one, other in zip(whole.course.history[1:], small.course.history[1:], strict=True):
+        for name in ("ppo/policy_loss", "ppo/value_loss", "ppo/clipfrac", "ppo/approx_kl", "ppo/score"):
+            assert one[name] == pytest.approx(other[name], abs=1e-3), name
+
+
 def test_logprobs_ignore_padding(student: Path) -> None:
     """Two rollouts of unequal length in one batch have the log-probabilities they have alone."""
     model = AutoModelForCausalLM.from_pretrained(student)

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from limbeck.config import parse_config
+from limbeck.errors import ConfigError
 from limbeck.metrics import auc
 from limbeck.records import LabelledCompletion, Source
 from limbeck.trainer.networks import Scorer, load_tokenizer
-from limbeck.trainer.reward import train_reward
+from limbeck.trainer.reward import score_rows, train_reward
 from tests import tiny
 
 
@@ -122,3 +124,30 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     assert [entry["reward/loss"] for entry in resumed.history] == pytest.approx(
         [entry["reward/loss"] for entry in whole.history], abs=1e-4
     )
+
+
+@pytest.mark.parametrize("loss", ["bce", "bradley_terry"])
+def test_small_passes_and_recomputed_activations_change_no_loss(tmp_path: Path, loss: str) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
+    whole = train(tmp_path / "whole", base, ROWS, loss=loss, micro_batch_size=None, deepspeed=kept)
+    small = train(tmp_path / "small", base, ROWS, loss=loss, micro_batch_size=4, deepspeed=recomputed)
+    assert len(whole.history) > 8
+    for one, other in zip(whole.history, small.history, strict=True):
+        assert one["reward/loss"] == pytest.approx(other["reward/loss"], abs=1e-4)
+
+
+def test_more_than_one_node_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"several nodes in deepspeed\.nodes: expected 1, got 2"):
+        train(tmp_path / "run", tmp_path, ROWS, deepspeed={"nodes": 2})
+
+
+def test_rows_of_any_length_are_scored_in_order(tmp_path: Path) -> None:
+    scorer = Scorer(tiny.checkpoint(tmp_path / "base"), "float32", None)
+    torch.manual_seed(0)
+    (head,) = (weight for name, weight in scorer.named_parameters() if name.endswith("score.weight"))
+    torch.nn.init.normal_(head, std=1.0)
+    rows = [[5 + n % 9] * (1 + n * 7 % 60) for n in range(300)]
+    together = score_rows(scorer, rows, 0)
+    alone = [float(score_rows(scorer, [row], 0)[0]) for row in rows[::10]]
+    assert together[::10].tolist() == pytest.approx(alone, abs=1e-5)

@@ -73,3 +73,12 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     assert 0 < step < 16
     resumed = train(tmp_path / "resumed", base, resume=state)
     assert completion_loss(resumed.folder) == pytest.approx(completion_loss(whole.folder), rel=1e-4)
+
+
+def test_small_passes_and_recomputed_activations_change_no_loss(tmp_path: Path) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
+    whole = train(tmp_path / "whole", base, num_epochs=1, micro_batch_size=None, deepspeed=kept)
+    small = train(tmp_path / "small", base, num_epochs=1, micro_batch_size=4, deepspeed=recomputed)
+    losses = [[entry["sft/loss"] for entry in run.history] for run in (whole, small)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)

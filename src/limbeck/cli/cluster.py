@@ -16,6 +16,7 @@ Arguments = Annotated[
     Path | None, typer.Option("--arguments", help="YAML of the pipeline's parameters, such as a run file.")
 ]
 Queue = Annotated[str | None, typer.Option(help="Kueue's LocalQueue for all pods.")]
+Kfp = Annotated[str | None, typer.Option(help="Kubeflow Pipelines of the cluster, if older than 2.16: 2.15.")]
 Host = Annotated[str | None, typer.Option(help="The API server; else KF_PIPELINES_ENDPOINT.")]
 TokenFile = Annotated[Path | None, typer.Option(help="File with a bearer token; else KFP_EXISTING_TOKEN.")]
 CookieFile = Annotated[Path | None, typer.Option(help="File with the value of a Cookie header.")]
@@ -32,6 +33,7 @@ def compile_pipeline(
     shm: Annotated[str | None, typer.Option(help="Size of /dev/shm of GPU tasks, such as 16Gi.")] = None,
     scratch: Annotated[str | None, typer.Option(help="Size limit of scratch space, such as 200Gi.")] = None,
     retries: Annotated[int | None, typer.Option(help="How often a task is tried again.")] = None,
+    kfp: Kfp = None,
 ) -> None:
     """Write a compiled pipeline with choices that Kubeflow knows no parameters for."""
     with one_line_errors():
@@ -41,8 +43,9 @@ def compile_pipeline(
 
         images = dict(pair.partition("=")[::2] for pair in image or [])
         stamped = stamp(
-            load(find(pipeline)), queue=queue, images=images, shm=shm, scratch=scratch, retries=retries
-        )
+            load(find(pipeline)), queue=queue, images=images, shm=shm, scratch=scratch, retries=retries,
+            kfp=kfp,
+        )  # fmt: skip
         try:
             output.write_text(dump(stamped), encoding="utf-8")
         except OSError as error:
@@ -93,7 +96,11 @@ def submit(
     values: Annotated[list[str] | None, typer.Argument(metavar="[ARG=VALUE]...")] = None,
     arguments: Arguments = None,
     queue: Queue = None,
+    kfp: Kfp = None,
     namespace: Annotated[str, typer.Option(help="The user's, where Kubeflow has several users.")] = "",
+    service_account: Annotated[
+        str | None, typer.Option(help="Of the run's pods, such as limbeck-runner; else the installation's.")
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="End as the run ends; 0 only if it succeeded.")
     ] = False,
@@ -115,11 +122,14 @@ def submit(
         from limbeck.kubeflow import connect
 
         compiled, given = runs.prepare(
-            find(pipeline), values or [], arguments_file=arguments, queue=queue, experiment=experiment,
-            namespace=namespace, name=name,
+            find(pipeline), values or [], arguments_file=arguments, queue=queue, kfp=kfp,
+            experiment=experiment, namespace=namespace, name=name,
         )  # fmt: skip
         kubeflow = connect(host=host, token_file=token_file, cookie_file=cookie_file, in_cluster=in_cluster)
-        run_id = runs.start(kubeflow, compiled, given, experiment=experiment, namespace=namespace, name=name)
+        run_id = runs.start(
+            kubeflow, compiled, given, experiment=experiment, namespace=namespace, name=name,
+            service_account=service_account,
+        )  # fmt: skip
         if wait:
             runs.wait(
                 kubeflow, run_id, compiled, timeout_seconds=timeout, cancel_on_interrupt=cancel_on_interrupt

@@ -1,6 +1,5 @@
 """`limbeck run` and `limbeck demo`: a compiled pipeline on this machine."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,11 +65,13 @@ def preflight(
     """
     with one_line_errors():
         from limbeck.compiled import find, load
-        from limbeck.preflight import check_run_file, conclude
-        from limbeck.run_file import load_run_file
+        from limbeck.preflight import Finding, check_run_file, conclude
+        from limbeck.run_file import load_run_file, refusals
 
-        outcome = check_run_file(load_run_file(run_file), load(find(pipeline)).stages)
-        conclude(outcome.findings, outcome.checked)
+        wanted, compiled = load_run_file(run_file), load(find(pipeline))
+        refused = [Finding(error) for error in refusals(wanted, compiled)]
+        outcome = check_run_file(wanted, compiled.stages)
+        conclude([*refused, *outcome.findings], outcome.checked)
 
 
 def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> None:
@@ -109,12 +110,11 @@ def _object_store(out: Path) -> "Iterator[Store]":
 
 def _fetch_report(store: "Store", out: Path) -> None:
     """Copy the report out of the store and say what was decided."""
+    from limbeck.fetch_report import fetch_report
     from limbeck.manifest import parse
+    from limbeck.status_text import printable
 
     for artifact in (out / "kfp").glob("*/report/run_report"):
-        manifest = parse(artifact.read_text(encoding="utf-8"), str(artifact))
-        for item in manifest.objects:
-            store.read_file(item, out / item.uri.rpartition("/")[2])
-        decision = json.loads((out / "report.json").read_text(encoding="utf-8"))["decision"]
-        typer.echo(f"{PREFIX}{decision['headline']} {decision['reason']}")
+        verdict = fetch_report(store, parse(artifact.read_bytes(), str(artifact)), out)
+        typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
         typer.echo(f"{PREFIX}report: {out / 'report.html'} (the same in report.md and report.json)")

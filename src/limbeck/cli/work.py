@@ -97,13 +97,13 @@ def report(
         from limbeck.status_text import minute, printable, reports_text
 
         uri = _checked(work_uri)
-        newest = newest_report(client, uri)
-        if list_all:
-            typer.echo(reports_text(inspect(client, uri, "report").stages))
+        if list_all and (reports := inspect(client, uri, "report").stages):
+            typer.echo(reports_text(reports))
             return
-        verdict = fetch_report(client, newest, out)
+        manifest, written = newest_report(client, uri)
+        verdict = fetch_report(client, manifest, out)
         typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
-        typer.echo(f"{PREFIX}report of {minute(newest.modified)} UTC: {out / 'report.html'}")
+        typer.echo(f"{PREFIX}report of {minute(written)} UTC: {out / 'report.html'}")
 
 
 def _checked(work_uri: str) -> str:

@@ -11,6 +11,8 @@ from limbeck.credentials import USE_A_SECRET, looks_like_one, named_like_one
 from limbeck.errors import ConfigError
 from limbeck.preflight.findings import Finding, collected
 from limbeck.resources import CPU_STAGES, GPU_STAGES, StageRequest, parse_resources, requests
+from limbeck.run_file import RunFile
+from limbeck.section import parse
 
 STAGES = (*CPU_STAGES, *GPU_STAGES)
 ADDRESSES = (
@@ -23,8 +25,16 @@ ADDRESSES = (
     "prepared_uri",
     "label_uri",
 )
+EARLIER = {
+    "prepared_uri": "a finished `prepare`, as `limbeck status` shows it",
+    "label_uri": "a finished `label` of the teacher's completions",
+    "checkpoint": "the warmed-up student, a finished `sft` or a Hugging Face folder",
+}
+"""What a run that starts at the reward model takes over, and what each is."""
 TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
 MAX_GPUS = 64
+CHOICES = ("num_shards", "ppo_rewards", "gpu_resource", "node_selector", "node_affinity", "tolerations")
+"""Parameters that are what a run file holds under these names."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,13 @@ class Asked:
     """A warmed-up student: what `distill_rewards` starts from."""
     prepared_uri: str = ""
     label_uri: str = ""
+    num_shards: int = 1
+    ppo_rewards: Sequence[str] = ("model",)
     gpus: int = 1
+    gpu_resource: str = "nvidia.com/gpu"
+    node_selector: dict[str, Any] = field(default_factory=dict)
+    node_affinity: dict[str, Any] = field(default_factory=dict)
+    tolerations: Sequence[dict[str, Any]] = ()
     resources: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -71,7 +87,7 @@ def without_secrets(asked: Asked) -> tuple[Asked, list[Finding]]:
         if isinstance(value, dict):
             return {name: clean(item, f"{place}.{name}", str(name)) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [clean(item, f"{place}[{number}]", key) for number, item in enumerate(value)]
+            return type(value)(clean(item, f"{place}[{number}]", key) for number, item in enumerate(value))
         if isinstance(value, str) and (looks_like_one(value) or (value and named_like_one(key))):
             places.append(place)
             return ""
@@ -108,6 +124,10 @@ def read_settings(asked: Asked) -> tuple[Settings, list[Finding]]:
                 got=str(asked.gpus),
                 remedy="Correct it",
             )
+    try:
+        parse(RunFile, {name: getattr(asked, name) for name in CHOICES}, "parameters")
+    except ConfigError as error:
+        findings += [Finding(error), *_others(error, "parameters")]
     try:
         asks = requests(parse_resources(asked.resources), asked.gpus)
     except ConfigError as error:
@@ -190,6 +210,10 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
         yield "teacher", f"the Hugging Face folder of the larger model, for stage {stage}"
     if not asked.student and asked.runs("sft"):
         yield "student", "the Hugging Face folder of the smaller model, for stage sft"
+    if asked.runs("reward") and not asked.runs("prepare", "sft"):
+        for name, what in EARLIER.items():
+            if not getattr(asked, name):
+                yield name, what
     trained = asked.runs("sft", "ppo") or asked.checkpoint
     if asked.runs("evaluate") and not (asked.models or trained or asked.teacher or asked.student):
         yield "models", "at least one Hugging Face folder to evaluate"

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from limbeck import checkpoints
 from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError, DataError
-from limbeck.manifest import load_manifest
+from limbeck.manifest import Manifest, load_manifest
 from limbeck.preflight import context, gpus, memory, pod, trainjob, vocabulary
 from limbeck.preflight.asked import Asked, misnamed, missing, read_settings, without_secrets
 from limbeck.preflight.data import check_data
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.models import ModelFacts, check_model
-from limbeck.preflight.places import Place
+from limbeck.preflight.places import Place, is_stored
 from limbeck.preflight.world import World, further_models, look
 from limbeck.resources import GPU_STAGES, StageRequest
 from limbeck.run_file import RunFile
@@ -74,6 +74,7 @@ def _data(asked: Asked, world: World) -> list[Finding]:
 def _finished(asked: Asked, world: World) -> list[Finding]:
     """What a run takes over from an earlier one."""
     findings: list[Finding] = []
+    found: dict[str, Manifest] = {}
     for key, kinds in (
         ("prepared_uri", ("prompts", "heldout", "gold")),
         ("label_uri", ("labels", "labelled")),
@@ -83,13 +84,26 @@ def _finished(asked: Asked, world: World) -> list[Finding]:
             continue
         for kind in kinds:
             with collected(findings):
-                if load_manifest(world.client, place.path, kind) is None:
+                manifest = load_manifest(world.client, place.path, kind)
+                if manifest is None:
                     raise DataError(
                         f"nothing finished in `{key}`",
                         where=place.path,
                         expected=f"a manifest of {kind}",
                         remedy="`limbeck status WORK_URI` shows what is there",
                     )
+                found[kind] = manifest
+    if "prompts" not in found:
+        return findings
+    prompts = found["prompts"].content_hash
+    if any(found[kind].inputs.get("prompts") != prompts for kind in ("labels", "labelled") if kind in found):
+        error = DataError(
+            "labels of other prompts than those in `prepared_uri`",
+            where=asked.label_uri,
+            expected=f"labels of the prompts in {asked.prepared_uri}",
+            remedy="Give a `prepare` and a `label` of the same run; `limbeck status WORK_URI` shows them",
+        )
+        findings.append(Finding(error))
     return findings
 
 
@@ -110,6 +124,7 @@ def _models(
         facts, wrong = check_model(place, settings, f"config.{role}")
         findings += wrong
         if facts:
+            findings += vocabulary.check_tokenizer(facts)
             found["student" if key == "checkpoint" else key] = facts
     return found
 
@@ -117,7 +132,8 @@ def _models(
 def _of_a_stage(place: Place, findings: list[Finding]) -> Place:
     """Where the files of a checkpoint lie: below the manifest of a stage, or at the address itself."""
     with collected(findings):
-        manifest = load_manifest(place.store, place.path, "checkpoint") if place.store else None
+        in_store = place.store if is_stored(place.path) else None
+        manifest = load_manifest(in_store, place.path, "checkpoint") if in_store else None
         if manifest and manifest.objects:
             return replace(place, path=checkpoints.base_uri(manifest))
     return place
@@ -150,7 +166,7 @@ def _fitting(
     if student and teacher and from_teacher and asked.runs("ppo"):
         findings += vocabulary.check_critic(student, teacher)
     if teacher and asked.runs("judge"):
-        if vocabulary.can_check_words(teacher):
+        if vocabulary.can_read(teacher):
             findings += vocabulary.check_words(teacher, config.judge)
         else:
             checked.append("not the judge's words: that needs the package tokenizers and a tokenizer.json")

@@ -78,7 +78,7 @@ def check_row_lengths(facts: ModelFacts, asked: Asked, config: Config) -> list[F
 
 
 def context_length(facts: ModelFacts) -> int | None:
-    """The longest context of a model in tokens, or None when nothing says it.
+    """The longest context of a model in tokens, or None when nothing says it, or it has no end.
 
     Source: vLLM 0.32, config/model.py, `_get_and_verify_max_len`.
     """
@@ -87,7 +87,10 @@ def context_length(facts: ModelFacts) -> int | None:
     known = [limit for limit in limits if isinstance(limit, int | float) and limit > 0]
     if not known:
         return None
-    return int(min(known) * _rope_factor(a.rope_parameters or a.rope_scaling or {}))
+    try:
+        return int(min(known) * _rope_factor(a.rope_parameters or a.rope_scaling or {}))
+    except OverflowError:  # JSON may say Infinity
+        return None
 
 
 def _rope_factor(rope: dict[str, Any]) -> float:

@@ -19,11 +19,12 @@ NVIDIA_SMI_SECONDS = 10
 SMALLER = {
     "sft": "Lower sft.micro_batch_size or sft.max_length, set sft.deepspeed.gradient_checkpointing or "
     "lora_rank",
-    "reward": "Lower reward.batch_size or reward.max_length, set reward.deepspeed.gradient_checkpointing or "
+    "reward": "Lower reward.micro_batch_size or reward.max_length, set "
+    "reward.deepspeed.gradient_checkpointing or lora_rank",
+    "ppo": "Lower ppo.gpu_memory_utilization or set engine.kv_cache_mib (vLLM takes its share first), "
+    "lower ppo.micro_batch_size or engine.max_model_len, set ppo.deepspeed.gradient_checkpointing or "
     "lora_rank",
-    "ppo": "Lower engine.gpu_memory_utilization or set engine.kv_cache_mib (vLLM takes its share first), "
-    "raise ppo.num_minibatches, lower engine.max_model_len, set ppo.deepspeed.gradient_checkpointing or "
-    "lora_rank",
+    "rollouts": "Raise ppo.gpu_memory_utilization, lower engine.max_model_len or engine.max_num_seqs",
     "sampling": "Raise engine.tensor_parallel_size with `gpus`, lower engine.max_model_len or "
     "engine.max_num_seqs",
 }
@@ -154,6 +155,10 @@ def check_training(
     findings = []
     for stage, need in _trainings(asked, config, student, teacher, size):
         findings += _judge(need, size, f"stage {stage}", SMALLER[stage])
+    if asked.runs("ppo") and student and not config.engine.kv_cache_mib:
+        need = memory.engine_need(student, config.student.dtype, config.engine)
+        share = int(size * config.ppo.gpu_memory_utilization)
+        findings += _judge(need, share, "rollouts of stage ppo", SMALLER["rollouts"])
     return findings
 
 

@@ -22,8 +22,8 @@ REDUCE_BUCKET = 500_000_000
 """Elements of the gradient buffer of ZeRO. Source: DeepSpeed's `reduce_bucket_size`, its default."""
 BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
-SCORED_ROWS = 256
-"""Rows that a scorer takes at once. Source: `SCORING_BATCH` of limbeck.trainer.reward."""
+SCORED_TOKENS = 32_768
+"""Tokens that a scorer takes at once. Source: the constant of this name in limbeck.trainer.reward."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,8 @@ def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
 
 def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
     """The widest layer while a scorer reads rows without gradients. An estimate."""
-    return SCORED_ROWS * row_tokens * (2 * shape.hidden + 3 * shape.intermediate) * WIDTH[dtype]
+    tokens = max(SCORED_TOKENS, row_tokens)
+    return tokens * (2 * shape.hidden + 3 * shape.intermediate) * WIDTH[dtype]
 
 
 def _need(
@@ -204,9 +205,12 @@ def _need(
 def sft_need(shape: Shape, config: Config) -> Need:
     """Training of the student; TRL computes its loss in tiles, so logits do not count."""
     settings, dtype = config.sft, config.student.dtype
-    rows = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
     kept = activations(
-        shape, dtype, rows, settings.max_length, checkpointing=settings.deepspeed.gradient_checkpointing
+        shape,
+        dtype,
+        settings.rows_at_once,
+        settings.max_length,
+        checkpointing=settings.deepspeed.gradient_checkpointing,
     )
     trained = training(shape.parameters, shape.linear_widths, dtype, settings.deepspeed)
     return _need({}, trained, {"activations": kept})
@@ -214,7 +218,7 @@ def sft_need(shape: Shape, config: Config) -> Need:
 
 def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig) -> Need:
     """Training of the reward model: a scorer, with two completions a row where pairs are compared."""
-    rows = settings.batch_size * (2 if settings.loss == "bradley_terry" else 1)
+    rows = settings.rows_at_once * (2 if settings.loss == "bradley_terry" else 1)
     kept = activations(
         shape, dtype, rows, settings.max_length, checkpointing=settings.deepspeed.gradient_checkpointing
     )
@@ -230,11 +234,11 @@ def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> N
     the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size.
     """
     settings, engine, dtype = config.ppo, config.engine, config.student.dtype
-    rows, row_tokens = settings.batch_size // settings.num_minibatches, engine.max_model_len
+    rows, row_tokens = settings.rows_at_once, engine.max_model_len
     critic = reward if settings.value_init == "reward" else student
     scorer_weights = (reward.parameters - reward.head_parameters) * WIDTH[dtype]
     checkpointing = settings.deepspeed.gradient_checkpointing
-    share = Need(int(engine.gpu_memory_utilization * gpu_bytes), 0, {})
+    share = Need(int(settings.gpu_memory_utilization * gpu_bytes), 0, {})
     sampler = engine_need(student, dtype, engine) if engine.kv_cache_mib else share
     fixed = {
         "engine": sampler.certain,

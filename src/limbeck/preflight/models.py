@@ -3,25 +3,26 @@
 import json
 import tempfile
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limbeck.config import ModelConfig
 from limbeck.errors import ConfigError, DataError
 from limbeck.keys import NAME_BYTES
-from limbeck.models import faults
+from limbeck.models import INDEX, faults
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.memory import Shape
 from limbeck.preflight.places import Place
 from limbeck.preflight.weights import Tensors, read_tensors
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
-INDEX = "model.safetensors.index.json"
 READ_FILES = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, INDEX)
 MAX_FILE_BYTES = 64 << 20
+Size = Annotated[int, Field(gt=0, lt=1 << 40)]
+"""Of one side of a tensor; memory formulas stay within what a float holds."""
 NOT_LINEAR = ("embed", "lm_head", "wte", "wpe", "norm")
 
 
@@ -31,15 +32,15 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model_type: str = ""
-    hidden_size: int | None = Field(None, gt=0)
-    intermediate_size: int | None = Field(None, gt=0)
-    num_hidden_layers: int | None = Field(None, gt=0)
-    num_attention_heads: int | None = Field(None, gt=0)
-    num_key_value_heads: int | None = Field(None, gt=0)
-    head_dim: int | None = Field(None, gt=0)
-    vocab_size: int | None = Field(None, gt=0)
-    max_position_embeddings: int | None = Field(None, gt=0)
-    n_positions: int | None = Field(None, gt=0)
+    hidden_size: Size | None = None
+    intermediate_size: Size | None = None
+    num_hidden_layers: Size | None = None
+    num_attention_heads: Size | None = None
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
+    vocab_size: Size | None = None
+    max_position_embeddings: Size | None = None
+    n_positions: Size | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
     auto_map: Any = None
@@ -132,20 +133,29 @@ def _architecture(place: Place, content: dict[str, Any]) -> Architecture:
     Raises:
         DataError: when it says what no model has, such as a negative size.
     """
+
+    def no_model(expected: str, got: object) -> DataError:
+        return DataError(
+            "a config.json that describes no model",
+            where=place.path,
+            expected=expected,
+            got=repr(got)[:80],
+            remedy="Give the folder that save_pretrained() wrote",
+        )
+
     # Models of several senses keep the language model's sizes apart.
     text = content.get("text_config")
     merged = content | text if isinstance(text, dict) else content
     try:
-        return Architecture.model_validate(merged | {"auto_map": content.get("auto_map")})
+        found = Architecture.model_validate(merged | {"auto_map": content.get("auto_map")})
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(
-            "a config.json that describes no model",
-            where=place.path,
-            expected=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            got=repr(first["input"])[:80],
-            remedy="Give the folder that save_pretrained() wrote",
-        ) from error
+        raise no_model(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", first["input"]) from error
+    if found.head_dim is None and (found.num_attention_heads or 1) > (found.hidden_size or inf):
+        raise no_model(
+            f"num_attention_heads up to hidden_size, {found.hidden_size}", found.num_attention_heads
+        )
+    return found
 
 
 def _remote_code(place: Place, architecture: Architecture, model: ModelConfig, section: str) -> list[Finding]:

@@ -102,18 +102,21 @@ def _variables() -> list[Finding]:
 
 def _check_endpoint(endpoint: str) -> None:
     """The address of the server is one, and holds no password: messages name it."""
-    parts = urlsplit(endpoint.strip())
-    if "@" in parts.netloc:
+    if "@" in endpoint:
         raise ConfigError(
             "a password in AWS_ENDPOINT_URL",
             expected="https://host:port",
             remedy="Put key and secret into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
-    if endpoint and (parts.scheme not in ("http", "https") or not parts.netloc):
+    try:
+        parts = urlsplit(endpoint.strip())
+        is_address = parts.scheme in ("http", "https") and parts.netloc != ""
+    except ValueError:  # brackets around what is no IPv6 address
+        is_address = False
+    if endpoint and not is_address:
         raise ConfigError(
             "AWS_ENDPOINT_URL is no address",
             expected="https://host:port",
-            got=repr(endpoint)[:80],
             remedy="Correct it, in the secret too",
         )
 

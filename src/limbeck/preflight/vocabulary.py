@@ -5,7 +5,7 @@ from typing import Any
 
 from limbeck.config import JudgeConfig
 from limbeck.errors import ConfigError, DataError
-from limbeck.preflight.findings import Finding
+from limbeck.preflight.findings import Finding, collected
 from limbeck.preflight.models import TOKENIZER, ModelFacts
 
 # Settings of one call that a tokenizer may have been saved with; they change no token.
@@ -65,13 +65,41 @@ def _same_part(tokenizer: dict[str, Any] | None) -> dict[str, Any] | None:
     return {key: value for key, value in tokenizer.items() if key not in OF_ONE_CALL}
 
 
-def can_check_words(teacher: ModelFacts) -> bool:
+def can_read(facts: ModelFacts) -> bool:
     """Whether the tokenizer can be tried here: the package may be missing, the file too."""
     try:
         import tokenizers  # noqa: F401, PLC0415 - optional
     except ImportError:
         return False
-    return teacher.tokenizer is not None
+    return facts.tokenizer is not None
+
+
+def check_tokenizer(facts: ModelFacts) -> list[Finding]:
+    """The tokenizer can be loaded, as far as that can be tried here."""
+    findings: list[Finding] = []
+    if can_read(facts):
+        with collected(findings):
+            _read(facts)
+    return findings
+
+
+def _read(facts: ModelFacts) -> Any:
+    """The tokenizer, as the package makes it.
+
+    Raises:
+        DataError: when its file is damaged.
+    """
+    from tokenizers import Tokenizer  # noqa: PLC0415 - optional
+
+    try:
+        return Tokenizer.from_str(json.dumps(facts.tokenizer))
+    except Exception as fault:  # the package raises plain Exception for every fault of a file
+        raise DataError(
+            f"cannot read {TOKENIZER}",
+            where=facts.place.path,
+            got=str(fault)[:200],
+            remedy="Write it again with tokenizer.save_pretrained()",
+        ) from fault
 
 
 def check_words(teacher: ModelFacts, judge: JudgeConfig) -> list[Finding]:
@@ -80,18 +108,10 @@ def check_words(teacher: ModelFacts, judge: JudgeConfig) -> list[Finding]:
     As `VllmSampler.p_yes` takes them: each word as is, capitalised and after a space; shared tokens tell
     nothing.
     """
-    from tokenizers import Tokenizer  # noqa: PLC0415 - optional
-
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(teacher.tokenizer))
-    except Exception as fault:  # noqa: BLE001 - the package raises plain Exception for every fault of a file
-        broken = DataError(
-            f"cannot read {TOKENIZER}",
-            where=teacher.place.path,
-            got=str(fault)[:200],
-            remedy="Write it again with tokenizer.save_pretrained()",
-        )
-        return [Finding(broken)]
+        tokenizer = _read(teacher)
+    except DataError as damaged:
+        return [Finding(damaged)]
     unknown = teacher.tokenizer_config.get("unk_token")
     unknown = unknown.get("content") if isinstance(unknown, dict) else unknown
     unknown_id = tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None

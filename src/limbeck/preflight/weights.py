@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from limbeck.errors import DataError
@@ -61,8 +62,18 @@ def _header(place: Place, name: str, size: int) -> dict[str, tuple[int, ...]]:
         header.pop("__metadata__", None)
         shapes = {str(key): tuple(int(n) for n in item["shape"]) for key, item in header.items()}
         end = max((int(item["data_offsets"][1]) for item in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise damaged("a safetensors header", type(error).__name__) from error
+    if any(min(shape, default=0) < 0 or prod(shape) > 8 * size for shape in shapes.values()):
+        raise damaged("shapes that the file can hold", f"{size} bytes")
     if size != 8 + length + end:
         raise damaged(f"{8 + length + end} bytes, as its header says", f"{size} bytes")
     return shapes

@@ -50,9 +50,12 @@ def look(asked: Asked, findings: list[Finding]) -> World:
     findings += opened.findings
     if opened.client is None:
         return World(None, frozenset(), [])
+    missed: list[Finding] = []
     if opened.has_bucket and addresses[0] == asked.work_uri:
-        findings += store.probe(opened.client, asked.work_uri)
-    checked = [f"{asked.work_uri} reads, writes, lists, takes parts and conditions"]
+        missed = store.probe(opened.client, asked.work_uri)
+    findings += missed
+    takes = "parts" if missed else "parts and conditions"  # what is no error is about them, or about deletion
+    checked = [f"{asked.work_uri} reads, writes, lists, takes {takes}"]
     return World(opened.client, frozenset(addresses), checked)
 
 

@@ -43,23 +43,29 @@ class Question(NamedTuple):
     answer: str | None
 
 
-def run(config: Config, store: Store, work_uri: str) -> Prepared:
-    """Read the data set named by `config.data`, split it and write the three parts.
+def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: str) -> Prepared:
+    """Read a data set, split it and write the three parts.
 
     Held-out data alone, without train prompts, is enough for pipelines that only evaluate.
+
+    Args:
+        data: URI of a JSONL or Parquet file of prompts, or empty.
+        heldout_data: The same of held-out prompts; without it a part of `data` is held out.
+        config: `prepare` and the seed are read.
+        store: Where the data lie and the results go.
+        work_uri: The run's prefix.
 
     Raises:
         ConfigError: when no data set is named.
         DataError: when a file is no JSONL or Parquet, holds no usable row, or too many broken ones.
     """
     started = time.monotonic()
-    data = {"prompts": config.data.prompts, "heldout": config.data.heldout}
-    sources = {name: uri for name, uri in data.items() if uri}
+    sources = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
     if not sources:
         raise ConfigError(
             "no data set",
-            where="config.data",
-            expected="`prompts`, `heldout` or both",
+            where="prepare",
+            expected="prompts, held-out prompts or both",
             got="neither",
             remedy="Name a JSONL or Parquet file",
         )
@@ -141,7 +147,7 @@ def _content_hash(store: Store, uri: str) -> str:
     """What stands for a data file in the stage's inputs."""
     item = store.stored(uri)
     if item is None:
-        raise DataError("no such data set", where=uri, remedy="Check `data.prompts` and `data.heldout`")
+        raise DataError("no such data set", where=uri, remedy="Check the address")
     return digest([item.sha256 or uri, item.bytes])
 
 
@@ -223,11 +229,11 @@ def _raw_rows(store: Store, uri: str) -> Iterator[tuple[int, bytes | dict[str, A
     """Numbered rows of a JSONL file (as bytes) or of a Parquet file (as dicts)."""
     item = store.stored(uri)
     if item is None:
-        raise DataError("no such data set", where=uri, remedy="Check `data.prompts` and `data.heldout`")
+        raise DataError("no such data set", where=uri, remedy="Check the address")
     with tempfile.TemporaryDirectory() as folder:
         path = store.read_file(item, Path(folder) / "data")
         if uri.endswith(".parquet"):
-            yield from enumerate(parquet_rows(path, uri), 1)
+            yield from enumerate(parquet_rows(path, uri, ("prompt", "answer")), 1)
             return
         with path.open("rb") as file:
             yield from ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())

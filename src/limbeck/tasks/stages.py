@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import checkpoints, models
-from limbeck.config import Config, DataConfig, ModelConfig, PpoReward, parse_config
+from limbeck.config import Config, ModelConfig, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import digest
 from limbeck.records import Source
@@ -34,9 +34,7 @@ def prepare(
     with task("prepare"):
         from limbeck.stages import prepare as stage
 
-        named = DataConfig(prompts=data or None, heldout=heldout_data or None)
-        checked = parse_config(config).model_copy(update={"data": named})
-        made = stage.run(checked, Store(), work_uri)
+        made = stage.run(data, heldout_data, parse_config(config), Store(), work_uri)
         for manifest, artifact in zip(made, (prompts, heldout, gold), strict=True):
             write(manifest, artifact)
 
@@ -237,7 +235,8 @@ def ppo(
         def open_sampler(folder: Path) -> "VllmSampler":
             from limbeck.sampler import VllmSampler
 
-            return VllmSampler(folder, checked.student, checked.engine)
+            share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
+            return VllmSampler(folder, checked.student, checked.engine.model_copy(update=share))
 
         def train(**arguments: Any) -> Any:
             from limbeck.trainer.ppo import train_ppo

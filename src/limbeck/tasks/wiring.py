@@ -55,7 +55,13 @@ def preflight(
     prepared_uri: str,
     label_uri: str,
     checkpoint: str,
+    num_shards: int,
+    ppo_rewards: Sequence[str],
     gpus: int,
+    gpu_resource: str,
+    node_selector: Settings,
+    node_affinity: Settings,
+    tolerations: Sequence[Settings],
     resources: Settings,
     config: Settings,
 ) -> Requests:
@@ -75,7 +81,13 @@ def preflight(
                 prepared_uri=prepared_uri,
                 label_uri=label_uri,
                 checkpoint=checkpoint,
+                num_shards=num_shards,
+                ppo_rewards=ppo_rewards,
                 gpus=gpus,
+                gpu_resource=gpu_resource,
+                node_selector=node_selector,
+                node_affinity=node_affinity,
+                tolerations=tolerations,
                 resources=resources,
                 config=config,
             )
@@ -119,6 +131,15 @@ def pick(*, checkpoints: Sequence[Artifact], names: Sequence[str], picked: Artif
                 got=", ".join(found) or "none",
                 remedy="Correct `names`",
             )
+        for item in present:
+            if metric and metric not in item.metrics:
+                raise DataError(
+                    "a checkpoint without the metric to pick by",
+                    where=f"component pick, checkpoint {item.name}",
+                    expected=metric,
+                    got=", ".join(item.metrics) or "no metrics",
+                    remedy="Correct `metric`, or pick by `names` alone",
+                )
         chosen = max(present, key=lambda item: item.metrics[metric]) if metric else present[0]
         say(f"pick: {chosen.name}" + (f" with {metric} {chosen.metrics[metric]:.3f}" if metric else ""))
         write(chosen, picked)

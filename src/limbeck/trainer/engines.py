@@ -12,6 +12,7 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import nn
 
 from limbeck.config import DeepSpeedConfig, Dtype
+from limbeck.errors import ConfigError
 
 IN_STATES = (ZeroStageEnum, LossScaler, fragment_address)
 """Classes in the states that DeepSpeed and transformers save, besides tensors and plain values."""
@@ -19,8 +20,20 @@ IN_STATES = (ZeroStageEnum, LossScaler, fragment_address)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def start_process(seed: int) -> None:
-    """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built."""
+def start_process(seed: int, config: DeepSpeedConfig) -> None:
+    """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built.
+
+    Raises:
+        ConfigError: when several nodes are asked for; this version trains on one.
+    """
+    if config.nodes > 1:
+        raise ConfigError(
+            "training on several nodes",
+            where="deepspeed.nodes",
+            expected="1",
+            got=str(config.nodes),
+            remedy="Set it to 1; several nodes come with a later version",
+        )
     # A saved state is read as tensors and plain values, whatever DeepSpeed or transformers ask for.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     torch.serialization.add_safe_globals(list(IN_STATES))

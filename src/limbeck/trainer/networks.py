@@ -33,7 +33,12 @@ def load_tokenizer(folder: Path) -> Any:
         DataError: when it cannot be loaded without running its code, or has no chat template.
     """
     with _loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            raise ValueError(error) from error  # the package tokenizers raises the bare class alone
     if not tokenizer.chat_template:
         raise DataError(
             "the tokenizer has no chat template",
@@ -200,10 +205,20 @@ def _trainable(model: Any, config: DeepSpeedConfig, task: str) -> nn.Module:
             target_modules="all-linear",
         )
         model = peft.get_peft_model(model, adapters)
-    # Dropout stays off: PPO compares log-probabilities of two passes over the same tokens. Recomputed
-    # activations need train mode; the language models of today have no dropout to switch off.
+    _switch_off_dropout(model)
+    # In eval mode transformers recomputes nothing.
     trained: nn.Module = model.train(config.gradient_checkpointing)
     return trained
+
+
+def _switch_off_dropout(model: nn.Module) -> None:
+    """No dropout in train mode either: PPO compares log-probabilities of two passes over the same tokens."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):  # as attention layers keep it
+                setattr(module, name, 0.0)
 
 
 def _frozen(model: Any) -> nn.Module:

@@ -25,7 +25,8 @@ from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, 
 from limbeck.trainer.tokens import conversation_ids, pad_right
 
 Floats = NDArray[np.float64]
-SCORING_BATCH = 256
+SCORED_ROWS, SCORED_TOKENS = 256, 32_768
+"""How much is scored at once: rows, and tokens with their padding."""
 # The two halves of one comparison or, with bce, the same row twice: what one loss term needs.
 Pair = tuple[int, int]
 
@@ -74,7 +75,7 @@ def train_reward(
         save_state: Called with step and folder every `checkpoint_seconds`.
     """
     settings = config.reward
-    start_process(config.seed)
+    start_process(config.seed, settings.deepspeed)
     tokenizer = load_tokenizer(base)
     scorer = Scorer(base, model.dtype, settings.deepspeed)
     # The plan of all updates is drawn at once from the seed, so a resumed run goes on in it.
@@ -84,7 +85,8 @@ def train_reward(
         settings.deepspeed,
         model.dtype,
         learning_rate=settings.learning_rate,
-        micro_batch=settings.batch_size,
+        micro_batch=settings.rows_at_once,
+        accumulation=settings.batch_size // settings.rows_at_once,
     )
 
     def encode(rows: Sequence[LabelledCompletion]) -> list[list[int]]:
@@ -107,11 +109,14 @@ def train_reward(
     saved = time.monotonic()
     while course.step < len(plan):
         set_learning_rate(engine, _learning_rate(settings, course.step, len(plan)))
-        loss = _loss(engine, plan[course.step], ids, targets, is_teacher, tokenizer.pad_token_id, settings)
-        engine.backward(loss)
-        engine.step()
+        losses = []
+        for pairs in _micro_batches(plan[course.step], settings):
+            loss = _loss(engine, pairs, ids, targets, is_teacher, tokenizer.pad_token_id, settings)
+            engine.backward(loss)
+            engine.step()  # DeepSpeed counts: the weights change at the last one
+            losses.append(float(loss.detach()))
         course.step += 1
-        entry = {"step": float(course.step), "reward/loss": float(loss.detach())}
+        entry = {"step": float(course.step), "reward/loss": sum(losses) / len(losses)}
         if course.step % settings.evaluate_every == 0 or course.step == len(plan):
             scores = score_rows(scorer, validation_ids, tokenizer.pad_token_id)
             entry["reward/auc_student"] = _student_auc(scores, validation)
@@ -144,7 +149,7 @@ def _loss(
     pad_id: int,
     settings: RewardConfig,
 ) -> Tensor:
-    """The loss of one update, weighted between the sources."""
+    """The loss of one forward pass, weighted between the sources."""
     good, bad = (torch.tensor(side) for side in zip(*pairs, strict=True))
     if settings.loss == "bce":
         scores_B = _scores(engine, [ids[i] for i in good], pad_id)
@@ -153,6 +158,12 @@ def _loss(
         chosen_B, rejected_B = _scores(engine, [ids[i] for i in torch.cat([good, bad])], pad_id).chunk(2)
         loss_B = bradley_terry(chosen_B, rejected_B)
     return source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
+
+
+def _micro_batches(pairs: list[Pair], settings: RewardConfig) -> list[list[Pair]]:
+    """An update's forward passes, each with the same part of either source: the mean loss stays."""
+    count = settings.batch_size // settings.rows_at_once
+    return [pairs[first::count] for first in range(count)]
 
 
 def _save(
@@ -168,13 +179,24 @@ def _save(
 
 def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:
     """P = sigmoid(score) of each row of token ids, in order; computed in length order to pad little."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     out = np.zeros(len(rows))
     with torch.no_grad():
-        for first in range(0, len(order), SCORING_BATCH):
-            chunk = order[first : first + SCORING_BATCH]
+        for chunk in _by_length(rows):
             out[chunk] = _scores(scorer, [rows[i] for i in chunk], pad_id).sigmoid().cpu().numpy()
     return out
+
+
+def _by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The places of all rows, shortest first, in chunks that a GPU holds."""
+    chunk: list[int] = []
+    for place in sorted(range(len(rows)), key=lambda i: len(rows[i])):
+        count = len(chunk) + 1
+        if chunk and (count > SCORED_ROWS or count * len(rows[place]) > SCORED_TOKENS):
+            yield chunk
+            chunk = []
+        chunk.append(place)
+    if chunk:
+        yield chunk
 
 
 def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:

@@ -51,10 +51,10 @@ def train_sft(
         EngineError: when the trainer does not run under DeepSpeed.
     """
     settings = config.sft
-    start_process(config.seed)
+    start_process(config.seed, settings.deepspeed)
     tokenizer = load_tokenizer(base)
     model = load_policy(base, config.student.dtype, settings.deepspeed)
-    micro_batch = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    micro_batch = settings.rows_at_once
     accumulation = settings.batch_size // micro_batch
     rows = datasets.Dataset.from_list(
         [

@@ -1,0 +1,202 @@
+"""One round of PPO's learning: advantages of the rollouts, then minibatches for critic and policy.
+
+Shapes: B rollouts, S all tokens, T completion tokens.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.advantages import adapted_kl_coef, gae, token_rewards, whiten
+from limbeck.config import Config, PpoConfig
+from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
+from limbeck.trainer.engines import device, set_learning_rate
+from limbeck.trainer.networks import completion_logprobs
+from limbeck.trainer.rollouts import RewardModel, Rollouts
+
+
+@dataclass
+class Networks:
+    """The four models of PPO; policy and critic are DeepSpeed engines, the other two are frozen."""
+
+    policy: Any
+    critic: Any
+    reference: torch.nn.Module
+    reward_model: RewardModel
+    tokenizer: Any
+
+
+@dataclass
+class Course:
+    """How far a run has come: all that a resumed one must know besides the weights."""
+
+    update: int = 0
+    kl_coef: float = 0.0
+    best_agreement: float = -1.0
+    best_update: int = 0
+    start_agreement: float = 0.0
+    start_proxy: float = 0.0
+    stopped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A round of rollouts with all that the losses need; B x T but for the first two."""
+
+    ids_B_S: Tensor
+    mask_B_S: Tensor
+    mask_B_T: Tensor
+    logprobs_B_T: Tensor
+    values_B_T: Tensor
+    advantages_B_T: Tensor
+    returns_B_T: Tensor
+
+    def rows(self, index: Tensor) -> "Batch":
+        """A part of it."""
+        return Batch(**{name: value[index] for name, value in vars(self).items()})
+
+    def parts(self, rows: int) -> list["Batch"]:
+        """Itself in parts of so many rows."""
+        return [self.rows(index) for index in torch.split(torch.arange(len(self.ids_B_S)), rows)]
+
+
+def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
+    """Learn from one round; returns its metrics (each explained in docs/metrics.md)."""
+    settings = config.ppo
+    rate = 1 - course.update / settings.num_updates if settings.anneal_lr else 1.0
+    set_learning_rate(networks.policy, settings.learning_rate * rate)
+    set_learning_rate(networks.critic, settings.value_learning_rate * rate)
+    batch, metrics = _batch(rollouts, networks, course.kl_coef, settings)
+    random = np.random.default_rng([config.seed, course.update, 2])
+    losses: list[dict[str, float]] = []
+    for _ in range(settings.num_ppo_epochs):
+        for index in np.array_split(random.permutation(settings.batch_size), settings.num_minibatches):
+            minibatch = batch.rows(torch.from_numpy(index))
+            learns = course.update >= settings.critic_warmup_updates
+            losses.append(_step(minibatch, networks, settings, policy_learns=learns))
+    for name in losses[0]:
+        metrics[name] = float(np.mean([item[name] for item in losses]))
+    metrics["ppo/kl_coef"] = course.kl_coef
+    metrics["ppo/learning_rate"] = settings.learning_rate * rate
+    if settings.adaptive_kl:
+        course.kl_coef = adapted_kl_coef(course.kl_coef, metrics["ppo/kl"], settings.target_kl)
+    return metrics
+
+
+def _batch(
+    rollouts: Rollouts, networks: Networks, kl_coef: float, settings: PpoConfig
+) -> tuple[Batch, dict[str, float]]:
+    """Log-probabilities, values, rewards and advantages of a round, without gradients."""
+    where = device()
+    ids_B_S, mask_B_S, mask_B_T = (
+        tensor.to(where) for tensor in (rollouts.ids_B_S, rollouts.mask_B_S, rollouts.mask_B_T)
+    )
+    num_tokens = mask_B_T.shape[1]
+    parts = []
+    with torch.no_grad():
+        rows = settings.rows_at_once
+        for ids, mask in zip(torch.split(ids_B_S, rows), torch.split(mask_B_S, rows), strict=True):
+            new, entropy = completion_logprobs(networks.policy, ids, mask, num_tokens, settings.temperature)
+            ref, _ = completion_logprobs(networks.reference, ids, mask, num_tokens, settings.temperature)
+            parts.append((new, entropy, ref, _values(networks.critic, ids, mask, num_tokens)))
+    logprobs_B_T, entropy_B_T, ref_logprobs_B_T, values_B_T = (
+        torch.cat(part) for part in zip(*parts, strict=True)
+    )
+    values_B_T = values_B_T * mask_B_T
+
+    kl_B_T = kl_k1(logprobs_B_T, ref_logprobs_B_T) * mask_B_T
+    scores_B = rollouts.scores_B.to(where)
+    scaled_B = scores_B
+    if settings.whiten_rewards:
+        scaled_B = scores_B / (scores_B.std() + 1e-6)
+    rewards_B_T = token_rewards(scaled_B, kl_B_T, mask_B_T, kl_coef)
+    advantages_B_T, returns_B_T = gae(rewards_B_T, values_B_T, mask_B_T, settings.gamma, settings.gae_lambda)
+    explained = 1 - masked_variance(returns_B_T - values_B_T, mask_B_T) / masked_variance(
+        returns_B_T, mask_B_T
+    )
+    if settings.norm_adv:
+        advantages_B_T = whiten(advantages_B_T, mask_B_T)
+    metrics = {
+        "ppo/score": float(scores_B.mean()),
+        "ppo/proxy": float(rollouts.proxy_B.mean()),
+        "ppo/reward": float(rewards_B_T.sum(dim=1).mean()),
+        "ppo/batch_agreement": rollouts.agreement,
+        "ppo/kl": float(kl_B_T.sum(dim=1).mean()),
+        "ppo/kl_k3": float((kl_k3(logprobs_B_T, ref_logprobs_B_T) * mask_B_T).sum(dim=1).mean()),
+        "ppo/entropy": float(masked_mean(entropy_B_T, mask_B_T)),
+        "ppo/length": float(mask_B_T.sum(dim=1).mean()),
+        "ppo/cut": rollouts.cut,
+        "ppo/explained_variance": float(explained),
+    }
+    batch = Batch(ids_B_S, mask_B_S, mask_B_T, logprobs_B_T, values_B_T, advantages_B_T, returns_B_T)
+    return batch, metrics
+
+
+def _step(batch: Batch, networks: Networks, settings: PpoConfig, *, policy_learns: bool) -> dict[str, float]:
+    """One update of the critic and, after its warm-up, of the policy."""
+    means: dict[str, float] = {
+        "ppo/value_loss": 0.0,
+        "ppo/policy_loss": 0.0,
+        "ppo/clipfrac": 0.0,
+        "ppo/approx_kl": 0.0,
+    }
+    parts = batch.parts(settings.rows_at_once)
+    num_tokens = float(batch.mask_B_T.sum())
+    for part in parts:
+        # DeepSpeed takes the mean over parts, the losses are means over tokens.
+        share = float(part.mask_B_T.sum()) / num_tokens
+        values = _critic_pass(part, networks, settings, share * len(parts))
+        if policy_learns:
+            values |= _policy_pass(part, networks, settings, share * len(parts))
+        for name, value in values.items():
+            means[name] += share * value
+    return means
+
+
+def _critic_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
+    """Gradients of the critic; DeepSpeed steps after the last part of a minibatch."""
+    values_B_T = _values(networks.critic, batch.ids_B_S, batch.mask_B_S, batch.mask_B_T.shape[1])
+    loss = value_loss(
+        values_B_T,
+        batch.values_B_T,
+        batch.returns_B_T,
+        batch.mask_B_T,
+        settings.vf_clip_coef if settings.clip_vloss else None,
+    )
+    networks.critic.backward(settings.vf_coef * weight * loss)
+    networks.critic.step()
+    return {"ppo/value_loss": float(loss.detach())}
+
+
+def _policy_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
+    """Gradients of the policy, in the same way."""
+    logprobs_B_T, _ = completion_logprobs(
+        networks.policy, batch.ids_B_S, batch.mask_B_S, batch.mask_B_T.shape[1], settings.temperature
+    )
+    loss, clipfrac = policy_loss(
+        logprobs_B_T, batch.logprobs_B_T, batch.advantages_B_T, batch.mask_B_T, settings.clip_coef
+    )
+    networks.policy.backward(weight * loss)
+    networks.policy.step()
+    approx_kl = masked_mean(kl_k3(batch.logprobs_B_T, logprobs_B_T.detach()), batch.mask_B_T)
+    return {
+        "ppo/policy_loss": float(loss.detach()),
+        "ppo/clipfrac": float(clipfrac),
+        "ppo/approx_kl": float(approx_kl),
+    }
+
+
+def _values(critic: Any, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Tensor:
+    """The critic's value before each completion token, B x T."""
+    values_B_S: Tensor = critic(ids_B_S, mask_B_S)
+    return values_B_S[:, -num_tokens - 1 : -1]
+
+
+def masked_variance(values_B_T: Tensor, mask_B_T: Tensor) -> Tensor:
+    """Variance over the tokens that count."""
+    mean = masked_mean(values_B_T, mask_B_T)
+    return masked_mean((values_B_T - mean) ** 2, mask_B_T) + 1e-8
