@@ -17,7 +17,7 @@ from limbeck.errors import DataError
 from limbeck.keys import fault
 from limbeck.manifest import MANIFEST, Manifest, parse
 from limbeck.resources import Resources
-from limbeck.rows import PART_NAME
+from limbeck.rows import PART_NAME, listed_part
 from limbeck.storage import Listed, ObjectError, Store, StoredObject
 
 STAGES = tuple(Resources.model_fields)
@@ -28,7 +28,7 @@ THREADS = 8
 MAX_BYTES = 32 << 20
 """A manifest of 100,000 objects has about this size; larger ones are not read."""
 MAX_COUNTED_PARTS = 400
-"""Of unfinished outputs so many parts are asked for their rows, those of the newest output first."""
+"""So many parts whose names do not tell their rows are asked for them, of the newest output first."""
 
 
 class StageState(BaseModel):
@@ -110,9 +110,8 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     places = _by_place(listing, base)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(lambda place: _state(store, base, place, places[place]), places))
-        parts = _parts_to_count(dict(zip(places, states, strict=True)), places)
-        rows: Counter[str] = Counter()
-        for uri, number in zip(parts, pool.map(lambda uri: _rows(store, uri), parts), strict=True):
+        rows, unknown = _counted(dict(zip(places, states, strict=True)), places)
+        for uri, number in zip(unknown, pool.map(lambda uri: _rows(store, uri), unknown), strict=True):
             rows[uri.rpartition("/")[0]] += number
     counted = [
         state.model_copy(update={"rows": rows[state.uri]}) if state.uri in rows else state for state in states
@@ -246,14 +245,21 @@ def _parts(objects: Iterable[str]) -> list[str]:
     return [name for name in objects if name.startswith("part-") and PART_NAME.fullmatch(f"/{name}")]
 
 
-def _parts_to_count(states: Mapping[_Place, StageState], places: Mapping[_Place, Iterable[str]]) -> list[str]:
-    """The parts to ask for their rows, which no listing shows."""
+def _counted(
+    states: Mapping[_Place, StageState], places: Mapping[_Place, Mapping[str, Listed]]
+) -> tuple[Counter[str], list[str]]:
+    """The rows of unfinished outputs as the names of their parts tell, and the parts to ask for theirs."""
     unfinished = [item for item in states.items() if item[1].state == "in progress"]
-    wanted: list[str] = []
+    rows: Counter[str] = Counter()
+    unknown: list[str] = []
     for place, state in sorted(unfinished, key=lambda item: item[1].modified, reverse=True):
-        if len(wanted) + state.num_parts <= MAX_COUNTED_PARTS:
-            wanted += [f"{state.uri}/{name}" for name in _parts(places[place])]
-    return wanted
+        names = _parts(places[place])
+        listed = [listed_part(f"/{name}", 0) for name in names]
+        asked = [f"{state.uri}/{name}" for name, item in zip(names, listed, strict=True) if item is None]
+        if names and len(unknown) + len(asked) <= MAX_COUNTED_PARTS:
+            rows[state.uri] = sum(item.rows for item in listed if item is not None)
+            unknown += asked
+    return rows, unknown
 
 
 def _rows(store: Store, uri: str) -> int:
