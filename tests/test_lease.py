@@ -176,8 +176,13 @@ def test_a_lost_lease_is_noticed_between_two_pieces_of_work(store: Store, work_u
     with held(store, work_uri, "first", 0.6) as first:
         first.check()
         store.write_bytes(f"{work_uri}/lease.json", Lease(name="thief", token="y").model_dump_json().encode())
+
+        def works() -> bool:
+            first.check()
+            return False
+
         with pytest.raises(LeaseError, match=r"first lost its lease .* got thief, process 0"):
-            wait_until(lambda: first.check() is not None)
+            wait_until(works)
     assert written(store, work_uri).name == "thief"
     assert written(store, work_uri).state == "held"
 
