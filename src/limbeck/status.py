@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from limbeck.checkpoints import LATEST
 from limbeck.errors import DataError
 from limbeck.keys import fault
+from limbeck.lease import LEASE
 from limbeck.manifest import MANIFEST, Manifest, parse
 from limbeck.resources import Resources
 from limbeck.rows import PART_NAME, listed_part
@@ -79,7 +80,7 @@ class WorkState(BaseModel):
     stages: tuple[StageState, ...]
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Which output an object belongs to."""
 
     stage: str
@@ -107,9 +108,9 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     """
     base = work_uri.rstrip("/")
     listing = store.listing(f"{base}/{stage}" if stage else base)
-    places = _by_place(listing, base)
+    places = by_place(listing, base)
     with ThreadPoolExecutor(THREADS) as pool:
-        states = list(pool.map(lambda place: _state(store, base, place, places[place]), places))
+        states = list(pool.map(lambda place: state_of(store, base, place, places[place]), places))
         rows, unknown = _counted(dict(zip(places, states, strict=True)), places)
         for uri, number in zip(unknown, pool.map(lambda uri: _rows(store, uri), unknown), strict=True):
             rows[uri.rpartition("/")[0]] += number
@@ -124,23 +125,23 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     )
 
 
-def _by_place(listing: Mapping[str, Listed], base: str) -> dict[_Place, dict[str, Listed]]:
-    """The objects of each output, by their names below it; what no stage has written is left out."""
-    places: dict[_Place, dict[str, Listed]] = {}
+def by_place(listing: Mapping[str, Listed], base: str) -> dict[Place, dict[str, Listed]]:
+    """The objects of each output, by their names below it; without leases and what no stage has written."""
+    places: dict[Place, dict[str, Listed]] = {}
     for uri, item in listing.items():
         stage, _, rest = uri.removeprefix(f"{base}/").partition("/")
         key, _, name = rest.partition("/")
         output, _, inner = name.partition("/")
-        if stage not in STAGES or not name:
+        if stage not in STAGES or not name or name == LEASE:
             continue
         if inner and output in OUTPUTS.get(stage, ()):
-            places.setdefault(_Place(stage, key, output), {})[inner] = item
+            places.setdefault(Place(stage, key, output), {})[inner] = item
         else:
-            places.setdefault(_Place(stage, key, ""), {})[name] = item
+            places.setdefault(Place(stage, key, ""), {})[name] = item
     return places
 
 
-def _state(store: Store, base: str, place: _Place, objects: Mapping[str, Listed]) -> StageState:
+def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed]) -> StageState:
     """What is known of one output."""
     uri = "/".join((base, *(name for name in place if name)))
     known = StageState(
@@ -158,7 +159,7 @@ def _state(store: Store, base: str, place: _Place, objects: Mapping[str, Listed]
         if MANIFEST in objects:
             return _with_manifest(store, known, objects)
         if LATEST in objects:
-            known = known.model_copy(update={"step": _step(store, uri, objects)})
+            known = known.model_copy(update={"step": latest_step(store, uri, objects)})
     except (DataError, ObjectError) as error:
         return known.model_copy(update={"state": "broken", "reason": str(error)})
     going = known.num_parts > 0 or known.step is not None
@@ -204,7 +205,7 @@ def _mismatch(manifest: Manifest, known: StageState, objects: Mapping[str, Liste
     return ""
 
 
-def _step(store: Store, uri: str, objects: Mapping[str, Listed]) -> int:
+def latest_step(store: Store, uri: str, objects: Mapping[str, Listed]) -> int:
     """The step of the newest training state.
 
     Raises:
@@ -246,7 +247,7 @@ def _parts(objects: Iterable[str]) -> list[str]:
 
 
 def _counted(
-    states: Mapping[_Place, StageState], places: Mapping[_Place, Mapping[str, Listed]]
+    states: Mapping[Place, StageState], places: Mapping[Place, Mapping[str, Listed]]
 ) -> tuple[Counter[str], list[str]]:
     """The rows of unfinished outputs as the names of their parts tell, and the parts to ask for theirs."""
     unfinished = [item for item in states.items() if item[1].state == "in progress"]
