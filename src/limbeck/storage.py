@@ -12,10 +12,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,14 +58,6 @@ class Listed(NamedTuple):
     bytes: int
     modified: datetime
     """When it was written, with the time zone."""
-
-
-class Upload(NamedTuple):
-    """An upload in parts that was begun."""
-
-    uri: str
-    upload_id: str
-    started: datetime
 
 
 class Store:
@@ -261,83 +252,6 @@ class Store:
         for name, item in names.items():
             self.read_file(item, folder / name)
         return folder
-
-    def write_new(self, uri: str, data: bytes) -> str | None:
-        """Write one small object unless one is there; the new ETag, or None if one is."""
-        return self._write_if(uri, data, IfNoneMatch="*")
-
-    def replace(self, uri: str, data: bytes, etag: str) -> str | None:
-        """Replace the content that an ETag stands for; the new ETag, or None if it has changed or is gone."""
-        return self._write_if(uri, data, IfMatch=etag)
-
-    def _write_if(self, uri: str, data: bytes, **condition: str) -> str | None:
-        bucket, key = split(uri)
-        meta = {"sha256": hashlib.sha256(data).hexdigest()}
-        try:
-            with self._explained(uri):
-                answer = self._client.put_object(
-                    Bucket=bucket, Key=key, Body=data, Metadata=meta, **condition
-                )
-        except StorageError as error:
-            answered = getattr(error.__cause__, "response", None) or {}
-            if answered.get("ResponseMetadata", {}).get("HTTPStatusCode") in (404, 409, 412):
-                return None
-            raise
-        return str(answer["ETag"])
-
-    def read_tagged(self, uri: str) -> tuple[bytes, str] | None:
-        """Content and ETag of one small object, or None when it is not there."""
-        bucket, key = split(uri)
-        try:
-            with self._explained(uri):
-                answer = self._client.get_object(Bucket=bucket, Key=key)
-                return answer["Body"].read(), str(answer["ETag"])
-        except _NotFoundError:
-            return None
-
-    def age(self, uri: str) -> float | None:
-        """Seconds since an object was written, by the store's own clock.
-
-        At least so many: both of its times are cut to seconds. None when the object is not there, or the
-        store does not tell the time.
-        """
-        bucket, key = split(uri)
-        try:
-            with self._explained(uri):
-                head = self._client.head_object(Bucket=bucket, Key=key)
-        except _NotFoundError:
-            return None
-        try:
-            now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
-        except ValueError:
-            return None
-        return max(0.0, (now.replace(tzinfo=UTC) - head["LastModified"]).total_seconds() - 1.0)
-
-    def delete(self, uris: Iterable[str]) -> None:
-        """Delete objects; those that are gone already do not matter."""
-        for uri in uris:
-            bucket, key = split(uri)
-            with self._explained(uri):
-                self._client.delete_object(Bucket=bucket, Key=key)
-
-    def uploads(self, prefix_uri: str) -> list["Upload"]:
-        """Unfinished uploads in parts under a prefix."""
-        bucket, prefix = split(prefix_uri)
-        with self._explained(prefix_uri):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=bucket, Prefix=prefix.rstrip("/") + "/" if prefix else ""
-            )
-            return [
-                Upload(f"s3://{bucket}/{item['Key']}", item["UploadId"], item["Initiated"])
-                for page in pages
-                for item in page.get("Uploads", ())
-            ]
-
-    def abort(self, upload: "Upload") -> None:
-        """Take back an unfinished upload."""
-        bucket, key = split(upload.uri)
-        with self._explained(upload.uri):
-            self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.upload_id)
 
     def make_bucket(self, uri: str) -> None:
         """Create the bucket of a URI unless it is there."""
