@@ -146,9 +146,8 @@ def test_a_manifest_whose_objects_are_not_as_it_says_is_broken(
     manifest = made(store, f"{work_uri}/generate/key")
     item = manifest.objects[0]
     if content is None:
-        commit(
-            store, manifest.model_copy(update={"objects": (item.model_copy(update={"uri": f"{item.uri}2"}),)})
-        )
+        gone = manifest.model_copy(update={"objects": (item.model_copy(update={"uri": f"{item.uri}2"}),)})
+        store.write_bytes(f"{manifest.uri}/manifest.json", gone.to_json().encode())
     else:
         store.write_bytes(item.uri, content)
     state = only(inspect(store, work_uri).stages)
@@ -267,13 +266,15 @@ def test_one_listing_and_no_question_for_each_object(
     store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        made(store, f"{work_uri}/sft/key", str(number))
+        write_rows(store, f"{work_uri}/sft/key", [GoldAnswer(prompt_id=str(number), answer="")])
+    made(store, f"{work_uri}/sft/key")
     write_rows(store, f"{work_uri}/generate/key", rows(1))
+    store.write_bytes(f"{work_uri}/generate/key/part-00001-00000000.parquet", b"does not tell its rows")
     assert store.endpoint
     with audited(store.endpoint) as (endpoint, accesses):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         work = inspect(Store(), work_uri)
-    assert work.num_objects == 32
+    assert work.num_objects == 34
     kinds = Counter("list" if "list-type=2" in access.path else access.method for access in accesses)
     assert kinds == {"list": 1, "GET": 1, "HEAD": 1}
 
