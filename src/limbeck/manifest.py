@@ -44,6 +44,7 @@ LAUNCHERS = (
     "processes.py",
     "progress.py",
     "resources.py",
+    "reuse.py",
     "run_file.py",
     "screen.py",
     "seaweed.py",

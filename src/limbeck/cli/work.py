@@ -60,9 +60,16 @@ def init(
 def status(
     work_uri: WorkUri,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: JSON with every field.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN.YAML", help="Say what this run would reuse, and why not more.")
+    ] = None,
+    pipeline: Annotated[str, typer.Option(help="With --against: the pipeline that would run.")] = "distill",
     store: StoreFolder = None,
 ) -> None:
     """Show what each stage has done, from the object store alone.
+
+    With --against each task of a run that would begin now: whether its result is there, and if not whether
+    inputs, settings or code have changed.
 
     The store is the one of the AWS_* variables, unless --store is given.
     """
@@ -74,6 +81,15 @@ def status(
         from limbeck.status import inspect
 
         work = inspect(client, _checked(work_uri))
+        if against is not None:
+            from limbeck import reuse
+            from limbeck.compiled import find, load
+            from limbeck.run_file import load_run_file
+
+            wanted = load_run_file(against).model_copy(update={"work_uri": work.work_uri})
+            tasks = reuse.Outlook(client, wanted, load(find(pipeline)), work.stages).follow()
+            typer.echo(reuse.as_json(tasks) if as_json else reuse.text(tasks, str(against)))
+            return
         chain = newest_chain(client, work.stages)
         shown = (
             status_text.as_json(work, chain) if as_json else status_text.text(work, chain, datetime.now(UTC))

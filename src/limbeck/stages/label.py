@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from limbeck import lease
+from limbeck import lease, settings
 from limbeck.config import Config, LabelConfig
 from limbeck.errors import DataError
 from limbeck.labels import Label, is_selected, pseudo_label, with_validation
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel
 from limbeck.rows import PartWriter, iter_rows
@@ -66,7 +66,7 @@ def run(
     inputs = input_hashes(
         prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels
     )
-    config_hash = digest([config.seed, config.label.model_dump()])
+    config_hash = settings.of_label(config)
     uri = stage_uri(work_uri, "label", inputs, config_hash)
     complete = given_labels or find(store, f"{uri}/labels"), find(store, f"{uri}/labelled")
     if complete[0] and complete[1]:

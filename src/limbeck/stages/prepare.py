@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from limbeck import lease
+from limbeck import lease, settings
 from limbeck.config import Config, PrepareConfig
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, stage_uri
@@ -72,7 +72,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             remedy="Name a JSONL or Parquet file",
         )
     inputs = {name: _content_hash(store, uri) for name, uri in sources.items()}
-    config_hash = digest([config.seed, config.prepare.model_dump()])
+    config_hash = settings.of_prepare(config)
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
     complete = [find(store, f"{uri}/{part}") for part in Prepared._fields]
     if all(complete):

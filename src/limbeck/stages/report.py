@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
-from limbeck import lease
+from limbeck import lease, settings
 from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.label_quality import LabelQuality, label_quality
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
 from limbeck.report.accuracy import ORDER, accuracy_rows, comparisons, prompt_scores
@@ -73,7 +73,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
     """
     started = time.monotonic()
     hashes = input_hashes(**vars(inputs))
-    config_hash = digest(config.model_dump(mode="json"))
+    config_hash = settings.of_report(config)
     uri = stage_uri(work_uri, "report", hashes, config_hash)
     if complete := find(store, uri):
         say("report: already complete, nothing to do")
