@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from limbeck.checkpoints import LATEST
 from limbeck.errors import DataError
 from limbeck.keys import fault
-from limbeck.lease import LEASE
+from limbeck.lease import LEASE, live
 from limbeck.manifest import MANIFEST, Manifest, parse
 from limbeck.resources import Resources
 from limbeck.rows import PART_NAME, listed_part
@@ -59,6 +59,8 @@ class StageState(BaseModel):
     """In the manifest, or in the finished parts; None when they were not counted."""
     step: int | None = None
     """Updates done in the newest training state of an unfinished training."""
+    holder: str = ""
+    """Of an unfinished output: who is at work on it, by the lease; empty when nobody is."""
     manifest: Manifest | None = None
     """None when there is none, or none that can be read."""
 
@@ -111,6 +113,7 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     places = by_place(listing, base)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(lambda place: state_of(store, base, place, places[place]), places))
+        states = list(pool.map(lambda state: _with_holder(store, base, state, listing), states))
         rows, unknown = _counted(dict(zip(places, states, strict=True)), places)
         for uri, number in zip(unknown, pool.map(lambda uri: _rows(store, uri), unknown), strict=True):
             rows[uri.rpartition("/")[0]] += number
@@ -164,6 +167,18 @@ def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed
         return known.model_copy(update={"state": "broken", "reason": str(error)})
     going = known.num_parts > 0 or known.step is not None
     return known.model_copy(update={"state": "in progress" if going else "started"})
+
+
+def _with_holder(store: Store, base: str, state: StageState, listing: Mapping[str, Listed]) -> StageState:
+    """The state of an unfinished output, with who is at work on it."""
+    root = f"{base}/{state.stage}/{state.key}"
+    if state.state == "complete" or f"{root}/{LEASE}" not in listing or fault(state.key):
+        return state
+    try:
+        holder = live(store, root)
+    except ObjectError:
+        return state
+    return state.model_copy(update={"holder": str(holder) if holder else ""})
 
 
 def _with_manifest(store: Store, known: StageState, objects: Mapping[str, Listed]) -> StageState:
