@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -23,7 +24,7 @@ from limbeck.lease import Lease
 from limbeck.manifest import MANIFEST, Manifest, commit, digest, find
 from limbeck.records import GoldAnswer
 from limbeck.rows import write_rows
-from limbeck.storage import Store, StoredObject
+from limbeck.storage import Store, StoredObject, Upload, split
 from tests.memory_store import MemoryStore
 
 app = typer.Typer()
@@ -202,9 +203,7 @@ def test_what_is_not_of_the_stages_stays_and_old_probes_go() -> None:
     assert addresses(find_garbage(store, WORK, Policy())) == {"preflight/1234/small"}
 
 
-def upload(store: MemoryStore, uri: str, age: timedelta) -> Any:
-    from limbeck.storage import Upload  # noqa: PLC0415
-
+def upload(store: MemoryStore, uri: str, age: timedelta) -> Upload:
     return Upload(uri, "id", store.now - age)
 
 
@@ -410,16 +409,20 @@ def test_on_a_real_server_it_shows_first_and_removes_when_told(store: Store, wor
         Path(folder, "weights").write_text("w")
         for step in (1, 2):
             save_state(store, f"{work_uri}/sft/cc", step, Path(folder))
+    bucket, key = split(f"{work_uri}/reward/dd/weights")
+    boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=key)
     before = store.listing(work_uri)
 
     shown = invoke("gc", work_uri, "--older-than", "0")
     assert shown.exit_code == 0, shown.output
-    assert "3 objects," in shown.output.splitlines()[0]
+    assert "4 objects," in shown.output.splitlines()[0]
     assert "to remove; --delete does it" in shown.output
     assert Counter(line[:19] for line in shown.output.splitlines()[3:]) == {
         "not in the manifest": 1, "lease that is over ": 1, "unfinished and left": 1,
+        "abandoned upload   ": 1,
     }  # fmt: skip
     assert store.listing(work_uri) == before
+    assert len(store.uploads(work_uri)) == 1
 
     done = invoke("gc", work_uri, "--older-than", "0", "--delete")
     assert done.exit_code == 0, done.output
@@ -427,6 +430,7 @@ def test_on_a_real_server_it_shows_first_and_removes_when_told(store: Store, wor
     gone = set(before) - set(store.listing(work_uri))
     assert gone == {orphan.uri, left.uri, f"{uri}/lease.json"}
     assert find(store, uri) == made
+    assert store.uploads(work_uri) == []
     assert invoke("gc", work_uri, "--older-than", "0").output == f"{work_uri}: 0 objects, 0 B to remove\n"
     assert invoke("gc", work_uri, "--older-than", "0", "--states").output.count("training state") == 1
 

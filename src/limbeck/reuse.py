@@ -302,7 +302,7 @@ def _foreseen(
     waits: Sequence[str], known: Mapping[str, str], config_hash: str, code: str, earlier: Sequence[Manifest]
 ) -> tuple[Verdict, str]:
     """What can be said while some inputs are not known."""
-    until = f"its {' and '.join(waits)} must be made first"
+    until = f"its {', '.join(waits)} must be made first"
     for made in earlier:
         if not _differences(known, config_hash, code, made):
             return "not known", f"{until}; all else is as in {_address(made)}"
