@@ -10,7 +10,7 @@ from typing import TypeVar
 from botocore.exceptions import ClientError
 
 from limbeck.errors import ConfigError
-from limbeck.storage.failures import ASKED_AGAIN, explained, is_damage, may_pass
+from limbeck.storage.failures import ASKED_AGAIN, DAMAGED_TRIES, explained, is_damage, may_pass
 
 Result = TypeVar("Result")
 
@@ -20,8 +20,6 @@ DEADLINE_SECONDS = 120.0
 FIRST_SECONDS = 10.0
 """Before the first answer: then a wrong address is likelier than an outage."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-DAMAGED_TRIES = 5
-"""What arrives damaged so often is damaged where it lies."""
 
 
 class Patience:
