@@ -447,7 +447,9 @@ def test_hostile_names_do_nothing_to_a_terminal() -> None:
     finished(store, f"{WORK}/sft/aa")
     stored(store, f"{WORK}/sft/aa/\x1b[31mred", OLD)
     stored(store, f"{WORK}/sft/\x1b]0;owned\x07/part-00000-00000000.parquet", OLD)
-    found = find_garbage(store, WORK, Policy())
+    stored(store, f"{WORK}/preflight/\x1b[31m/../small", OLD)
+    store.begun.append(upload(store, f"{WORK}/sft/\x1b/x", OLD))
+    found = swept(store, Policy())
     assert all(line.isprintable() for line in text(WORK, found, removed=False).split("\n"))
     assert not [item for item in found.garbage if "\x1b" in item.uri]
 

@@ -1,18 +1,24 @@
 """Two attempts of one stage never mix: real processes, killed and paused, against a real server."""
 
+import json
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from limbeck import lease
+from limbeck.config import Config
 from limbeck.errors import LeaseError
 from limbeck.lease import Lease, held, live
 from limbeck.manifest import commit, find
+from limbeck.stages.prepare import Prepared
+from limbeck.stages.prepare import run as prepare
 from limbeck.storage import Store
 from tests.lease_process import Attempt, manifest
 
@@ -268,3 +274,22 @@ def test_a_damaged_manifest_is_replaced(store: Store, work_uri: str) -> None:
     store.write_bytes(f"{work_uri}/manifest.json", b"{")
     made = commit(store, manifest(work_uri, "one"))
     assert find(store, work_uri) == made
+
+
+def test_a_stage_stops_where_another_attempt_is_at_work(store: Store, work_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("\n".join(json.dumps({"prompt": f"sum {n}"}) for n in range(40)))
+    store.write_file(tmp_path / "data", f"{work_uri}/in/data.jsonl")
+
+    def run() -> Prepared:
+        return prepare(f"{work_uri}/in/data.jsonl", "", Config(), store, work_uri)
+
+    made = run()
+    root = made.prompts.uri.removesuffix("/prompts")
+    assert written(store, root).state == "finished"
+    store.delete([f"{item.uri}/manifest.json" for item in made])
+    with (
+        held(store, root, "the other"),
+        pytest.raises(LeaseError, match=rf"is at work in {root}/lease\.json: got the other, process"),
+    ):
+        run()
+    assert run().prompts == made.prompts.model_copy(update={"wall_seconds": ANY})

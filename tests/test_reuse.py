@@ -190,6 +190,8 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     assert {name: task for name, task in tasks.items() if task.verdict != "reused"} == {}
     states = {state.address: state for state in inspect(store, load_run_file(run_path).work_uri).stages}
     assert states[tasks["sft all"].why].manifest is not None
+    leases = {uri.split("/")[-3] for uri in store.listing(load_run_file(run_path).work_uri) if "lease" in uri}
+    assert leases >= {"prepare", "label", "report"}
 
     # One change each.
     config = SETTINGS | {"judge": {"yes": "true"}}
