@@ -233,7 +233,8 @@ def test_an_ended_attempt_gives_the_lease_back_and_says_whether_it_finished(
     assert live(store, work_uri) is None
     with held(store, work_uri, "second") as second:
         commit(store, manifest(work_uri, "done"), second)
-    assert written(store, work_uri).state == "finished"
+    second.confirm()
+    assert written(store, work_uri).state == "finished", "a late renewal took it back"
 
 
 class LosesAnswers(Store):

@@ -287,13 +287,16 @@ def test_every_pipeline_has_its_own_tasks(
     store: Store, run_path: Path, work_uri: str, pipeline: str, more: dict[str, Any], names: set[str]
 ) -> None:
     folder = run_path.parent
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"ppo_rewards": ["model", "mixed", "agreement"]}
     if "models" in more:
         given["models"] = [str(folder / "teacher"), str(folder / "student")]
     given |= {"checkpoint": str(folder / "student")} if "checkpoint" in more else {}
     write(run_path, work_uri, SETTINGS, **given)
     tasks = expected(store, run_path, pipeline)
     assert names <= set(tasks)
+    assert ("ppo agreement" in tasks) == (pipeline == "distill_rewards"), (
+        "distill_minimal has its own rewards"
+    )
     stages = {name.split()[0] for name in tasks}
     assert stages == set(load(find(pipeline)).stages)
 

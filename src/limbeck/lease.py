@@ -118,8 +118,8 @@ class Held:
 
     def _renew(self, state: Literal["held", "released", "finished"] = "held") -> None:
         with self._lock:
-            if self._lost:
-                return
+            if self._lost or (self._ended.is_set() and state == "held"):
+                return  # a renewal that comes late must not undo the release
             started = time.monotonic()
             self._count += 1  # never the same content twice: some servers make the ETag of it
             lease = self._lease.model_copy(update={"renewals": self._count, "state": state})
