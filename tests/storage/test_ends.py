@@ -68,7 +68,7 @@ def test_a_full_disk_ends_a_folder_in_parts_and_in_small_files(
     program = (
         "import resource, sys; from pathlib import Path\n"
         "from pydantic import TypeAdapter\n"
-        "from limbeck.storage import Store\n"
+        "from limbeck.storage import Store, StoredObject\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9 << 20, 9 << 20))\n"
         "objects = TypeAdapter(list[StoredObject]).validate_json(sys.argv[1])\n"
         "try: Store().read_folder(objects, sys.argv[2], Path(sys.argv[3]))\n"
