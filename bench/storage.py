@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large-mib", type=int, default=2048, help="size of the checkpoint, in 8 files")
     parser.add_argument("--small-files", type=int, default=5000, help="files of 64 KiB")
-    parser.add_argument("--tools", type=Path, required=True, help="folder of the programs s5cmd and rclone")
+    parser.add_argument(
+        "--tools", type=Path, help="folder of the programs s5cmd and rclone; none: without them"
+    )
     parser.add_argument("--work", type=Path, help="folder on the disk to use (default: the temporary one)")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -61,10 +63,9 @@ def main() -> None:
             with seaweed.serve(folder) as store:
                 store.make_bucket(BUCKET)
                 for name, source in data.items():
-                    clients = [*PYTHON, *PROGRAMS]
-                    clients.remove("s5cmd + sha256sum")
+                    clients = [*PYTHON, *(PROGRAMS if asked.tools else ())]
                     for client in rng.sample(clients, len(clients)):
-                        measured += _measure(client, name, source, folder, asked.tools)
+                        measured += _measure(client, name, source, folder, asked.tools or Path())
             shutil.rmtree(folder)
     print(table(measured))
     if asked.json:

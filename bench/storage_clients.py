@@ -77,7 +77,7 @@ PYTHON: dict[str, Callable[[str, Path, str], None]] = {
     "boto3, one after another": sequential,
     "socket and disk alone": ceiling,
 }
-PROGRAMS = ("s5cmd", "s5cmd + sha256sum", "rclone")
+PROGRAMS = ("s5cmd", "rclone")
 
 
 def command(client: str, way: str, folder: Path, uri: str, tools: Path) -> list[str]:

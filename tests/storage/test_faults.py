@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.errors import StorageError
+from limbeck.errors import ConfigError, StorageError
 from limbeck.storage import Store, StoredObject
 from tests.fault_proxy import FAULTS, FaultProxy
 from tests.storage.conftest import Through
@@ -200,3 +200,23 @@ def test_what_cannot_pass_is_asked_once(
     with pytest.raises(StorageError, match="refuses these credentials"):
         Store().write_bytes(f"{work_uri}/x", b"1")
     assert proxy.seen.total() - before == 1
+
+
+def test_the_first_failure_of_a_folder_ends_the_rest(
+    through: Through, store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    objects = store.write_folder(make_folder(tmp_path / "in", 1, num_small=300, large_bytes=10), work_uri)
+    store.delete([objects[3].uri])
+    client, proxy = through()
+    with pytest.raises(StorageError, match=rf"no such object in {objects[3].uri}"):
+        client.read_folder(objects, base_of(objects, work_uri), tmp_path / "out")
+    assert proxy.seen["GET"] < 100
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_deadline_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMBECK_STORAGE_DEADLINE_SECONDS", "soon")
+    with pytest.raises(
+        ConfigError, match=r"LIMBECK_STORAGE_DEADLINE_SECONDS is no number of seconds.*got soon"
+    ):
+        Store()
