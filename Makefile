@@ -72,7 +72,10 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 	$(BIN)/python -m tests.images.machine
 	$(BIN)/pytest tests/images/containers
 
-.PHONY: bench-storage
+.PHONY: bench-storage chaos-storage
+
+chaos-storage: $(READY) ## The tests of the object store with outages of 30 s
+	OUTAGE_SECONDS=30 $(BIN)/pytest tests/storage
 
 bench-storage: $(READY) build/storage-bench/.ready ## Transfers beside those of s5cmd, rclone and plain boto3 (15 GiB of disk)
 	$(BIN)/python -m bench.storage --tools build/storage-bench/bin --json build/storage-bench.json

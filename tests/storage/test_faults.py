@@ -16,6 +16,8 @@ from tests.fault_proxy import FAULTS, FaultProxy
 from tests.storage.conftest import Through
 
 MIB = 1 << 20
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "2"))
+"""`make chaos-storage` sets 30."""
 
 
 def make_folder(folder: Path, seed: int, num_small: int = 120, large_bytes: int = 24 * MIB + 17) -> Path:
@@ -127,10 +129,10 @@ def test_an_object_that_is_damaged_in_the_store_ends_as_an_error(
 
 def test_an_outage_in_mid_transfer_passes(through: Through, work_uri: str, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "in", 1)
-    client, proxy = through()
-    with outage(proxy, after_requests=40, seconds=2.0):
+    client, proxy = through(deadline_seconds=2 * OUTAGE_SECONDS + 10)
+    with outage(proxy, after_requests=40, seconds=OUTAGE_SECONDS):
         objects = client.write_folder(folder, work_uri)
-    with outage(proxy, after_requests=40, seconds=1.0):
+    with outage(proxy, after_requests=40, seconds=OUTAGE_SECONDS):
         client.read_folder(objects, base_of(objects, work_uri), tmp_path / "out")
     assert contents(tmp_path / "out") == contents(folder)
 

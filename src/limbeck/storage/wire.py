@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError, ResponseStreamingError
 from botocore.response import StreamingBody
+from urllib3.exceptions import HTTPError as URLLib3Error
 
 from limbeck.storage.address import split
 from limbeck.storage.connection import connect
@@ -25,6 +26,8 @@ from limbeck.storage.patience import Patience
 Result = TypeVar("Result")
 NO_BODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The sha256 of nothing."""
+REFUSAL_BYTES = 64 << 10
+"""More than a server says of why it refuses."""
 
 
 class Answer(NamedTuple):
@@ -82,6 +85,8 @@ class Wire:
                 raise DamagedError(f"{num_bytes} bytes", str(got))
             # In one piece, from the socket without a copy.
             data: bytes = body.read() if announced or num_bytes is None else body.read(num_bytes + 1)
+        except URLLib3Error as error:  # such as a record of TLS that was changed
+            raise ResponseStreamingError(error=error) from error
         finally:
             body.close()
         if num_bytes is not None and len(data) != num_bytes:
@@ -109,7 +114,6 @@ class Wire:
         # Some servers check the one that is signed, some the other.
         checked = {"x-amz-checksum-sha256": b64encode(sha256).decode(), **(headers or {})}
         response = self._send("PUT", uri, query, data, sha256.hex(), checked)
-        response.content  # noqa: B018 - reads to the end, so that the connection can be used again
         return str(response.headers.get("ETag", ""))
 
     def _send(
@@ -158,7 +162,8 @@ class Wire:
 
 def _refusal(method: str, response: Any) -> ClientError:
     """An answer that is no success, as boto3 would raise it, without the words of the server."""
-    code = re.search(rb"<Code>(\w{1,100})</Code>", response.content or b"")
+    body = StreamingBody(response.raw, None).read(REFUSAL_BYTES) if method == "GET" else response.content
+    code = re.search(rb"<Code>(\w{1,100})</Code>", body)
     said = {"Code": code[1].decode() if code else str(response.status_code)}
     return ClientError(
         {"Error": said, "ResponseMetadata": {"HTTPStatusCode": response.status_code}}, f"{method}Object"
