@@ -42,7 +42,8 @@ def connect() -> Connection:
             read_timeout=60,
             max_pool_connections=NUM_CONNECTIONS,
             s3={"addressing_style": _addressing_style(session, endpoint)},
-            # Every object is checked by its sha256.
+            # Every body is checked by its sha256, here and there.
+            request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         client = session.client("s3", region_name=region, config=config)

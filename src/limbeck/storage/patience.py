@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, StorageError
 from limbeck.storage.failures import ASKED_AGAIN, DAMAGED_TRIES, explained, is_damage, may_pass
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class Patience:
             request: Sends it once.
             uri: What it is about.
             server: The endpoint, without a password.
-            stop: Ends the waiting, because the answer is not needed any more.
+            stop: Ends the waiting, and lets nothing new begin, because another request has failed for good.
 
         Raises:
             StorageError: one line that says what failed, where, and how long it was tried.
@@ -57,6 +57,8 @@ class Patience:
         stop = stop or threading.Event()
         with explained(uri, server, tries.said):
             while True:
+                if stop.is_set():
+                    raise StorageError("given up because another transfer failed", where=uri)
                 tries.count += 1
                 try:
                     result = request()

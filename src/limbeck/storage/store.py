@@ -129,7 +129,7 @@ class Store:
         Returns:
             The new ETag, or None when there is an object.
         """
-        return self._put_if(uri, data, {"IfNoneMatch": "*"})
+        return self._put_if(uri, data, {"If-None-Match": "*"})
 
     def replace(self, uri: str, data: bytes, etag: str) -> str | None:
         """Write one small object over the one that `etag` stands for; see `write_new` for retries.
@@ -137,7 +137,7 @@ class Store:
         Returns:
             The new ETag, or None when it has changed or is gone, and nothing was written.
         """
-        return self._put_if(uri, data, {"IfMatch": etag})
+        return self._put_if(uri, data, {"If-Match": etag})
 
     def delete(self, uris: Iterable[str]) -> None:
         """Remove objects, many in one request; those that are gone already are no fault."""
@@ -246,22 +246,16 @@ class Store:
         return self._wire.ask(uri, request)
 
     def _read(self, uri: str) -> tuple[bytes, str]:
-        bucket, key = split(uri)
-
         def read() -> tuple[bytes, str]:
-            answer = self._client.get_object(Bucket=bucket, Key=key)
-            data: bytes = answer["Body"].read()
-            verify(data, answer["Metadata"].get("sha256", ""))
-            return data, str(answer.get("ETag", ""))
+            answer = self._wire.get(uri)
+            verify(answer.body, answer.headers.get("x-amz-meta-sha256", ""))
+            return answer.body, answer.headers.get("ETag", "")
 
         return self._ask(uri, read)
 
     def _put(self, uri: str, data: bytes, condition: Mapping[str, str]) -> str:
-        bucket, key = split(uri)
-        meta = {"sha256": hashlib.sha256(data).hexdigest()}
-        return str(
-            self._client.put_object(Bucket=bucket, Key=key, Body=data, Metadata=meta, **condition)["ETag"]
-        )
+        digest = hashlib.sha256(data).digest()
+        return self._wire.put(uri, data, digest, headers={"x-amz-meta-sha256": digest.hex(), **condition})
 
     def _put_if(self, uri: str, data: bytes, condition: Mapping[str, str]) -> str | None:
         tries = 0

@@ -71,7 +71,7 @@ def _send(wire: Wire, workers: Workers, meter: Meter, file: Outgoing) -> None:
     meta = {f"x-amz-meta-{name}": value for name, value in _meta(file.item).items()}
     data = file.path.read_bytes()
     _check_unchanged(file)
-    wire.ask(uri, lambda: wire.put(uri, data, digest, meta=meta), workers.stop)
+    wire.ask(uri, lambda: wire.put(uri, data, digest, headers=meta), workers.stop)
     meter.add(file.item.bytes)
 
 
@@ -117,11 +117,11 @@ def _parts(
             data = os.pread(opened.fileno(), part.num_bytes, part.first)
             digest = hashlib.sha256(data).digest()
             query = f"?partNumber={part.number}&uploadId={quote(upload_id, safe='')}"
-            answer = wire.ask(uri, lambda: wire.put(uri, data, digest, query), workers.stop)
+            tag = wire.ask(uri, lambda: wire.put(uri, data, digest, query), workers.stop)
             meter.add(part.num_bytes)
             return {
                 "PartNumber": part.number,
-                "ETag": answer.headers.get("ETag", ""),
+                "ETag": tag,
                 "ChecksumSHA256": b64encode(digest).decode(),
             }
 

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError, ResponseStreamingError
 from botocore.response import StreamingBody
+from urllib3.exceptions import HTTPError as URLLib3Error
 
 from limbeck.storage.address import split
 from limbeck.storage.connection import connect
@@ -25,6 +26,8 @@ from limbeck.storage.patience import Patience
 Result = TypeVar("Result")
 NO_BODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The sha256 of nothing."""
+REFUSAL_BYTES = 64 << 10
+"""More than a server says of why it refuses."""
 
 
 class Answer(NamedTuple):
@@ -55,39 +58,44 @@ class Wire:
         """Send one request, again where that may help; what fails in the end is one line."""
         return self._patience.ask(request, uri, self.endpoint or "AWS S3", stop)
 
-    def get(self, uri: str, num_bytes: int, first: int | None = None) -> Answer:
-        """Up to `num_bytes` of an object's bytes, all from the start, or a range of it.
+    def get(self, uri: str, num_bytes: int | None = None, first: int = -1) -> Answer:
+        """An object whole, or a range of it.
 
         Args:
             uri: The object.
-            num_bytes: How many there are to come; a server that has more or fewer is an error.
-            first: Where the range begins; None: the whole object.
+            num_bytes: How many must come; None: as many as there are.
+            first: Where the range begins; -1: the whole object.
 
         Raises:
             DamagedError: when other bytes come than were asked for.
             ClientError: when the server refuses.
         """
-        headers = {} if first is None else {"Range": f"bytes={first}-{first + num_bytes - 1}"}
+        is_range = num_bytes is not None and first >= 0
+        headers = {"Range": f"bytes={first}-{first + (num_bytes or 0) - 1}"} if is_range else {}
         response = self._send("GET", uri, headers=headers)
         announced = response.headers.get("Content-Length")
         body = StreamingBody(response.raw, announced)
         try:
-            if announced not in (None, str(num_bytes)):
-                is_whole = first is not None and response.status_code == 200
-                raise DamagedError(
-                    f"{num_bytes} bytes", "all, of a server without ranges" if is_whole else announced
+            if num_bytes is not None and announced not in (None, str(num_bytes)):
+                got = (
+                    "all, as the server knows no ranges"
+                    if is_range and response.status_code == 200
+                    else announced
                 )
+                raise DamagedError(f"{num_bytes} bytes", str(got))
             # In one piece, from the socket without a copy.
-            data: bytes = body.read(None if announced else num_bytes + 1)
+            data: bytes = body.read() if announced or num_bytes is None else body.read(num_bytes + 1)
+        except URLLib3Error as error:  # such as a record of TLS that was changed
+            raise ResponseStreamingError(error=error) from error
         finally:
             body.close()
-        if len(data) != num_bytes:
+        if num_bytes is not None and len(data) != num_bytes:
             raise DamagedError(f"{num_bytes} bytes", str(len(data)))
         return Answer(response.headers, data)
 
     def put(
-        self, uri: str, data: bytes, sha256: bytes, query: str = "", meta: Mapping[str, str] | None = None
-    ) -> Answer:
+        self, uri: str, data: bytes, sha256: bytes, query: str = "", headers: Mapping[str, str] | None = None
+    ) -> str:
         """Send an object, or a part of one, which the server checks before it takes it.
 
         Args:
@@ -95,12 +103,18 @@ class Wire:
             data: Its content.
             sha256: Of the content, 32 bytes.
             query: Names the part.
-            meta: Headers that are kept beside the object.
+            headers: What is kept beside the object, and conditions.
+
+        Returns:
+            The ETag.
+
+        Raises:
+            ClientError: when the server refuses.
         """
-        # Some servers check the one, some the other.
-        headers = {"x-amz-checksum-sha256": b64encode(sha256).decode(), **(meta or {})}
-        response = self._send("PUT", uri, query, data, sha256.hex(), headers)
-        return Answer(response.headers, response.content)
+        # Some servers check the one that is signed, some the other.
+        checked = {"x-amz-checksum-sha256": b64encode(sha256).decode(), **(headers or {})}
+        response = self._send("PUT", uri, query, data, sha256.hex(), checked)
+        return str(response.headers.get("ETag", ""))
 
     def _send(
         self,
@@ -148,7 +162,8 @@ class Wire:
 
 def _refusal(method: str, response: Any) -> ClientError:
     """An answer that is no success, as boto3 would raise it, without the words of the server."""
-    code = re.search(rb"<Code>(\w{1,100})</Code>", response.content or b"")
+    body = StreamingBody(response.raw, None).read(REFUSAL_BYTES) if method == "GET" else response.content
+    code = re.search(rb"<Code>(\w{1,100})</Code>", body)
     said = {"Code": code[1].decode() if code else str(response.status_code)}
     return ClientError(
         {"Error": said, "ResponseMetadata": {"HTTPStatusCode": response.status_code}}, f"{method}Object"

@@ -11,7 +11,7 @@ PART_BYTES = 8 << 20
 """Larger files go in parts."""
 MAX_PARTS = 10_000
 """More than S3 takes of one object."""
-NUM_FILES, NUM_PARTS = 8, 8
+NUM_FILES, NUM_PARTS = 16, 8
 """Threads of each kind. Many small files need files; one large file needs parts."""
 MEMORY_BYTES = 160 << 20
 """What parts may hold at once, being moved or waiting for their turn to be hashed."""
