@@ -20,6 +20,7 @@ from limbeck.manifest import commit, find
 from limbeck.stages.prepare import Prepared
 from limbeck.stages.prepare import run as prepare
 from limbeck.storage import Store
+from tests.fault_proxy import FAULTS, fault_proxy
 from tests.lease_process import Attempt, manifest
 
 PATIENCE_SECONDS = 60.0
@@ -255,6 +256,36 @@ def test_the_echo_of_its_own_write_is_no_loss(store: Store, work_uri: str) -> No
         first.confirm()
         commit(lossy, manifest(work_uri, "done"), first)
         first.confirm()
+    assert written(store, work_uri).state == "finished"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_lease_is_kept_where_one_request_in_five_fails(
+    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    with fault_proxy(str(store.endpoint), seed, 0.2, FAULTS) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        client = Store(60)
+        with held(client, work_uri, "first", 3) as first:
+            for _ in range(30):
+                first.confirm()
+            made = commit(client, manifest(work_uri, "done"), first)
+        assert sum(proxy.seen[fault] for fault in FAULTS) >= 3
+    assert written(store, work_uri).state == "finished"
+    assert find(store, work_uri) == made
+
+
+def test_an_outage_longer_than_the_lease_is_no_loss_if_nobody_came(
+    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fault_proxy(str(store.endpoint), 0, 0.0, FAULTS) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with held(Store(60), work_uri, "first", 1) as first:
+            proxy.is_down.set()
+            wait_until(lambda: live(store, work_uri) is None)
+            proxy.is_down.clear()
+            first.check()
+            commit(Store(60), manifest(work_uri, "done"), first)
     assert written(store, work_uri).state == "finished"
 
 
