@@ -219,6 +219,15 @@ def test_old_uploads_are_taken_back() -> None:
     assert find(store, f"{WORK}/sft/aa") == made
 
 
+def test_without_an_age_limit_what_was_begun_just_now_goes_too() -> None:
+    store = MemoryStore()
+    store.begun.append(upload(store, f"{WORK}/sft/bb/x", timedelta(seconds=-1)))
+    stored(store, f"{WORK}/generate/aa/part-00000-00000000.parquet", timedelta(seconds=-1))
+    finished(store, f"{WORK}/judge/aa")
+    assert len(swept(store, Policy(older_than=timedelta())).garbage) == 2
+    assert store.begun == []
+
+
 @pytest.mark.parametrize("named", ["file", "foreign file", "model", "model/", "model as bfloat16", "minio"])
 def test_inputs_go_only_when_asked_for_and_when_no_manifest_was_made_from_them(named: str) -> None:
     store = MemoryStore()

@@ -189,7 +189,7 @@ def _of_stages(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
     for uri, item in seen.listing.items():
         root = uri.removesuffix(f"/{LEASE}")
         if _is_lease(uri, seen.base) and root not in seen.live:
-            over = finished[root] if root in finished else seen.now - item.modified >= policy.older_than
+            over = finished[root] if root in finished else _is_old(item.modified, seen, policy)
             if over:
                 yield Garbage(root, uri, "lease that is over", item.bytes, item.modified)
 
@@ -208,9 +208,8 @@ def _is_left(state: StageState, objects: Mapping[str, Listed], seen: _Seen, poli
     if MANIFEST in objects and (state.manifest is None or _key(state.manifest.uri) != _key(state.uri)):
         return False
     newest = max(item.modified for item in objects.values())
-    return all(map(_addressable, (f"{state.uri}/{name}" for name in objects))) and (
-        seen.now - newest >= policy.older_than
-    )
+    named = all(_addressable(f"{state.uri}/{name}") for name in objects)
+    return named and _is_old(newest, seen, policy)
 
 
 def _kept_states(store: Store, state: StageState, objects: Mapping[str, Listed], keep: int) -> set[str]:
@@ -233,7 +232,7 @@ def _probes(seen: _Seen, policy: Policy) -> Iterator[Garbage]:
     """What a preflight that was killed left."""
     folder = f"{seen.base}/{PROBES}"
     for uri, item in seen.listing.items():
-        if uri.startswith(f"{folder}/") and seen.now - item.modified >= policy.older_than:
+        if uri.startswith(f"{folder}/") and _is_old(item.modified, seen, policy):
             yield Garbage(folder, uri, "probe of preflight", item.bytes, item.modified)
 
 
@@ -242,7 +241,7 @@ def _uploads(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
     for upload in store.uploads(seen.base):
         stage, key = (*upload.uri.removeprefix(f"{seen.base}/").split("/"), "", "")[:2]
         root = f"{seen.base}/{stage}/{key}" if stage in STAGES else f"{seen.base}/{stage}"
-        if root not in seen.live and seen.now - upload.started >= policy.older_than:
+        if root not in seen.live and _is_old(upload.started, seen, policy):
             yield Garbage(root, upload.uri, "abandoned upload", 0, upload.started, upload)
 
 
@@ -255,7 +254,7 @@ def _inputs(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
             name = uri.removeprefix(f"{folder}/").partition("/")[0]
             groups.setdefault(f"{folder}/{name}", {})[uri] = item
     for root, items in groups.items():
-        young = any(seen.now - item.modified < policy.older_than for item in items.values())
+        young = not all(_is_old(item.modified, seen, policy) for item in items.values())
         if young or not all(map(_addressable, items)) or not seen.inputs.isdisjoint(_hashes(store, items)):
             continue
         for uri, item in items.items():
@@ -296,6 +295,11 @@ def _manifest(store: Store, uri: str) -> Manifest | None:
         return parse(store.read_bytes(uri), uri)
     except (DataError, ObjectError):
         return None
+
+
+def _is_old(moment: datetime, seen: _Seen, policy: Policy) -> bool:
+    """Whether something may go by its age; times are cut to seconds, so new things may lie in the future."""
+    return max(seen.now - moment, timedelta()) >= policy.older_than
 
 
 def _is_lease(uri: str, base: str) -> bool:
