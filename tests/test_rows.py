@@ -1,5 +1,6 @@
 """Rows and manifests, against a real server."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from limbeck.rows import (
     write_rows,
 )
 from limbeck.storage import Store, StoredObject
+from tests.audit import audited
 
 
 def manifest(uri: str, *objects: object) -> Manifest:
@@ -53,6 +55,23 @@ def test_rows_come_back_as_they_went(store: Store, work_uri: str) -> None:
 def test_a_part_is_found_again_by_its_name(store: Store, work_uri: str) -> None:
     item = write_rows(store, work_uri, [Prompt(prompt_id="1", prompt="x")], name="part-00007")
     assert finished_parts(store, work_uri) == {"part-00007": item}
+
+
+def test_parts_tell_what_they_are_and_only_those_of_others_are_asked(
+    store: Store, work_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("part-00000", "part-00001", "part-123456", "rejected-00001")
+    items = {name: write_rows(store, work_uri, numbered(3), name=name) for name in names}
+    (tmp_path / "part").write_bytes(b"others")
+    foreign = store.write_file(tmp_path / "part", f"{work_uri}/part-00009-00000000.parquet", rows=7)
+    store.write_bytes(f"{work_uri}/part-00010.parquet", b"no part")
+    assert store.endpoint
+    with audited(store.endpoint) as (endpoint, accesses):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        found = finished_parts(Store(), work_uri)
+    assert found == items | {"part-00009": foreign}
+    kinds = Counter("list" if "list-type=2" in access.path else access.method for access in accesses)
+    assert kinds == {"list": 1, "HEAD": 1}
 
 
 def test_rows_of_another_type_are_refused_with_their_place(store: Store, work_uri: str) -> None:
@@ -185,7 +204,7 @@ def test_a_stage_is_complete_only_with_its_manifest_and_all_objects(
     assert find(store, work_uri) == made
     require(store, made)
     lost = manifest(work_uri, item, {"uri": f"{work_uri}/gone", "bytes": 3, "sha256": "0"})
-    commit(store, lost)
+    store.write_bytes(f"{work_uri}/manifest.json", lost.to_json().encode())
     assert find(store, work_uri) is None
     with pytest.raises(StorageError, match=r"is gone in .*/gone: expected 3 bytes, got no such object"):
         require(store, lost)

@@ -1,6 +1,7 @@
 """`limbeck status` and `limbeck report`: what is said of a work_uri, on a real server and a hostile one."""
 
 import json
+import os
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from limbeck import seaweed
+from limbeck import lease, seaweed
 from limbeck.checkpoints import save_state
 from limbeck.cli.work import report, status
 from limbeck.config import parse_config
@@ -146,9 +147,8 @@ def test_a_manifest_whose_objects_are_not_as_it_says_is_broken(
     manifest = made(store, f"{work_uri}/generate/key")
     item = manifest.objects[0]
     if content is None:
-        commit(
-            store, manifest.model_copy(update={"objects": (item.model_copy(update={"uri": f"{item.uri}2"}),)})
-        )
+        gone = manifest.model_copy(update={"objects": (item.model_copy(update={"uri": f"{item.uri}2"}),)})
+        store.write_bytes(f"{manifest.uri}/manifest.json", gone.to_json().encode())
     else:
         store.write_bytes(item.uri, content)
     state = only(inspect(store, work_uri).stages)
@@ -165,6 +165,20 @@ def test_unfinished_rows_are_in_progress_with_their_parts_and_rows(store: Store,
     state = only(inspect(store, work_uri).stages)
     assert (state.state, state.num_parts, state.rows) == ("in progress", 3, 6)
     assert state.modified == max(item.modified for item in store.listing(uri).values())
+
+
+def test_who_is_at_work_is_named_for_as_long_as_the_lease_lasts(store: Store, work_uri: str) -> None:
+    uri = f"{work_uri}/label/key"
+    with lease.held(store, uri, "label"):
+        made(store, f"{uri}/labels")
+        write_rows(store, f"{uri}/labelled", rows(1))
+        work = inspect(store, work_uri)
+        states = {state.output: state.holder for state in work.stages}
+        assert states["labelled"].startswith(f"label, process {os.getpid()} on ")
+        assert states["labels"] == ""
+        assert f"at work: {states['labelled']}" in text(work, None, work.stages[0].modified)
+    assert {state.holder for state in inspect(store, work_uri).stages} == {""}
+    assert inspect(store, work_uri).num_objects == 4
 
 
 def test_an_output_without_anything_to_go_on_from_is_only_started(store: Store, work_uri: str) -> None:
@@ -267,13 +281,15 @@ def test_one_listing_and_no_question_for_each_object(
     store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        made(store, f"{work_uri}/sft/key", str(number))
+        write_rows(store, f"{work_uri}/sft/key", [GoldAnswer(prompt_id=str(number), answer="")])
+    made(store, f"{work_uri}/sft/key")
     write_rows(store, f"{work_uri}/generate/key", rows(1))
+    store.write_bytes(f"{work_uri}/generate/key/part-00001-00000000.parquet", b"does not tell its rows")
     assert store.endpoint
     with audited(store.endpoint) as (endpoint, accesses):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         work = inspect(Store(), work_uri)
-    assert work.num_objects == 32
+    assert work.num_objects == 34
     kinds = Counter("list" if "list-type=2" in access.path else access.method for access in accesses)
     assert kinds == {"list": 1, "GET": 1, "HEAD": 1}
 

@@ -8,6 +8,7 @@
     ├── GateError     6   a quality gate stopped the run on purpose
     ├── ClusterError  7   the API server of Kubeflow Pipelines cannot be reached, or refuses
     ├── CanceledError 8   a run on a cluster was cancelled
+    ├── LeaseError    9   another attempt of the same stage is at work, or was faster
     └── TimeLimitError 124  a run on a cluster did not end in the time that was given
 
 A message is one line: what, where, expected, got, and what to do about it.
@@ -95,6 +96,12 @@ class CanceledError(LimbeckError):
     """A run was cancelled."""
 
     exit_code = 8
+
+
+class LeaseError(LimbeckError):
+    """Another attempt of the same stage is at work, or was faster."""
+
+    exit_code = 9
 
 
 class TimeLimitError(LimbeckError):

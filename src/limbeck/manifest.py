@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import limbeck
-from limbeck.errors import DataError, StorageError
+from limbeck.errors import DataError, LeaseError, StorageError
+from limbeck.lease import Held
 from limbeck.storage import Store, StoredObject, split
 
 MANIFEST = "manifest.json"
@@ -27,9 +28,12 @@ LAUNCHERS = (
     "components",
     "demo",
     "fetch_report.py",
+    "garbage.py",
+    "gc.py",
     "init_file.py",
     "inputs.py",
     "kubeflow.py",
+    "lease.py",
     "lineage.py",
     "lint.py",
     "lint_rules.py",
@@ -40,6 +44,7 @@ LAUNCHERS = (
     "processes.py",
     "progress.py",
     "resources.py",
+    "reuse.py",
     "run_file.py",
     "screen.py",
     "seaweed.py",
@@ -138,11 +143,13 @@ def find(store: Store, uri: str) -> Manifest | None:
     if not store.exists(f"{uri}/{MANIFEST}"):
         return None
     manifest = parse(store.read_bytes(f"{uri}/{MANIFEST}"), f"{uri}/{MANIFEST}")
-    sizes = store.sizes(uri)
-    for item in manifest.objects:
-        if sizes.get(item.uri) != item.bytes:
-            return None
-    return manifest
+    return manifest if _objects_are_there(store, manifest) else None
+
+
+def _objects_are_there(store: Store, manifest: Manifest) -> bool:
+    """Whether all objects are there with their size, by one listing."""
+    sizes = store.sizes(manifest.uri)
+    return all(sizes.get(item.uri) == item.bytes for item in manifest.objects)
 
 
 def require(store: Store, manifest: Manifest) -> None:
@@ -163,10 +170,63 @@ def require(store: Store, manifest: Manifest) -> None:
             )
 
 
-def commit(store: Store, manifest: Manifest) -> Manifest:
-    """Write the manifest: the last act of a stage."""
-    store.write_bytes(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode())
+def commit(store: Store, manifest: Manifest, held: Held | None = None) -> Manifest:
+    """Write the manifest: the last act of a stage.
+
+    Args:
+        store: Where to.
+        manifest: What the stage made.
+        held: The stage's lease; confirmed last of all.
+
+    Returns:
+        The manifest, or the one of the same content that another attempt has written.
+
+    Raises:
+        LeaseError: when the lease was lost, or another attempt has committed another content.
+    """
+    if held:
+        held.confirm()
+    if store.write_new(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()) is None:
+        manifest = _settled(store, manifest)
+    if held:
+        held.finish()
     return manifest
+
+
+def _settled(store: Store, manifest: Manifest) -> Manifest:
+    """What becomes of a manifest where one lies already.
+
+    One of the same content stays. One that cannot be read, or whose objects are not all there, is why the
+    stage ran again: it is replaced.
+    """
+    where, data = f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()
+    found = store.read_tagged(where)
+    if found is None:
+        written = store.write_new(where, data)
+    elif (other := _whole(store, found[0], where)) is None:
+        written = store.replace(where, data, found[1])
+    elif other.content_hash == manifest.content_hash:
+        return other
+    else:
+        written = None
+    if written is None:
+        raise LeaseError(
+            "another attempt of the same stage has finished with another result",
+            where=where,
+            expected=f"content {manifest.content_hash}",
+            got=f"content {other.content_hash}" if found and other else "a manifest that changes meanwhile",
+            remedy="What lies there stays, and this result is dropped. Run again: it will be found complete",
+        )
+    return manifest
+
+
+def _whole(store: Store, data: bytes, where: str) -> Manifest | None:
+    """A manifest whose objects are all there; None if it cannot be read, or they are not."""
+    try:
+        manifest = parse(data, where)
+    except DataError:
+        return None
+    return manifest if _objects_are_there(store, manifest) else None
 
 
 def parse(text: str | bytes, where: str) -> Manifest:

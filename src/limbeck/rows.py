@@ -1,7 +1,8 @@
 """Rows to Parquet parts in the store, and back.
 
-A part's name carries the hash of its content (`part-00003-1f9c04aa.parquet`), so a part is never
-replaced by another one, and a stage that was killed finds what it had finished.
+A part's name carries its number of rows and the sha256 of its content, so a part is never replaced by
+another one, and a stage that was killed finds what it had finished by one listing, without a question for
+each part: `part-00003-100-1f9c04aa...52d1.parquet`.
 
 `read_rows` and `write_rows` hold all rows at once. `iter_rows` and `PartWriter` hold one batch of them
 and, on the local disk, one part: for stages whose rows may outgrow memory.
@@ -25,7 +26,10 @@ from limbeck.storage import Store, StoredObject, sha256
 
 RowType = TypeVar("RowType", bound=Row)
 ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-PART_NAME = re.compile(r"/(?P<name>[a-z-]*\d{5})-[0-9a-f]{8}\.parquet$")
+PART_NAME = re.compile(
+    r"/(?P<name>[a-z-]*\d{5,})-((?P<rows>\d{1,12})-(?P<sha256>[0-9a-f]{64})|[0-9a-f]{8})\.parquet$", re.ASCII
+)
+"""Others may write parts with eight digits of the hash alone; those are asked for rows and sha256."""
 BATCH_ROWS = 2000
 """Rows in memory at once while a part is written or read: 160 MB of 80 kB rows."""
 ROWS_PER_PART = 100_000
@@ -46,7 +50,7 @@ def write_rows(store: Store, uri: str, rows: Sequence[Row], name: str = "part-00
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.parquet"
         pq.write_table(pa.Table.from_batches([batch]), path, compression="zstd")
-        return store.write_file(path, f"{uri}/{name}-{sha256(path)[:8]}.parquet", rows=len(rows))
+        return store.write_file(path, _part_uri(uri, name, len(rows), path), rows=len(rows))
 
 
 class PartWriter(Generic[RowType]):
@@ -117,7 +121,7 @@ class PartWriter(Generic[RowType]):
         if self._file is None:
             return
         self._file.close()
-        uri = f"{self._uri}/{self._name}-{len(self.objects):05d}-{sha256(self._path)[:8]}.parquet"
+        uri = _part_uri(self._uri, f"{self._name}-{len(self.objects):05d}", self._in_part, self._path)
         self.objects.append(self._store.write_file(self._path, uri, rows=self._in_part))
         self._file, self._in_part = None, 0
 
@@ -125,12 +129,25 @@ class PartWriter(Generic[RowType]):
 def finished_parts(store: Store, uri: str) -> dict[str, StoredObject]:
     """The parts that an earlier attempt left under a prefix, by the name given to `write_rows`."""
     parts = {}
-    for part_uri in store.sizes(uri):
+    for part_uri, size in store.sizes(uri).items():
         match = PART_NAME.search(part_uri)
-        item = store.stored(part_uri) if match else None
+        item = listed_part(part_uri, size) or (store.stored(part_uri) if match else None)
         if match and item is not None:
             parts[match["name"]] = item
     return parts
+
+
+def listed_part(uri: str, size: int) -> StoredObject | None:
+    """A part as its name and a listing describe it; None when the name does not say all."""
+    match = PART_NAME.search(uri)
+    if match is None or match["sha256"] is None:
+        return None
+    return StoredObject(uri=uri, bytes=size, sha256=match["sha256"], rows=int(match["rows"]))
+
+
+def _part_uri(uri: str, name: str, rows: int, path: Path) -> str:
+    """Where a part goes, under a name that tells what it is."""
+    return f"{uri}/{name}-{rows}-{sha256(path)}.parquet"
 
 
 def read_rows(store: Store, manifest: Manifest, row_type: type[RowType]) -> list[RowType]:

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from limbeck.checkpoints import LATEST
 from limbeck.errors import DataError
 from limbeck.keys import fault
+from limbeck.lease import LEASE, live
 from limbeck.manifest import MANIFEST, Manifest, parse
 from limbeck.resources import Resources
-from limbeck.rows import PART_NAME
+from limbeck.rows import PART_NAME, listed_part
 from limbeck.storage import Listed, ObjectError, Store, StoredObject
 
 STAGES = tuple(Resources.model_fields)
@@ -28,7 +29,7 @@ THREADS = 8
 MAX_BYTES = 32 << 20
 """A manifest of 100,000 objects has about this size; larger ones are not read."""
 MAX_COUNTED_PARTS = 400
-"""Of unfinished outputs so many parts are asked for their rows, those of the newest output first."""
+"""So many parts whose names do not tell their rows are asked for them, of the newest output first."""
 
 
 class StageState(BaseModel):
@@ -58,6 +59,8 @@ class StageState(BaseModel):
     """In the manifest, or in the finished parts; None when they were not counted."""
     step: int | None = None
     """Updates done in the newest training state of an unfinished training."""
+    holder: str = ""
+    """Of an unfinished output: who is at work on it, by the lease; empty when nobody is."""
     manifest: Manifest | None = None
     """None when there is none, or none that can be read."""
 
@@ -79,7 +82,7 @@ class WorkState(BaseModel):
     stages: tuple[StageState, ...]
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Which output an object belongs to."""
 
     stage: str
@@ -107,12 +110,12 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     """
     base = work_uri.rstrip("/")
     listing = store.listing(f"{base}/{stage}" if stage else base)
-    places = _by_place(listing, base)
+    places = by_place(listing, base)
     with ThreadPoolExecutor(THREADS) as pool:
-        states = list(pool.map(lambda place: _state(store, base, place, places[place]), places))
-        parts = _parts_to_count(dict(zip(places, states, strict=True)), places)
-        rows: Counter[str] = Counter()
-        for uri, number in zip(parts, pool.map(lambda uri: _rows(store, uri), parts), strict=True):
+        states = list(pool.map(lambda place: state_of(store, base, place, places[place]), places))
+        states = list(pool.map(lambda state: _with_holder(store, base, state, listing), states))
+        rows, unknown = _counted(dict(zip(places, states, strict=True)), places)
+        for uri, number in zip(unknown, pool.map(lambda uri: _rows(store, uri), unknown), strict=True):
             rows[uri.rpartition("/")[0]] += number
     counted = [
         state.model_copy(update={"rows": rows[state.uri]}) if state.uri in rows else state for state in states
@@ -125,23 +128,23 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     )
 
 
-def _by_place(listing: Mapping[str, Listed], base: str) -> dict[_Place, dict[str, Listed]]:
-    """The objects of each output, by their names below it; what no stage has written is left out."""
-    places: dict[_Place, dict[str, Listed]] = {}
+def by_place(listing: Mapping[str, Listed], base: str) -> dict[Place, dict[str, Listed]]:
+    """The objects of each output, by their names below it; without leases and what no stage has written."""
+    places: dict[Place, dict[str, Listed]] = {}
     for uri, item in listing.items():
         stage, _, rest = uri.removeprefix(f"{base}/").partition("/")
         key, _, name = rest.partition("/")
         output, _, inner = name.partition("/")
-        if stage not in STAGES or not name:
+        if stage not in STAGES or not name or name == LEASE:
             continue
         if inner and output in OUTPUTS.get(stage, ()):
-            places.setdefault(_Place(stage, key, output), {})[inner] = item
+            places.setdefault(Place(stage, key, output), {})[inner] = item
         else:
-            places.setdefault(_Place(stage, key, ""), {})[name] = item
+            places.setdefault(Place(stage, key, ""), {})[name] = item
     return places
 
 
-def _state(store: Store, base: str, place: _Place, objects: Mapping[str, Listed]) -> StageState:
+def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed]) -> StageState:
     """What is known of one output."""
     uri = "/".join((base, *(name for name in place if name)))
     known = StageState(
@@ -159,11 +162,23 @@ def _state(store: Store, base: str, place: _Place, objects: Mapping[str, Listed]
         if MANIFEST in objects:
             return _with_manifest(store, known, objects)
         if LATEST in objects:
-            known = known.model_copy(update={"step": _step(store, uri, objects)})
+            known = known.model_copy(update={"step": latest_step(store, uri, objects)})
     except (DataError, ObjectError) as error:
         return known.model_copy(update={"state": "broken", "reason": str(error)})
     going = known.num_parts > 0 or known.step is not None
     return known.model_copy(update={"state": "in progress" if going else "started"})
+
+
+def _with_holder(store: Store, base: str, state: StageState, listing: Mapping[str, Listed]) -> StageState:
+    """The state of an unfinished output, with who is at work on it."""
+    root = f"{base}/{state.stage}/{state.key}"
+    if state.state == "complete" or f"{root}/{LEASE}" not in listing or fault(state.key):
+        return state
+    try:
+        holder = live(store, root)
+    except ObjectError:
+        return state
+    return state.model_copy(update={"holder": str(holder) if holder else ""})
 
 
 def _with_manifest(store: Store, known: StageState, objects: Mapping[str, Listed]) -> StageState:
@@ -205,7 +220,7 @@ def _mismatch(manifest: Manifest, known: StageState, objects: Mapping[str, Liste
     return ""
 
 
-def _step(store: Store, uri: str, objects: Mapping[str, Listed]) -> int:
+def latest_step(store: Store, uri: str, objects: Mapping[str, Listed]) -> int:
     """The step of the newest training state.
 
     Raises:
@@ -246,14 +261,21 @@ def _parts(objects: Iterable[str]) -> list[str]:
     return [name for name in objects if name.startswith("part-") and PART_NAME.fullmatch(f"/{name}")]
 
 
-def _parts_to_count(states: Mapping[_Place, StageState], places: Mapping[_Place, Iterable[str]]) -> list[str]:
-    """The parts to ask for their rows, which no listing shows."""
+def _counted(
+    states: Mapping[Place, StageState], places: Mapping[Place, Mapping[str, Listed]]
+) -> tuple[Counter[str], list[str]]:
+    """The rows of unfinished outputs as the names of their parts tell, and the parts to ask for theirs."""
     unfinished = [item for item in states.items() if item[1].state == "in progress"]
-    wanted: list[str] = []
+    rows: Counter[str] = Counter()
+    unknown: list[str] = []
     for place, state in sorted(unfinished, key=lambda item: item[1].modified, reverse=True):
-        if len(wanted) + state.num_parts <= MAX_COUNTED_PARTS:
-            wanted += [f"{state.uri}/{name}" for name in _parts(places[place])]
-    return wanted
+        names = _parts(places[place])
+        listed = [listed_part(f"/{name}", 0) for name in names]
+        asked = [f"{state.uri}/{name}" for name, item in zip(names, listed, strict=True) if item is None]
+        if names and len(unknown) + len(asked) <= MAX_COUNTED_PARTS:
+            rows[state.uri] = sum(item.rows for item in listed if item is not None)
+            unknown += asked
+    return rows, unknown
 
 
 def _rows(store: Store, uri: str) -> int:

@@ -99,7 +99,8 @@ def _lines(state: StageState, *, marked: bool, now: datetime) -> list[str]:
         state.address,
         mark="*" if marked else " ",
     )
-    details = [state.reason, _done(state, now), "; ".join(_figures(state))]
+    holder = f"at work: {state.holder}" if state.holder else ""
+    details = [state.reason, _done(state, now), holder, "; ".join(_figures(state))]
     if made:
         details.append(f"code {made.code_version[:30]}, config {made.config_hash[:30]}")
     return [row, *(DETAIL + detail for detail in details if detail)]

@@ -264,7 +264,9 @@ def test_ids_become_neither_keys_nor_paths(store: Store, work_uri: str, tmp_path
         for n in range(2)
     ]
     new = [uri for uri in store.sizes("s3://test") if uri not in before]
-    name = r"[a-z]+/[0-9a-f]{16}/([a-z]+/)?([a-z]+-\d{5}-[0-9a-f]{8}\.parquet|manifest\.json)"
+    name = (
+        r"[a-z]+/[0-9a-f]{16}/([a-z]+/)?([a-z]+-\d{5}-\d+-[0-9a-f]{64}\.parquet|manifest\.json|lease\.json)"
+    )
     assert result.labels.num_rows == len(HOSTILE_IDS)
     assert {row.prompt_id for made in answered for row in read_rows(store, made, Completion)} == {
         *HOSTILE_IDS

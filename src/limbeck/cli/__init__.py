@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cancel": cluster.cancel,
     "status": work.status,
     "report": work.report,
+    "gc": work.gc,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

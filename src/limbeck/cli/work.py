@@ -1,4 +1,4 @@
-"""`limbeck init`, `limbeck status` and `limbeck report`: what comes before a run, during it and after it."""
+"""`limbeck init`, `status`, `report` and `gc`: what comes before a run, during it and after it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,8 @@ from limbeck.cli.terminal import one_line_errors
 from limbeck.progress import PREFIX
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from limbeck.storage import Store
 
 WorkUri = Annotated[str, typer.Argument(help="The run's `work_uri`, such as s3://bucket/work.")]
@@ -58,9 +60,16 @@ def init(
 def status(
     work_uri: WorkUri,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: JSON with every field.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN.YAML", help="Say what this run would reuse, and why not more.")
+    ] = None,
+    pipeline: Annotated[str, typer.Option(help="With --against: the pipeline that would run.")] = "distill",
     store: StoreFolder = None,
 ) -> None:
     """Show what each stage has done, from the object store alone.
+
+    With --against each task of a run that would begin now: whether its result is there, and if not whether
+    inputs, settings or code have changed.
 
     The store is the one of the AWS_* variables, unless --store is given.
     """
@@ -72,6 +81,15 @@ def status(
         from limbeck.status import inspect
 
         work = inspect(client, _checked(work_uri))
+        if against is not None:
+            from limbeck import reuse
+            from limbeck.compiled import find, load
+            from limbeck.run_file import load_run_file
+
+            wanted = load_run_file(against).model_copy(update={"work_uri": work.work_uri})
+            tasks = reuse.Outlook(client, wanted, load(find(pipeline)), work.stages).follow()
+            typer.echo(reuse.as_json(tasks) if as_json else reuse.text(tasks, str(against)))
+            return
         chain = newest_chain(client, work.stages)
         shown = (
             status_text.as_json(work, chain) if as_json else status_text.text(work, chain, datetime.now(UTC))
@@ -104,6 +122,56 @@ def report(
         verdict = fetch_report(client, manifest, out)
         typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
         typer.echo(f"{PREFIX}report of {minute(written)} UTC: {out / 'report.html'}")
+
+
+def gc(
+    work_uri: WorkUri,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only shown.")] = False,
+    older_than: Annotated[
+        str, typer.Option(help="Younger uploads, probes and unfinished work stay: 7d, 12h, 30m or 0.")
+    ] = "7d",
+    keep_states: Annotated[
+        int, typer.Option(min=0, help="Training states that stay beside a finished checkpoint.")
+    ] = 1,
+    states: Annotated[
+        bool, typer.Option("--states", help="Training states of unfinished stages too: they start anew.")
+    ] = False,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Uploaded inputs too that no manifest was made from.")
+    ] = False,
+    store: StoreFolder = None,
+) -> None:
+    """Show what nothing refers to any more, and with --delete remove it.
+
+    What a manifest lists stays, and all that an attempt is at work on. The store is the one of the AWS_*
+    variables, unless --store is given.
+    """
+    with one_line_errors(), _opened(store) as client:
+        from limbeck.garbage import Policy, find_garbage
+        from limbeck.gc import remove, text
+
+        uri = _checked(work_uri)
+        policy = Policy(_age(older_than), keep_states, unfinished_states=states, inputs=inputs)
+        found = find_garbage(client, uri, policy)
+        if delete:
+            found = remove(client, uri, policy, found)
+        typer.echo(text(uri, found, removed=delete))
+
+
+def _age(text: str) -> "timedelta":
+    """An age as the command line takes it."""
+    import re
+    from datetime import timedelta
+
+    from limbeck.errors import ConfigError
+
+    match = re.fullmatch(r"0|(\d{1,5})([dhm])", text, re.ASCII)
+    if match is None:
+        raise ConfigError(
+            "not an age", where="--older-than", expected="7d, 12h, 30m or 0", got=repr(text)[:40]
+        )
+    units = {"d": "days", "h": "hours", "m": "minutes"}
+    return timedelta(**{units[match[2] or "d"]: int(match[1] or 0)})
 
 
 def _checked(work_uri: str) -> str:

@@ -1,13 +1,13 @@
-"""A client of the object store that asks for more than stages do: clock, conditions, ranges, taking back."""
+"""A client of the object store that asks for more than stages do: clock, ranges, uploads taken back."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from limbeck.errors import StorageError
-from limbeck.storage import Store, split
+from limbeck.storage import Store, answer_of, split
 
-PRECONDITION_FAILED = 412
+DEADLINE_SECONDS = 5.0
 
 
 class Greeting(NamedTuple):
@@ -23,6 +23,10 @@ class Greeting(NamedTuple):
 class ProbedStore(Store):
     """The client that preflight probes with; data and models are looked at through it too."""
 
+    def __init__(self) -> None:
+        """Connect lazily, and wait less than stages do: a person waits for the findings."""
+        super().__init__(deadline_seconds=DEADLINE_SECONDS)
+
     def greet(self, uri: str) -> Greeting:
         """List one object of the bucket of a URI.
 
@@ -32,10 +36,9 @@ class ProbedStore(Store):
         bucket, _ = split(uri)
         refusal = None
         try:
-            with self._explained(uri):
-                answer = self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+            answer = self._ask(uri, lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1))
         except StorageError as error:
-            answer = _answer(error)
+            answer = answer_of(error)
             if not answer:
                 raise
             refusal = error
@@ -50,12 +53,14 @@ class ProbedStore(Store):
             StorageError: also when the server sends other bytes than were asked for.
         """
         bucket, key = split(uri)
-        with self._explained(uri):
-            answer = self._client.get_object(
-                Bucket=bucket, Key=key, Range=f"bytes={first}-{first + count - 1}"
-            )
-            data: bytes = answer["Body"].read(count)
-        if not str(answer.get("ContentRange", "")).startswith(f"bytes {first}-"):
+        asked = {"Bucket": bucket, "Key": key, "Range": f"bytes={first}-{first + count - 1}"}
+
+        def read() -> tuple[bytes, str]:
+            answer = self._client.get_object(**asked)
+            return answer["Body"].read(count), str(answer.get("ContentRange", ""))
+
+        data, content_range = self._ask(uri, read)
+        if not content_range.startswith(f"bytes {first}-"):
             raise StorageError(
                 "the object store ignores ranges",
                 where=uri,
@@ -65,41 +70,16 @@ class ProbedStore(Store):
             )
         return data
 
-    def write_if(self, uri: str, data: bytes, etag: str | None) -> str | None:
-        """Write an object if it is not there (no `etag`), or if it still is what `etag` stands for.
-
-        Returns:
-            The new ETag, or None when the condition did not hold and nothing was written.
-        """
-        bucket, key = split(uri)
-        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-        try:
-            with self._explained(uri):
-                answer = self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
-        except StorageError as error:
-            if _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode") == PRECONDITION_FAILED:
-                return None
-            raise
-        return str(answer["ETag"])
-
     def abandon_upload(self, uri: str, data: bytes) -> None:
         """Begin an upload in parts and take it back: what a transfer does that fails half-way."""
         bucket, key = split(uri)
-        with self._explained(uri):
+
+        def begin_and_abort() -> None:
             upload = self._client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
             self._client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=data)
             self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
-    def delete(self, uri: str) -> None:
-        """Remove one object."""
-        bucket, key = split(uri)
-        with self._explained(uri):
-            self._client.delete_object(Bucket=bucket, Key=key)
-
-
-def _answer(error: StorageError) -> dict[str, Any]:
-    """What the server answered, behind an error that was made of it; empty when nobody answered."""
-    return dict(getattr(error.__cause__, "response", None) or {})
+        self._ask(uri, begin_and_abort)
 
 
 def _time(date: str | None) -> datetime | None:

@@ -156,7 +156,7 @@ def probe(store: ProbedStore, work_uri: str) -> list[Finding]:
     unremoved: list[Finding] = []
     for uri in written:
         with collected(unremoved):
-            store.delete(uri)
+            store.delete([uri])
     return findings + [warning(finding.error) for finding in unremoved[:1]]
 
 
@@ -199,12 +199,12 @@ def _conditions(store: ProbedStore, base: str) -> list[Finding]:
     remedy = "Update the server; until then never run one work_uri twice at the same time"
     findings: list[Finding] = []
     with collected(findings):
-        etag = store.write_if(uri, b"1", None)
-        if store.write_if(uri, b"2", None) is not None:
+        etag = store.write_new(uri, b"1")
+        if store.write_new(uri, b"2") is not None:
             raise _broken("If-None-Match does not keep an object that is there", uri, remedy)
-        if etag is None or store.write_if(uri, b"3", '"00000000000000000000000000000000"') is not None:
+        if etag is None or store.replace(uri, b"3", '"00000000000000000000000000000000"') is not None:
             raise _broken("If-Match does not keep an object that has changed", uri, remedy)
-        if store.write_if(uri, b"4", etag) is None:
+        if store.replace(uri, b"4", etag) is None:
             raise _broken("If-Match refuses an object that has not changed", uri, remedy)
     return [warning(finding.error) for finding in findings]
 

@@ -9,10 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from limbeck import lease, settings
 from limbeck.config import Config, LabelConfig
 from limbeck.errors import DataError
 from limbeck.labels import Label, is_selected, pseudo_label, with_validation
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel
 from limbeck.rows import PartWriter, iter_rows
@@ -59,85 +60,88 @@ def run(
 
     Raises:
         DataError: when judgements are missing, or no prompt got a label.
+        LeaseError: when another attempt is at work.
     """
     started = time.monotonic()
     inputs = input_hashes(
         prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels
     )
-    config_hash = digest([config.seed, config.label.model_dump()])
+    config_hash = settings.of_label(config)
     uri = stage_uri(work_uri, "label", inputs, config_hash)
     complete = given_labels or find(store, f"{uri}/labels"), find(store, f"{uri}/labelled")
     if complete[0] and complete[1]:
         say(f"label: already complete, {complete[1].num_rows} completions labelled")
         return Labelled(complete[0], complete[1])
 
-    questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
-    p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
-    if given_labels:
-        labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
-    else:
-        labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config)
-    reasons = Counter(label.reason for label in labels if label.answer is None)
-    by_prompt = {label.prompt_id: label for label in labels}
+    with lease.held(store, uri, "label") as held:
+        questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
+        p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
+        if given_labels:
+            labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
+        else:
+            labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config)
+        reasons = Counter(label.reason for label in labels if label.answer is None)
+        by_prompt = {label.prompt_id: label for label in labels}
 
-    counts: Counter[str] = Counter()
-    source = ""
-    with PartWriter(store, f"{uri}/labelled", LabelledCompletion) as labelled:
-        for row in iter_rows(store, completions, Completion):
-            counts["read"] += 1
-            source = source or row.source
-            prompt, label = _of_prompt(row, questions, by_prompt)
-            if label.answer is None:
-                counts["unlabelled"] += 1
-                continue
-            made = _labelled(row, prompt, label, p_correct.get(row.completion_id), config.label)
-            counts["agreeing"] += made.pseudo_reward > 0
-            counts["selected"] += made.selected
-            labelled.add(made)
-    if not labelled.num_rows:
-        raise DataError(
-            "no prompt got a pseudo label",
-            where="stage label",
-            expected="at least one",
-            got=", ".join(f"{count} with {reason}" for reason, count in reasons.items()),
-            remedy="Look at the completions: do they match task.answer_pattern? Lower label.min_vote_share "
-            "or label.min_p_correct",
-        )
-    coverage = 1 - sum(reasons.values()) / len(labels)
-    agreement = counts["agreeing"] / labelled.num_rows
-    selected = "" if given_labels else f", {counts['selected']} are selected"
-    say(
-        f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
-        f"{labelled.num_rows} completions agree with it{selected}"
-    )
-
-    def write(part: str, out: PartWriter[Any], rows_in: int, rejected: dict[str, int]) -> Manifest:
-        return commit(
-            store,
-            Manifest(
-                stage="label",
-                kind=part,
-                name=f"{part}_{source}",
-                uri=f"{uri}/{part}",
-                objects=tuple(out.objects),
-                inputs=inputs,
-                config_hash=config_hash,
-                code_version=code_version("label"),
-                num_input_rows=rows_in,
-                num_rows=out.num_rows,
-                rejected=rejected,
-                metrics={"label/coverage": coverage, "label/agreement": agreement},
-                wall_seconds=time.monotonic() - started,
-            ),
+        counts: Counter[str] = Counter()
+        source = ""
+        with PartWriter(store, f"{uri}/labelled", LabelledCompletion) as labelled:
+            for row in iter_rows(store, completions, Completion):
+                counts["read"] += 1
+                source = source or row.source
+                prompt, label = _of_prompt(row, questions, by_prompt)
+                if label.answer is None:
+                    counts["unlabelled"] += 1
+                    continue
+                made = _labelled(row, prompt, label, p_correct.get(row.completion_id), config.label)
+                counts["agreeing"] += made.pseudo_reward > 0
+                counts["selected"] += made.selected
+                labelled.add(made)
+        if not labelled.num_rows:
+            raise DataError(
+                "no prompt got a pseudo label",
+                where="stage label",
+                expected="at least one",
+                got=", ".join(f"{count} with {reason}" for reason, count in reasons.items()),
+                remedy="Look at the completions: do they match task.answer_pattern? Lower "
+                "label.min_vote_share or label.min_p_correct",
+            )
+        coverage = 1 - sum(reasons.values()) / len(labels)
+        agreement = counts["agreeing"] / labelled.num_rows
+        selected = "" if given_labels else f", {counts['selected']} are selected"
+        say(
+            f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
+            f"{labelled.num_rows} completions agree with it{selected}"
         )
 
-    if given_labels is None:
-        with PartWriter(store, f"{uri}/labels", PseudoLabel) as voted:
-            for label in labels:
-                voted.add(label.row())
-        given_labels = write("labels", voted, len(labels), dict(reasons))
-    left_out = {"prompt unlabelled": counts["unlabelled"]} if counts["unlabelled"] else {}
-    return Labelled(given_labels, write("labelled", labelled, counts["read"], left_out))
+        def write(part: str, out: PartWriter[Any], rows_in: int, rejected: dict[str, int]) -> Manifest:
+            return commit(
+                store,
+                Manifest(
+                    stage="label",
+                    kind=part,
+                    name=f"{part}_{source}",
+                    uri=f"{uri}/{part}",
+                    objects=tuple(out.objects),
+                    inputs=inputs,
+                    config_hash=config_hash,
+                    code_version=code_version("label"),
+                    num_input_rows=rows_in,
+                    num_rows=out.num_rows,
+                    rejected=rejected,
+                    metrics={"label/coverage": coverage, "label/agreement": agreement},
+                    wall_seconds=time.monotonic() - started,
+                ),
+                held,
+            )
+
+        if given_labels is None:
+            with PartWriter(store, f"{uri}/labels", PseudoLabel) as voted:
+                for label in labels:
+                    voted.add(label.row())
+            given_labels = write("labels", voted, len(labels), dict(reasons))
+        left_out = {"prompt unlabelled": counts["unlabelled"]} if counts["unlabelled"] else {}
+        return Labelled(given_labels, write("labelled", labelled, counts["read"], left_out))
 
 
 def _vote(

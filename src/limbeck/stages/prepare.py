@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from limbeck import lease, settings
 from limbeck.config import Config, PrepareConfig
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, stage_uri
@@ -57,6 +58,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
 
     Raises:
         ConfigError: when no data set is named.
+        LeaseError: when another attempt is at work.
         DataError: when a file is no JSONL or Parquet, holds no usable row, or too many broken ones.
     """
     started = time.monotonic()
@@ -70,77 +72,86 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             remedy="Name a JSONL or Parquet file",
         )
     inputs = {name: _content_hash(store, uri) for name, uri in sources.items()}
-    config_hash = digest([config.seed, config.prepare.model_dump()])
+    config_hash = settings.of_prepare(config)
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
     complete = [find(store, f"{uri}/{part}") for part in Prepared._fields]
     if all(complete):
         say("prepare: already complete, nothing to do")
         return Prepared(*(item for item in complete if item))
 
-    reasons: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / name for name in sources}
-        with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
-            ids = {
-                name: _read(store, source, files[name], config.prepare, rejected, reasons)
-                for name, source in sources.items()
-            }
-        asked = ids.get("prompts", set())
-        held = ids["heldout"] if "heldout" in ids else {item for item in asked if _is_held(item, config)}
-        num_train = sum(item not in held for item in asked)
-        _check_sides(sources, num_train, len(held))
-        if "heldout" in ids and num_train < len(asked):
-            reasons["also held out"] = len(asked) - num_train
-            say(f"prepare: {len(asked) - num_train} train prompts are also held out and leave the train side")
+    with lease.held(store, uri, "prepare") as held:
+        reasons: Counter[str] = Counter()
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: Path(folder) / name for name in sources}
+            with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
+                ids = {
+                    name: _read(store, source, files[name], config.prepare, rejected, reasons)
+                    for name, source in sources.items()
+                }
+            asked = ids.get("prompts", set())
+            held_out = ids.get("heldout")
+            if held_out is None:
+                held_out = {item for item in asked if _is_held(item, config)}
+            num_train = sum(item not in held_out for item in asked)
+            _check_sides(sources, num_train, len(held_out))
+            if "heldout" in ids and num_train < len(asked):
+                reasons["also held out"] = len(asked) - num_train
+                say(
+                    f"prepare: {len(asked) - num_train} train prompts are also held out "
+                    "and leave the train side"
+                )
 
-        train = (item for item in _questions(files.get("prompts")) if item.prompt_id not in held)
-        heldout = (
-            item for item in _questions(files.get("heldout", files.get("prompts"))) if item.prompt_id in held
+            train = (item for item in _questions(files.get("prompts")) if item.prompt_id not in held_out)
+            heldout = (
+                item
+                for item in _questions(files.get("heldout", files.get("prompts")))
+                if item.prompt_id in held_out
+            )
+            with (
+                PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
+                PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
+                PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
+            ):
+                for side, out in ((train, prompts_out), (heldout, heldout_out)):
+                    for item in side:
+                        out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
+                        if item.answer is not None:
+                            gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
+        say(
+            f"prepare: {num_train} train prompts, {len(held_out)} held out, {gold_out.num_rows} gold answers "
+            f"kept apart, {rejected.num_rows} rows set aside"
         )
-        with (
-            PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
-            PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
-            PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
-        ):
-            for side, out in ((train, prompts_out), (heldout, heldout_out)):
-                for item in side:
-                    out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
-                    if item.answer is not None:
-                        gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
-    say(
-        f"prepare: {num_train} train prompts, {len(held)} held out, {gold_out.num_rows} gold answers kept "
-        f"apart, {rejected.num_rows} rows set aside"
-    )
 
-    def write(part: str, out: PartWriter[Any], more: list[StoredObject], **extra: Any) -> Manifest:
-        return commit(
-            store,
-            Manifest(
-                stage="prepare",
-                kind=part,
-                name=part,
-                uri=f"{uri}/{part}",
-                objects=(*out.objects, *more),
-                inputs=inputs,
-                config_hash=config_hash,
-                code_version=code_version("prepare"),
-                num_rows=out.num_rows,
-                wall_seconds=time.monotonic() - started,
-                **extra,
+        def write(part: str, out: PartWriter[Any], more: list[StoredObject], **extra: Any) -> Manifest:
+            return commit(
+                store,
+                Manifest(
+                    stage="prepare",
+                    kind=part,
+                    name=part,
+                    uri=f"{uri}/{part}",
+                    objects=(*out.objects, *more),
+                    inputs=inputs,
+                    config_hash=config_hash,
+                    code_version=code_version("prepare"),
+                    num_rows=out.num_rows,
+                    wall_seconds=time.monotonic() - started,
+                    **extra,
+                ),
+                held,
+            )
+
+        return Prepared(
+            prompts=write(
+                "prompts",
+                prompts_out,
+                rejected.objects,
+                num_input_rows=len(asked) + rejected.num_rows,
+                rejected=dict(reasons),
             ),
+            heldout=write("heldout", heldout_out, []),
+            gold=write("gold", gold_out, []),
         )
-
-    return Prepared(
-        prompts=write(
-            "prompts",
-            prompts_out,
-            rejected.objects,
-            num_input_rows=len(asked) + rejected.num_rows,
-            rejected=dict(reasons),
-        ),
-        heldout=write("heldout", heldout_out, []),
-        gold=write("gold", gold_out, []),
-    )
 
 
 def _content_hash(store: Store, uri: str) -> str:

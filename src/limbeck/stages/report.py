@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
+from limbeck import lease, settings
 from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.label_quality import LabelQuality, label_quality
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
 from limbeck.report.accuracy import ORDER, accuracy_rows, comparisons, prompt_scores
@@ -68,88 +69,91 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
 
     Raises:
         DataError: when two evaluations have one name, or the history of a PPO run cannot be read.
+        LeaseError: when another attempt is at work.
     """
     started = time.monotonic()
     hashes = input_hashes(**vars(inputs))
-    config_hash = digest(config.model_dump(mode="json"))
+    config_hash = settings.of_report(config)
     uri = stage_uri(work_uri, "report", hashes, config_hash)
     if complete := find(store, uri):
         say("report: already complete, nothing to do")
         return complete
 
-    names = _names(inputs.results)
-    manifests = _in_order(inputs)
-    for manifest in manifests:
-        require(store, manifest)
-    gold = {
-        row.prompt_id: normalise(row.answer, config.task)
-        for row in iter_rows(store, [inputs.gold], GoldAnswer)
-    }
-    policy, num_resamples, seed = inputs.policy, config.report.num_resamples, config.seed
-    asked = contest(names, policy.name if policy else None, [item.name for item in inputs.policies])
-    picked = policy.name if policy and asked.candidate == POLICY else None
-
-    scores = prompt_scores(
-        iter_rows(store, inputs.results, EvalResult), picked, ORDER if asked.candidate else names
-    )
-    rows = accuracy_rows(scores, num_resamples, seed)
-    compared = comparisons(scores, num_resamples, seed, asked.baselines)
-    report = RunReport(
-        decision=decide(rows, compared, policy.name, base_uri(policy), asked)
-        if policy
-        else no_decision(rows, compared, asked),
-        rows=rows,
-        comparisons=compared,
-        labels=_label_quality(inputs, gold, config, store),
-        reward=reward_report(inputs.reward_model.metrics) if inputs.reward_model else None,
-        ppo={
-            manifest.name.removeprefix("ppo_"): ppo_run(
-                manifest, _history(store, manifest), picked=manifest.name == picked
-            )
-            for manifest in inputs.policies
-        },
-        stages=stage_rows(manifests),
-        examples=_examples(
-            nsmallest(
-                config.report.num_examples,
-                iter_rows(store, [inputs.heldout], Prompt),
-                key=lambda item: item.prompt_id,
-            ),
-            iter_rows(store, inputs.results, EvalResult),
-            gold,
-            _example_rows(asked, names, picked),
-        ),
-        provenance=provenance(manifests),
-        settings=config,
-    )
-
-    with tempfile.TemporaryDirectory() as folder:
-        pages = {
-            "report.json": report.model_dump_json(indent=1) + "\n",
-            "report.html": html_page(report),
-            "report.md": markdown_page(report),
+    with lease.held(store, uri, "report") as held:
+        names = _names(inputs.results)
+        manifests = _in_order(inputs)
+        for manifest in manifests:
+            require(store, manifest)
+        gold = {
+            row.prompt_id: normalise(row.answer, config.task)
+            for row in iter_rows(store, [inputs.gold], GoldAnswer)
         }
-        for name, text in pages.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
-        objects = store.write_folder(Path(folder), uri)
-    say(f"report: {report.decision.headline} {report.decision.reason}")
-    return commit(
-        store,
-        Manifest(
-            stage="report",
-            kind="report",
-            name="report",
-            uri=uri,
-            objects=objects,
-            inputs=hashes,
-            config_hash=config_hash,
-            code_version=code_version("report"),
-            num_input_rows=sum(manifest.num_rows for manifest in inputs.results),
-            num_rows=len(rows),
-            metrics=_metrics(report),
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
+        policy, num_resamples, seed = inputs.policy, config.report.num_resamples, config.seed
+        asked = contest(names, policy.name if policy else None, [item.name for item in inputs.policies])
+        picked = policy.name if policy and asked.candidate == POLICY else None
+
+        scores = prompt_scores(
+            iter_rows(store, inputs.results, EvalResult), picked, ORDER if asked.candidate else names
+        )
+        rows = accuracy_rows(scores, num_resamples, seed)
+        compared = comparisons(scores, num_resamples, seed, asked.baselines)
+        report = RunReport(
+            decision=decide(rows, compared, policy.name, base_uri(policy), asked)
+            if policy
+            else no_decision(rows, compared, asked),
+            rows=rows,
+            comparisons=compared,
+            labels=_label_quality(inputs, gold, config, store),
+            reward=reward_report(inputs.reward_model.metrics) if inputs.reward_model else None,
+            ppo={
+                manifest.name.removeprefix("ppo_"): ppo_run(
+                    manifest, _history(store, manifest), picked=manifest.name == picked
+                )
+                for manifest in inputs.policies
+            },
+            stages=stage_rows(manifests),
+            examples=_examples(
+                nsmallest(
+                    config.report.num_examples,
+                    iter_rows(store, [inputs.heldout], Prompt),
+                    key=lambda item: item.prompt_id,
+                ),
+                iter_rows(store, inputs.results, EvalResult),
+                gold,
+                _example_rows(asked, names, picked),
+            ),
+            provenance=provenance(manifests),
+            settings=config,
+        )
+
+        with tempfile.TemporaryDirectory() as folder:
+            pages = {
+                "report.json": report.model_dump_json(indent=1) + "\n",
+                "report.html": html_page(report),
+                "report.md": markdown_page(report),
+            }
+            for name, text in pages.items():
+                Path(folder, name).write_text(text, encoding="utf-8")
+            objects = store.write_folder(Path(folder), uri)
+        say(f"report: {report.decision.headline} {report.decision.reason}")
+        return commit(
+            store,
+            Manifest(
+                stage="report",
+                kind="report",
+                name="report",
+                uri=uri,
+                objects=objects,
+                inputs=hashes,
+                config_hash=config_hash,
+                code_version=code_version("report"),
+                num_input_rows=sum(manifest.num_rows for manifest in inputs.results),
+                num_rows=len(rows),
+                metrics=_metrics(report),
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
+        )
 
 
 def _in_order(inputs: ReportInputs) -> list[Manifest]:

@@ -84,7 +84,7 @@ def test_an_unreachable_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(
         StorageError, match=r"does not answer in s3://b/x: expected an S3 server at http://127.0.0.1:9"
     ):
-        Store().read_bytes("s3://b/x")
+        Store(deadline_seconds=1).read_bytes("s3://b/x")
 
 
 @pytest.mark.parametrize("uri", ["/local/path", "http://host/x", "s3:///x", "relative"])
@@ -131,7 +131,7 @@ def against(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[BaseHTTP
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-        return Store()
+        return Store(deadline_seconds=2)
 
     yield start
     for server in servers:

@@ -1,0 +1,316 @@
+"""`limbeck status --against`: what a run would reuse, on all stages with scripted engines and trainers."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from limbeck import checkpoints
+from limbeck.cli.work import init, status
+from limbeck.compiled import find, load
+from limbeck.inputs import stage_inputs
+from limbeck.manifest import Manifest, digest
+from limbeck.reuse import Expected, Outlook
+from limbeck.run_file import RunFile, load_run_file
+from limbeck.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
+from limbeck.stages.report import ReportInputs
+from limbeck.status import inspect
+from limbeck.storage import Store
+from tests.fakes import ScriptedSampler
+
+app = typer.Typer()
+app.command("status")(status)
+app.command("init")(init)
+
+SETTINGS: dict[str, Any] = {
+    "task": {"answer_pattern": r"= (\w+)"},
+    "prepare": {"heldout_fraction": 0.3},
+    "generate": {"teacher": {"samples_per_prompt": 3}, "student": {"samples_per_prompt": 4}},
+    "label": {"validation_prompts": 8, "min_vote_share": 0.0, "rule": "majority"},
+    "reward": {"min_auc": 0.0},
+    "report": {"num_resamples": 100},
+}
+TASKS = [
+    "prepare", "generate teacher 1/2", "generate teacher 2/2", "judge 1/2", "judge 2/2", "label teacher",
+    "sft selected", "evaluate sft_selected", "sft all", "evaluate sft_all", "evaluate teacher",
+    "evaluate student", "generate student 1/2", "generate student 2/2", "label student", "reward",
+    "ppo model", "evaluate ppo_model", "ppo mixed", "evaluate ppo_mixed", "report",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run_path(tmp_path: Path, work_uri: str) -> Path:
+    """A run file of local data and models."""
+    rows = [json.dumps({"prompt": f"sum {n}", "answer": n}) for n in range(40)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    for name in ("teacher", "student"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "of": name}))
+        (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}')
+        for file in ("tokenizer.json", "model.safetensors"):
+            (folder / file).write_text("{}")
+    path = tmp_path / "run.yaml"
+    write(path, work_uri, SETTINGS)
+    return path
+
+
+def write(path: Path, work_uri: str, settings: dict[str, Any], **more: Any) -> None:
+    folder = path.parent
+    given = {
+        "work_uri": work_uri, "prompts": str(folder / "data.jsonl"), "teacher": str(folder / "teacher"),
+        "student": str(folder / "student"), "num_shards": 2, "ppo_rewards": ["model", "mixed"],
+        "config": settings,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(given | more))
+
+
+class Live(ScriptedSampler):
+    """The scripted sampler with weights to load."""
+
+    def load_weights(self, folder: Path) -> None:
+        """Nothing to load."""
+
+
+def sampler() -> Live:
+    def answer(prompt: str, seed: int | None) -> str:
+        if "correct?" in prompt:
+            return "yes"
+        return f"= {prompt.split()[1] if seed is None or seed % 3 else 'x'}"
+
+    return Live(answer)
+
+
+def trained(**arguments: Any) -> Any:
+    """Any training: a folder with weights, and what its stage asks for."""
+    folder = arguments["folder"] / "result"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text(arguments.get("reward", arguments.get("name", "weights")))
+    course = {"best_agreement": 0.9, "start_agreement": 0.5, "best_update": 1, "update": 2, "stopped": False}
+    scores = [
+        item.pseudo_reward for item in arguments.get("validation", ()) if hasattr(item, "pseudo_reward")
+    ]
+    history = [{"step": 1.0, "sft/loss": 0.5}]
+    return SimpleNamespace(
+        folder=folder,
+        history=history,
+        validation_scores=np.array(scores),
+        course=SimpleNamespace(history=PPO_HISTORY, **course),
+    )
+
+
+PPO_HISTORY = [{"update": 0.0}]
+
+
+def run_all(store: Store, given: RunFile, until: str = "") -> None:
+    """All stages in the order of the pipeline `distill`, as its tasks call them, up to one of them."""
+    config, work, shards = given.config, given.work_uri, range(given.num_shards)
+
+    def engine(content: str, dtype: str) -> str:
+        return digest([content, dtype])
+
+    def model(path: str) -> str:
+        return checkpoints.identity(store, path)
+
+    teacher = engine(model(given.teacher), config.teacher.dtype)
+    made = prepare.run(given.prompts, "", config, store, work)
+    if until == "prepare":
+        return
+
+    def measured(name: str, model_hash: str) -> Manifest:
+        return evaluate.run(made.heldout, made.gold, model_hash, sampler, config, store, work, name=name)
+
+    def answered(role: Any, model_hash: str) -> list[Manifest]:
+        return [
+            generate.run(
+                made.prompts, model_hash, sampler, config, store, work,
+                role=role, shard=shard, num_shards=len(shards),
+            )
+            for shard in shards
+        ]  # fmt: skip
+
+    answers = answered("teacher", teacher)
+    judged = [judge.run(made.prompts, shard, teacher, sampler, config, store, work) for shard in answers]
+    voted = label.run(made.prompts, answers, judged, None, config, store, work)
+    base, dtype = model(given.student), config.student.dtype
+
+    def folder(path: Path) -> Path:
+        return path
+
+    tuned = [
+        sft.run(voted.labelled, base, folder, trained, config, store, work, selection=selection)
+        for selection in ("selected", "all")
+    ]
+    results = [measured("teacher", teacher), measured("student", engine(base, dtype))]
+    results += [measured(item.name, engine(item.content_hash, dtype)) for item in tuned]
+    again = answered("student", engine(tuned[0].content_hash, dtype))
+    compared = label.run(made.prompts, again, [], voted.labels, config, store, work)
+    scorer = reward.run(
+        voted.labelled, compared.labelled, tuned[0].content_hash, folder, trained, config, store, work
+    )
+    if until == "reward":
+        return
+    policies = [
+        ppo.run(
+            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler(), trained, config, store, work,
+            reward=kind,
+        )
+        for kind in given.ppo_rewards
+    ]  # fmt: skip
+    results += [measured(item.name, engine(item.content_hash, dtype)) for item in policies]
+    inputs = ReportInputs(
+        prompts=made.prompts, heldout=made.heldout, gold=made.gold, completions=tuple(answers),
+        judgements=tuple(judged), labels=voted.labels, sft_checkpoints=tuple(tuned),
+        student_completions=tuple(again), reward_model=scorer, policies=tuple(policies), policy=policies[0],
+        results=tuple(results),
+    )  # fmt: skip
+    report.run(inputs, config, store, work)
+
+
+def expected(store: Store, path: Path, pipeline: str = "distill") -> dict[str, Expected]:
+    given = load_run_file(path)
+    states = inspect(store, given.work_uri).stages
+    return {task.task: task for task in Outlook(store, given, load(find(pipeline)), states).follow()}
+
+
+def verdicts(tasks: dict[str, Expected]) -> dict[str, str]:
+    return {name: task.verdict for name, task in tasks.items()}
+
+
+def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Path) -> None:
+    run_all(store, stage_inputs(load_run_file(run_path), store))
+    tasks = expected(store, run_path)
+    assert list(tasks) == TASKS
+    assert {name: task for name, task in tasks.items() if task.verdict != "reused"} == {}
+    states = {state.address: state for state in inspect(store, load_run_file(run_path).work_uri).stages}
+    assert states[tasks["sft all"].why].manifest is not None
+    leases = {uri.split("/")[-3] for uri in store.listing(load_run_file(run_path).work_uri) if "lease" in uri}
+    assert leases >= {"prepare", "label", "report"}
+
+    # One change each.
+    config = SETTINGS | {"judge": {"yes": "true"}}
+    write(run_path, load_run_file(run_path).work_uri, config)
+    tasks = expected(store, run_path)
+    assert verdicts(tasks)["generate teacher 2/2"] == "reused"
+    assert (tasks["judge 1/2"].verdict, tasks["judge 1/2"].why[-10:]) == ("runs", ": settings")
+    assert tasks["label teacher"].verdict == "not known"
+    assert "its judgements must be made first; all else is as in label/" in tasks["label teacher"].why
+    assert tasks["sft all"].why.startswith("its labelled must be made first; all else is as in sft/")
+    assert tasks["evaluate teacher"].verdict == "reused"
+    assert tasks["report"].verdict == "runs"
+    assert tasks["report"].why.endswith(": settings")
+
+    write(run_path, load_run_file(run_path).work_uri, SETTINGS | {"sft": {"learning_rate": 0.5}})
+    tasks = expected(store, run_path)
+    assert tasks["label teacher"].verdict == "reused"
+    assert tasks["sft all"].why.endswith(": settings")
+    assert tasks["ppo model"].verdict == "not known"
+
+    checkpointed = {"sft": {"deepspeed": {"checkpoint_seconds": 5}}, "reward": {"min_auc": 0.1}}
+    write(run_path, load_run_file(run_path).work_uri, SETTINGS | checkpointed)
+    assert {*verdicts(expected(store, run_path)).values(), "runs"} == {"reused", "runs"}
+    assert verdicts(expected(store, run_path))["reward"] == "reused"
+
+    write(run_path, load_run_file(run_path).work_uri, SETTINGS)
+    weights = run_path.parent / "student" / "model.safetensors"
+    weights.write_text("[]")
+    tasks = expected(store, run_path)
+    assert tasks["label teacher"].verdict == "reused"
+    assert tasks["sft selected"].why.endswith(": inputs (student)")
+    assert tasks["evaluate student"].why.endswith(": inputs (model)")
+    weights.write_text("{}")
+
+    (run_path.parent / "data.jsonl").write_text('{"prompt": "another"}\n')
+    tasks = expected(store, run_path)
+    assert tasks["prepare"].why.endswith(": inputs (prompts)")
+    assert tasks["generate teacher 1/2"].why.startswith("its prompts must be made first; all else is as in")
+    assert "reused" not in verdicts(tasks).values()
+
+
+def test_other_code_is_named(store: Store, run_path: Path) -> None:
+    given = stage_inputs(load_run_file(run_path), store)
+    run_all(store, given, until="prepare")
+    for state in inspect(store, given.work_uri).stages:
+        assert state.manifest
+        old = state.manifest.model_copy(update={"code_version": "0.0.9+abc"})
+        moved = json.loads(old.to_json().replace(state.key, "0123456789abcdef"))
+        for item in old.objects:
+            copy = item.uri.replace(state.key, "0123456789abcdef")
+            store.write_bytes(copy, store.read_bytes(item.uri))
+        store.write_bytes(f"{moved['uri']}/manifest.json", json.dumps(moved).encode())
+        store.delete([*store.sizes(state.uri)])
+    (_, verdict, why) = expected(store, run_path)["prepare"]
+    assert verdict == "runs"
+    assert why.startswith("changed since prepare/0123456789abcdef/")
+    assert ": code (0.0.9+abc, now 0." in why
+
+
+def test_nothing_is_promised_of_what_was_never_made(store: Store, run_path: Path) -> None:
+    store.make_bucket(load_run_file(run_path).work_uri)
+    tasks = expected(store, run_path)
+    assert set(verdicts(tasks).values()) == {"runs"}
+    assert tasks["prepare"].why == "nothing of the kind is finished"
+    assert tasks["sft all"].why == "its labelled must be made first; nothing of the kind is finished"
+
+
+def test_unfinished_and_broken_outputs_are_told_apart(store: Store, run_path: Path) -> None:
+    given = stage_inputs(load_run_file(run_path), store)
+    run_all(store, given, until="reward")
+    tasks = expected(store, run_path)
+    assert tasks["ppo model"].verdict == "runs"
+    first, second = (f"{given.work_uri}/{tasks[f'generate student {n}/2'].why}" for n in (1, 2))
+    store.delete([f"{first}/manifest.json"])
+    store.delete([uri for uri in store.sizes(second) if "/part-" in uri])
+    tasks = expected(store, run_path)
+    address = first.removeprefix(f"{given.work_uri}/")
+    assert tasks["generate student 1/2"][1:] == ("goes on", f"{address}, 1 finished parts")
+    assert tasks["generate student 2/2"].verdict == "runs"
+    assert " is broken: part-00000-" in tasks["generate student 2/2"].why
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "more", "names"),
+    [
+        ("distill_data", {}, {"prepare", "sft all", "evaluate teacher", "report"}),
+        ("distill_minimal", {}, {"prepare", "sft all", "ppo mixed", "report"}),
+        ("evaluate", {"models": 2}, {"prepare", "evaluate teacher", "evaluate student", "report"}),
+        ("distill_rewards", {"checkpoint": 1}, {"generate student 1/2", "reward", "ppo model", "report"}),
+    ],
+)
+def test_every_pipeline_has_its_own_tasks(
+    store: Store, run_path: Path, work_uri: str, pipeline: str, more: dict[str, Any], names: set[str]
+) -> None:
+    folder = run_path.parent
+    given: dict[str, Any] = {"ppo_rewards": ["model", "mixed", "agreement"]}
+    if "models" in more:
+        given["models"] = [str(folder / "teacher"), str(folder / "student")]
+    given |= {"checkpoint": str(folder / "student")} if "checkpoint" in more else {}
+    write(run_path, work_uri, SETTINGS, **given)
+    tasks = expected(store, run_path, pipeline)
+    assert names <= set(tasks)
+    assert ("ppo agreement" in tasks) == (pipeline == "distill_rewards"), (
+        "distill_minimal has its own rewards"
+    )
+    stages = {name.split()[0] for name in tasks}
+    assert stages == set(load(find(pipeline)).stages)
+
+
+def test_the_command_shows_a_line_for_each_task(store: Store, run_path: Path) -> None:
+    given = stage_inputs(load_run_file(run_path), store)
+    run_all(store, given, until="prepare")
+    shown = CliRunner().invoke(app, ["status", given.work_uri, "--against", str(run_path)])
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    assert lines[0] == f"{run_path}: 1 of 21 tasks are finished already"
+    assert lines[2].split()[:2] == ["reused", "prepare"]
+    assert lines[3].split()[:2] == ["runs", "generate"]
+    machine = CliRunner().invoke(app, ["status", given.work_uri, "--against", str(run_path), "--json"])
+    assert [task["task"] for task in json.loads(machine.output)] == TASKS
+    missing = CliRunner().invoke(app, ["status", given.work_uri, "--against", "missing.yaml"])
+    assert missing.exit_code == 2
