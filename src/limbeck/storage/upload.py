@@ -138,9 +138,17 @@ def _complete(
         wire.ask(item.uri, lambda: wire.client.complete_multipart_upload(**asked), workers.stop)
     except NotFoundError:
         # Sent again after an answer was lost, it finds no upload, but the object.
-        head = wire.ask(item.uri, lambda: wire.client.head_object(Bucket=bucket, Key=key), workers.stop)
-        if head["Metadata"] != _meta(item):
+        if not _is_there(wire, workers, item):
             raise
+
+
+def _is_there(wire: Wire, workers: Workers, item: StoredObject) -> bool:
+    bucket, key = split(item.uri)
+    try:
+        head = wire.ask(item.uri, lambda: wire.client.head_object(Bucket=bucket, Key=key), workers.stop)
+    except NotFoundError:
+        return False
+    return bool(head["Metadata"] == _meta(item))
 
 
 def _meta(item: StoredObject) -> dict[str, str]:
