@@ -18,6 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 
 FAULTS = ("500", "503", "slow down", "lost answer", "reset", "truncated", "flipped")
 """A lost answer: the server did what was asked, and the client hears of an error."""
+REFUSALS = {
+    "500": (500, "InternalError"),
+    "503": (503, "ServiceUnavailable"),
+    "slow down": (503, "SlowDown"),
+    "no such upload": (404, "NoSuchUpload"),  # only as planned: a server that has forgotten one
+}
 PER_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
 
@@ -99,7 +105,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 return
             fault = proxy.choose(self.command)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if fault in ("500", "503", "slow down"):
+            if fault in REFUSALS:
                 self._refuse(fault)
                 return
             if fault == "flipped" and self.command == "PUT" and body:
@@ -142,9 +148,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             return address.path.count("/") > 1 and not {"list-type", "uploads"} & set(asked)
 
         def _refuse(self, fault: str) -> None:
-            code = {"500": "InternalError", "503": "ServiceUnavailable", "slow down": "SlowDown"}[fault]
+            status, code = REFUSALS[fault]
             data = f"<Error><Code>{code}</Code></Error>".encode()
-            self._answer(500 if fault == "500" else 503, {"Content-Length": str(len(data))}, data)
+            self._answer(status, {"Content-Length": str(len(data))}, data)
 
         def _answer(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
             self.send_response_only(status)

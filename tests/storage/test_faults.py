@@ -90,15 +90,25 @@ def test_a_write_under_a_condition_knows_its_own_object_again(
     assert client.replace(uri, b"another's", first) is None
 
 
-def test_an_upload_in_parts_whose_last_answer_is_lost_is_complete(
-    through: Through, store: Store, work_uri: str, tmp_path: Path
+FORGOTTEN = {
+    "the last answer is lost": ["", "", "", "", "lost answer"],  # is it there, begin, two parts, complete
+    "and the upload is forgotten": ["", "", "", "", "lost answer", "no such upload"],
+    "a part finds no upload": ["", "", "no such upload"],
+    "the end finds no upload": ["", "", "", "", "no such upload"],
+}
+
+
+@pytest.mark.parametrize("planned", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_an_upload_in_parts_that_the_server_forgets_is_complete_in_the_end(
+    through: Through, store: Store, work_uri: str, tmp_path: Path, planned: list[str]
 ) -> None:
     (tmp_path / "a").write_bytes(os.urandom(9 * MIB))
     client, proxy = through()
-    proxy.planned += ["", "", "", "", "lost answer"]  # is it there, begin, two parts, complete
+    proxy.planned += planned
     item = client.write_file(tmp_path / "a", f"{work_uri}/a")
-    assert proxy.seen["lost answer"] == 1
+    assert not proxy.planned
     assert store.stored(item.uri) == item
+    assert store.read_file(item, tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     assert store.uploads(work_uri) == []
 
 

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from limbeck.errors import StorageError
 from limbeck.storage.address import split
-from limbeck.storage.failures import NotFoundError, code_of
+from limbeck.storage.failures import code_of
 from limbeck.storage.meter import Meter
 from limbeck.storage.objects import StoredObject, sha256
 from limbeck.storage.wire import Wire
@@ -76,7 +76,10 @@ def _send(wire: Wire, workers: Workers, meter: Meter, file: Outgoing) -> None:
 
 
 def _send_parts(wire: Wire, workers: Workers, meter: Meter, file: Outgoing) -> None:
-    """Upload a large file in parts; a server that was restarted may have lost them all, then once more."""
+    """Upload a large file in parts, and once more if the server knows nothing of them.
+
+    It may have lost them in a restart; or it has made the object, and its answer was lost.
+    """
     for restarts in range(RESTARTS + 1):
         try:
             with _begun(wire, workers, file.item) as upload_id:
@@ -134,13 +137,7 @@ def _complete(
     """Make the object of its parts."""
     bucket, key = split(item.uri)
     asked = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": sent}}
-    try:
-        wire.ask(item.uri, lambda: wire.client.complete_multipart_upload(**asked), workers.stop)
-    except NotFoundError:
-        # Sent again after an answer was lost, it finds no upload, but the object.
-        head = wire.ask(item.uri, lambda: wire.client.head_object(Bucket=bucket, Key=key), workers.stop)
-        if head["Metadata"] != _meta(item):
-            raise
+    wire.ask(item.uri, lambda: wire.client.complete_multipart_upload(**asked), workers.stop)
 
 
 def _meta(item: StoredObject) -> dict[str, str]:
