@@ -27,6 +27,8 @@ def fetch_files(wire: Wire, files: Sequence[Incoming]) -> None:
         StorageError: when one is missing, unreachable or corrupt, or the disk is full.
     """
     meter = Meter("download", sum(file.item.bytes for file in files))
+    for folder in {file.path.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
     with Workers() as workers:
         if len(files) == 1:
             _fetch(wire, workers, meter, files[0])
@@ -36,7 +38,6 @@ def fetch_files(wire: Wire, files: Sequence[Incoming]) -> None:
 
 def _fetch(wire: Wire, workers: Workers, meter: Meter, file: Incoming) -> None:
     partial = file.path.with_name(file.path.name + ".part")
-    file.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with explained(file.item.uri, wire.endpoint or "AWS S3"):
             if file.item.bytes > PART_BYTES:
@@ -44,8 +45,9 @@ def _fetch(wire: Wire, workers: Workers, meter: Meter, file: Incoming) -> None:
             else:
                 _fetch_small(wire, workers, meter, file.item, partial)
             partial.rename(file.path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
 
 
 def _fetch_small(wire: Wire, workers: Workers, meter: Meter, item: StoredObject, partial: Path) -> None:
@@ -83,6 +85,7 @@ class _Large:
 
             for data in self.workers.in_order(arrive, parts_of(self.item.bytes)):
                 digest.update(data)
+                del data  # else it stays in memory, outside of what is counted, until the next one is here
             if self.item.sha256 in ("", digest.hexdigest()):
                 return
             self._mend(file.fileno())
