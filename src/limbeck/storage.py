@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -252,6 +252,13 @@ class Store:
         for name, item in names.items():
             self.read_file(item, folder / name)
         return folder
+
+    def delete(self, uris: Iterable[str]) -> None:
+        """Delete objects; what is gone already is no error."""
+        for uri in uris:
+            bucket, key = split(uri)
+            with self._explained(uri):
+                self._client.delete_object(Bucket=bucket, Key=key)
 
     def make_bucket(self, uri: str) -> None:
         """Create the bucket of a URI unless it is there."""

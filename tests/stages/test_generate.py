@@ -48,21 +48,26 @@ def test_every_prompt_gets_the_grid_with_its_own_seeds(
     assert all(row.answer == str(row.seed % 7) for row in rows)
 
 
-def test_after_a_kill_only_missing_parts_are_asked_and_the_union_is_that_of_an_unbroken_run(
-    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+@pytest.mark.parametrize("die_after", [1, 19, 60, 61, 158])
+def test_after_a_kill_only_missing_rows_are_asked_and_the_parts_are_those_of_an_unbroken_run(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, die_after: int
 ) -> None:
-    config = config_for(**GRID)
+    """Rows are stored one by one here, so that none is asked twice."""
+    config = config_for(**{**GRID, "generate": {**GRID["generate"], "commit_seconds": 1e-9}})
     whole = generate(prepared.prompts, ScriptedSampler(answer), config, store, f"{work_uri}/unbroken")
+    assert whole.num_rows == 160
     with pytest.raises(KeyboardInterrupt):
-        generate(prepared.prompts, ScriptedSampler(answer, die_after=3), config, store, work_uri)
+        generate(prepared.prompts, ScriptedSampler(answer, die_after=die_after), config, store, work_uri)
     second = ScriptedSampler(answer)
     made = generate(prepared.prompts, second, config, store, work_uri)
-    assert sum(second.batches) == made.num_rows - 3 * 20
+    assert len(second.answered) == made.num_rows - die_after
     assert second.closed
+    assert made.content_hash == whole.content_hash
     assert read_rows(store, made, Completion) == read_rows(store, whole, Completion)
+    assert set(store.sizes(made.uri)) == {f"{made.uri}/manifest.json", *(item.uri for item in made.objects)}
     idle = ScriptedSampler(answer)
     assert generate(prepared.prompts, idle, config, store, work_uri) == made
-    assert not idle.batches
+    assert not idle.answered
 
 
 def test_shards_split_the_prompts(
