@@ -1,4 +1,4 @@
-"""A scripted sampler: the `StreamingSampler` protocol without an engine, for what no engine can be made to do.
+"""A scripted sampler: the `StreamingSampler` protocol without an engine.
 
 Its answers are a function of prompt and seed, as a real engine's are. The same tests' subjects run
 on the real engine in tests/test_engine_process.py and tests/test_pipeline.py.

@@ -14,13 +14,17 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from limbeck.config import EngineConfig, ModelConfig
-from limbeck.errors import LimbeckError
+from limbeck.errors import EngineError, LimbeckError
 from limbeck.sampling import SampleRequest
+
+if TYPE_CHECKING:
+    from limbeck.sampler import VllmSampler
 
 BEAT_SECONDS = 1.0
 """The time between two counts of tokens; by them the stage sees that the engine is alive."""
@@ -45,7 +49,7 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> int:
     return 0
 
 
-def _serve(requests: IO[bytes], answers: IO[bytes], say: Any) -> None:
+def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None]) -> None:
     """Add what comes in to the running batch, and send what it finishes, step by step."""
     from limbeck.sampler import VllmSampler  # noqa: PLC0415 - loads vLLM, which prints
 
@@ -57,6 +61,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes], say: Any) -> None:
         ModelConfig.model_validate(asked["model"]),
         EngineConfig.model_validate(asked["engine"]),
     )
+    threading.Thread(target=_watch, args=(sampler,), daemon=True).start()
     say("ready")
     answers.flush()
     beat = time.monotonic()
@@ -87,6 +92,13 @@ def _receive(requests: IO[bytes], inbox: "queue.SimpleQueue[bytes]") -> None:
     for line in requests:
         inbox.put(line)
     os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _watch(sampler: "VllmSampler") -> None:
+    """End this process when vLLM's own one is gone: vLLM 0.32 would wait for its next output for ever."""
+    while not sampler.core_died:
+        time.sleep(BEAT_SECONDS)
+    os._exit(EngineError.exit_code)
 
 
 if __name__ == "__main__":

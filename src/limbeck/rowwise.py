@@ -125,9 +125,7 @@ def _make(
     progress: Progress,
 ) -> None:
     """Make the missing parts."""
-    asked: dict[
-        int, tuple[int, Task[RowType], Question[RowType]]
-    ] = {}  # and not answered: as many as the engine has
+    asked: dict[int, tuple[int, Task[RowType], Question[RowType]]] = {}  # and not answered
 
     def requests() -> Iterator[tuple[int, SampleRequest]]:
         count = 0

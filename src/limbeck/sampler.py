@@ -120,6 +120,12 @@ class VllmSampler:
         unfinished: int = sum(state.detokenizer.num_output_tokens() for state in states)
         return self._finished_tokens + unfinished
 
+    @property
+    def core_died(self) -> bool:
+        """Whether vLLM's own process, if it has one, ended of itself."""
+        resources = getattr(self._engine.engine_core, "resources", None)
+        return resources is not None and resources.engine_dead
+
     def _params(self, request: SampleRequest) -> Any:
         """A request in vLLM's terms."""
         words = sorted(set().union(*self._first_tokens(request.verdict))) if request.verdict else None
