@@ -1,10 +1,10 @@
-"""A scripted sampler: the `StreamingSampler` protocol without an engine.
+"""A scripted sampler: the `StreamingSampler` and `Sampler` protocols without an engine.
 
 Its answers are a function of prompt and seed, as a real engine's are. The same tests' subjects run
 on the real engine in tests/test_engine_process.py and tests/test_pipeline.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from limbeck.errors import EngineError
@@ -49,6 +49,9 @@ class ScriptedSampler:
             number, request = inside.pop()
             self.answered.append(number)
             yield number, self._sample(request)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        return [self._sample(request) for request in requests]
 
     def restart(self) -> None:
         self.restarts += 1

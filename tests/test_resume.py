@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from limbeck.manifest import Manifest, commit
 from limbeck.records import Completion, Prompt, PseudoLabel
 from limbeck.rows import read_part, read_rows, write_rows
-from limbeck.storage import Store
+from limbeck.storage import Store, StoredObject
 from limbeck.trainer.networks import Scorer, load_tokenizer, save_checkpoint
 from tests import tiny
 from tests.stage_process import finish, start
@@ -105,11 +106,13 @@ def test_generate_asks_only_for_rows_that_are_missing(store: Store, work_uri: st
             "checkpoint": None,
         }
 
-    def stored() -> dict[str, Completion]:
-        """What another attempt finds."""
+    def parts() -> list[StoredObject]:
+        """Whole ones and loose ones."""
         uris = [uri for uri in store.sizes(f"{work_uri}/killed") if "/part-" in uri or "/loose-" in uri]
-        items = [item for uri in uris if (item := store.stored(uri))]
-        return {row.completion_id: row for item in items for row in read_part(store, item, Completion)}
+        return [item for uri in uris if (item := store.stored(uri))]
+
+    def stored_at_least(count: int) -> bool:
+        return sum(item.rows for item in parts()) >= count
 
     def rows(side: str) -> list[Completion]:
         made = Manifest.model_validate_json((tmp_path / side / "completions").read_text())
@@ -122,10 +125,10 @@ def test_generate_asks_only_for_rows_that_are_missing(store: Store, work_uri: st
     kept: list[int] = []
     for moment in (250, 1500):
         process = start("generate", tmp_path / "killed", **arguments("killed"))
-        output = kill_when(process, lambda moment=moment: len(stored()) >= moment)
+        output = kill_when(process, partial(stored_at_least, moment))
         if kept:
             assert f"generate(teacher): {kept[-1]}/4000 completions are there already, going on" in output
-        found = stored()
+        found = {row.completion_id for item in parts() for row in read_part(store, item, Completion)}
         kept.append(len(found))
         # Rows are handed out in order: those before the last stored one that are not stored were lost.
         last = max(place[key] for key in found)
