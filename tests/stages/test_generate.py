@@ -148,7 +148,8 @@ def test_rows_that_kill_the_engine_are_set_aside_and_the_rest_go_on(
 def test_what_was_set_aside_before_a_kill_is_not_tried_again_and_counts(
     store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, die_after: int
 ) -> None:
-    config = config_for(**GRID)
+    # One part, and no time to store it: what is stored is stored because a row was set aside.
+    config = config_for(**{**GRID, "generate": {**GRID["generate"], "rows_per_part": 1000}})
     whole = generate(
         prepared.prompts, ScriptedSampler(answer, deadly=deadly), config, store, f"{work_uri}/whole"
     )
@@ -159,7 +160,8 @@ def test_what_was_set_aside_before_a_kill_is_not_tried_again_and_counts(
     made = generate(prepared.prompts, second, config, store, work_uri)
     assert made.content_hash == whole.content_hash
     assert made.rejected == whole.rejected
-    assert first.restarts + second.restarts <= 2 * 12
+    assert first.restarts > 0 or die_after == 20
+    assert second.restarts == 0 or die_after < 155
     strict = config_for(**{**GRID, "generate": {**GRID["generate"], "max_bad_fraction": 0.001}})
     uri = f"{work_uri}/strict"
     for asked in (160 - len(rejected_rows(store, whole)), 0):  # a second attempt has nothing to ask
