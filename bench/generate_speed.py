@@ -5,7 +5,8 @@
 Raw is `LLM.generate` of all completions in one call, with nothing tokenized, parsed or stored: the ceiling.
 The stage tokenizes, streams, parses answers, and commits parts to an embedded S3 server. Each side has one
 engine, which the pairs share; the two take turns, so that they meet the same load of the machine. Both are
-timed from prompts to finished rows, without the start of their engines.
+timed from prompts to finished rows, without the start of their engines. CPU seconds are those of all
+processes of a side: on a machine that others use too they say more than seconds.
 """
 
 import argparse
@@ -49,6 +50,12 @@ class Kept:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used by now."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def prompts(store: Store, count: int) -> tuple[Manifest, list[Prompt]]:
@@ -119,23 +126,28 @@ def main() -> None:
             for k, t in enumerate(temperatures)
         ]
         times: list[tuple[float, float]] = []
+        cpu_times: list[tuple[float, float]] = []
         for pair in range(asked.pairs + 1):
-            started = time.monotonic()
+            started, cpu_started = time.monotonic(), time.process_time()
             outputs = raw.generate(inputs, params, use_tqdm=False)
-            middle = time.monotonic()
+            middle, cpu_middle = time.monotonic(), time.process_time()
+            cpu_engine = cpu_seconds(process.pid)
             made = generate.run(
                 manifest, "m", lambda: Kept(process), config, store, f"s3://bench/{pair}", role="teacher"
             )
             end = time.monotonic()
+            cpu = time.process_time() - cpu_middle + cpu_seconds(process.pid) - cpu_engine
             num_tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
             shown = f"{num_tokens} tokens, {made.num_rows} rows"
             print(f"raw {middle - started:.2f} s, stage {end - middle:.2f} s, {shown}")
             if pair:  # the first one warms up
                 times.append((middle - started, end - middle))
+                cpu_times.append((cpu_middle - cpu_started, cpu))
         process.close()
-    first, second = (statistics.median(side) for side in zip(*times, strict=True))
-    ratio = statistics.median(one / other for one, other in times)
-    print(f"medians: raw {first:.2f} s, stage {second:.2f} s; raw / stage {ratio:.2f}")
+    for unit, pairs in (("s", times), ("CPU s", cpu_times)):
+        raw_side, stage_side = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = statistics.median(one / other for one, other in pairs)
+        print(f"medians: raw {raw_side:.2f} {unit}, stage {stage_side:.2f} {unit}; raw / stage {ratio:.2f}")
 
 
 if __name__ == "__main__":
