@@ -7,7 +7,7 @@ import grimp
 from limbeck.manifest import LAUNCHERS
 
 PACKAGE = Path("src/limbeck")
-STARTS = ("stages", "trainer", "sampler")
+STARTS = ("stages", "trainer", "sampler", "engine_process", "engine_worker")
 SAID = {"progress.py", "lease.py"}
 """What stages reach; of that, what only says how far they are and who is at work."""
 

@@ -54,6 +54,12 @@ def logprobs(folder: Path, ids: list[int]) -> torch.Tensor:
     return torch.as_tensor(logits).log_softmax(-1)
 
 
+def p_yes(sampler: VllmSampler, prompts: list[list[int]]) -> list[float | None]:
+    """P(yes) against no, by the engine."""
+    requests = [SampleRequest(ids, 0.0, 1, verdict=("yes", "no")) for ids in prompts]
+    return [sample.p_first for sample in sampler.sample(requests)]
+
+
 def greedy(folder: Path, ids: list[int], count: int) -> list[int]:
     """Greedy continuation by transformers, up to the end token."""
     out: list[int] = []
@@ -76,7 +82,7 @@ def test_the_logprob_is_that_of_the_sampled_tokens_at_temperature_one(
     sampler: VllmSampler, folders: dict[str, Path], kind: str
 ) -> None:
     ids = sampler.prompt_ids("sum a b c")
-    (sample,) = sampler.sample([SampleRequest(ids, 0.5, 6, seed=3)], logprobs=True)
+    (sample,) = sampler.sample([SampleRequest(ids, 0.5, 6, seed=3, logprobs=True)])
     whole = logprobs(folders[f"{kind}0"], ids + sample.token_ids)
     expected = sum(float(whole[len(ids) - 1 + n, token]) for n, token in enumerate(sample.token_ids))
     assert sample.logprob == pytest.approx(expected, abs=1e-3)
@@ -95,14 +101,14 @@ def test_the_verdict_is_the_probability_of_its_first_token(
 ) -> None:
     prompts = [sampler.prompt_ids(f"judge sum {letter} : = b") for letter in "abcdef"]
     yes, no = (tiny.WORDS.index(word) for word in ("yes", "no"))
-    for ids, p_yes in zip(prompts, sampler.p_yes(prompts, "yes", "no"), strict=True):
+    for ids, got in zip(prompts, p_yes(sampler, prompts), strict=True):
         last = logprobs(folders[f"{kind}0"], ids)[-1].exp()
-        assert p_yes == pytest.approx(float(last[yes] / (last[yes] + last[no])), abs=1e-3)
+        assert got == pytest.approx(float(last[yes] / (last[yes] + last[no])), abs=1e-3)
 
 
 def test_verdict_words_must_differ(sampler: VllmSampler) -> None:
     with pytest.raises(ConfigError, match=r"begin with the same token in judge\.yes, judge\.no"):
-        sampler.p_yes([[1]], "yes", "yes")
+        sampler.sample([SampleRequest([1], 0.0, 1, verdict=("yes", "yes"))])
 
 
 def test_new_weights_in_place_give_what_a_fresh_engine_gives(
@@ -110,14 +116,14 @@ def test_new_weights_in_place_give_what_a_fresh_engine_gives(
 ) -> None:
     """Also with tied embeddings, whose packed copy a plain `reload_weights` leaves old on CPUs."""
     prompts = [sampler.prompt_ids(f"sum {a} b c") for a in "abcdef"]
-    old = sampler.p_yes(prompts, "yes", "no")
+    old = p_yes(sampler, prompts)
     sampler.load_weights(folders[f"{kind}1"])
-    new = sampler.p_yes(prompts, "yes", "no")
+    new = p_yes(sampler, prompts)
     assert new != pytest.approx(old, abs=0.01)
     yes, no = (tiny.WORDS.index(word) for word in ("yes", "no"))
-    for ids, p_yes in zip(prompts, new, strict=True):
+    for ids, got in zip(prompts, new, strict=True):
         last = logprobs(folders[f"{kind}1"], ids)[-1].exp()
-        assert p_yes == pytest.approx(float(last[yes] / (last[yes] + last[no])), abs=1e-3)
+        assert got == pytest.approx(float(last[yes] / (last[yes] + last[no])), abs=1e-3)
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:

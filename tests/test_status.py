@@ -309,7 +309,7 @@ def test_what_the_stages_leave_is_what_is_shown(store: Store, work_uri: str, tmp
     judged = ScriptedSampler(lambda prompt, seed: "yes")
     judgements = judge.run(prepared.prompts, completions, "model", lambda: judged, config, store, work_uri)
     labelled = label.run(prepared.prompts, [completions], [judgements], None, config, store, work_uri)
-    student = ScriptedSampler(lambda prompt, seed: "= 2", die_after=2)
+    student = ScriptedSampler(lambda prompt, seed: "= 2", die_after=154)
     with pytest.raises(KeyboardInterrupt):
         generate.run(prepared.prompts, "other", lambda: student, config, store, work_uri, role="student")
 

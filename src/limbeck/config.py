@@ -69,6 +69,11 @@ class EngineConfig(Section):
     """Skip graph capture and compilation: a faster start, slower tokens."""
     tensor_parallel_size: Count = 1
     """Over how many GPUs one model is split."""
+    max_restarts: Annotated[int, Field(ge=0)] = 30
+    """How often one attempt of a stage starts a dead or stalled engine again. To find the one row that kills
+    it takes about log2(2 x max_num_seqs) + 2 of them; that row is set aside, the rest go on."""
+    stall_seconds: Positive = 300.0
+    """An engine that has work but samples no token for so long is killed and started again."""
     gpu_memory_gib: Positive | None = None
     """Memory of one GPU in GiB; `preflight` then checks that models and contexts fit."""
 
@@ -126,9 +131,13 @@ class GenerateConfig(Section):
     student: SamplingConfig = SamplingConfig()
     """How the warmed-up student answers; the paper's revised version takes 30 samples."""
     rows_per_part: Count = 2000
-    """Completions in one committed Parquet part; a killed stage loses at most one part."""
+    """Completions in one Parquet part. A killed stage loses at most so many finished ones, and of these only
+    the last `commit_seconds`; judge and evaluate keep to both too."""
+    commit_seconds: Positive = 60.0
+    """Finished completions are stored at least this often, also where a part is not full yet."""
     max_bad_fraction: Probability = 0.05
-    """Share of prompts that may be set aside (too long for the context) before the stage fails."""
+    """Share of completions that may be set aside (their prompt is too long for the context, or they killed
+    the engine) before the stage fails."""
 
 
 class JudgeConfig(Section):

@@ -35,7 +35,7 @@ WITHOUT_GPU = {
     "OMP_NUM_THREADS": "1",  # two stages share the cores; threads that spin made small models 15 times slower
     "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # an engine in the stage's own process starts 30 s faster
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # its own process would load everything once more: 15 to 20 s
 }
 
 

@@ -6,20 +6,27 @@ token ids made with the model's own chat template.
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import vllm
 from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from limbeck.config import EngineConfig, ModelConfig
 from limbeck.errors import ConfigError, EngineError
-from limbeck.sampling import Sample, SampleRequest
+from limbeck.sampling import Sample, SampleRequest, chat_ids
 
 
 class VllmSampler:
-    """A vLLM engine in this process."""
+    """A vLLM engine that this process drives.
+
+    `sample` answers a batch in order. `add` and `step` are what it is made of: requests may join at any
+    step, and an answer is there at the step that finishes it.
+    """
 
     def __init__(self, folder: Path, model: ModelConfig, engine: EngineConfig) -> None:
         """Load a checkpoint folder.
@@ -51,74 +58,105 @@ class VllmSampler:
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error
         self._tokenizer: Any = self._llm.get_tokenizer()
+        self._engine: Any = self._llm.llm_engine
+        self._asked: dict[str, tuple[int, SampleRequest]] = {}
+        self._finished_tokens = 0
+        self._verdicts: dict[tuple[str, str], tuple[set[int], set[int]]] = {}
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": user_message}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-        )
-        return ids
+        return chat_ids(self._tokenizer, user_message)
 
-    def sample(self, requests: Sequence[SampleRequest], *, logprobs: bool = False) -> list[Sample]:
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order.
+
+        Raises:
+            ConfigError: when the two words of a verdict begin with the same token.
+            EngineError: when the engine fails.
+        """
+        for number, request in enumerate(requests):
+            self.add(number, request)
+        samples: dict[int, Sample] = {}
+        while self.busy:
+            samples.update(self.step())
+        return [samples[number] for number in range(len(requests))]
+
+    def add(self, number: int, request: SampleRequest) -> None:
+        """Hand a request to the engine; its answer comes from a later `step`, with this number.
+
+        Raises:
+            ConfigError: when the two words of its verdict begin with the same token.
+            EngineError: when the engine fails.
+        """
+        params = self._params(request)
+        with _engine_errors():
+            self._engine.add_request(str(number), {"prompt_token_ids": request.prompt_ids}, params)
+        self._asked[str(number)] = number, request
+
+    def step(self) -> list[tuple[int, Sample]]:
+        """Decode one step for all that were added; the answers that are finished by it.
 
         Raises:
             EngineError: when the engine fails.
         """
-        params = [
-            vllm.SamplingParams(
-                temperature=item.temperature,
-                top_p=item.top_p,
-                max_tokens=item.max_tokens,
-                seed=item.seed if item.temperature > 0 else None,
-                logprobs=0 if logprobs else None,
-            )
-            for item in requests
-        ]
-        outputs = self._run([item.prompt_ids for item in requests], params)
-        return [
-            Sample(
-                text=output.text.strip(),
-                token_ids=list(output.token_ids),
-                logprob=float(output.cumulative_logprob or 0.0),
-                finish_reason=output.finish_reason or "abort",
-            )
-            for output in (result.outputs[0] for result in outputs)
-        ]
+        with _engine_errors():
+            results = [result for result in self._engine.step() if result.finished]
+        finished = []
+        for result in results:
+            number, request = self._asked.pop(result.request_id)
+            self._finished_tokens += len(result.outputs[0].token_ids)
+            finished.append((number, self._sample(result.outputs[0], request)))
+        return finished
 
-    def p_yes(self, prompts: Sequence[list[int]], yes: str, no: str) -> list[float]:
-        """P(yes) / (P(yes) + P(no)) of the first token after each prompt, from its log-probabilities.
+    @property
+    def busy(self) -> bool:
+        """Whether a request is not answered yet."""
+        return bool(self._asked)
 
-        Raises:
-            ConfigError: when the two words begin with the same token.
-        """
-        yes_ids, no_ids = self._first_tokens(yes), self._first_tokens(no)
-        shared = yes_ids & no_ids  # such as a lone space, which tells nothing
-        yes_ids, no_ids = yes_ids - shared, no_ids - shared
-        if not yes_ids or not no_ids:
-            raise ConfigError(
-                "the verdict words begin with the same token",
-                where="judge.yes, judge.no",
-                expected="two words that this tokenizer tells apart",
-                got=f"{yes!r}, {no!r}",
-                remedy="Choose other words",
-            )
-        params = vllm.SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            logprobs=len(yes_ids | no_ids),
-            logprob_token_ids=sorted(yes_ids | no_ids),
+    @property
+    def num_tokens(self) -> int:
+        """Tokens sampled so far, those of unfinished answers too: while it grows the engine is alive."""
+        states = self._engine.output_processor.request_states.values()
+        unfinished: int = sum(state.detokenizer.num_output_tokens() for state in states)
+        return self._finished_tokens + unfinished
+
+    @property
+    def core_died(self) -> bool:
+        """Whether vLLM's own process, if it has one, ended of itself."""
+        resources = getattr(self._engine.engine_core, "resources", None)
+        return resources is not None and resources.engine_dead
+
+    def _params(self, request: SampleRequest) -> Any:
+        """A request in vLLM's terms."""
+        words = sorted(set().union(*self._first_tokens(request.verdict))) if request.verdict else None
+        logprobs = len(words) if words else 0 if request.logprobs else None
+        return vllm.SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            seed=request.seed if request.temperature > 0 else None,
+            logprobs=logprobs,
+            logprob_token_ids=words,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        verdicts = []
-        for result in self._run(list(prompts), params):
-            first = result.outputs[0].logprobs[0]
-            p_yes = sum(math.exp(first[token].logprob) for token in yes_ids if token in first)
-            p_no = sum(math.exp(first[token].logprob) for token in no_ids if token in first)
-            verdicts.append(p_yes / (p_yes + p_no) if p_yes + p_no > 0 else 0.0)
-        return verdicts
+
+    def _sample(self, output: Any, request: SampleRequest) -> Sample:
+        """A finished answer in our terms."""
+        p_first = None
+        if request.verdict:
+            first = output.logprobs[0]
+            one, other = (
+                sum(math.exp(first[token].logprob) for token in tokens if token in first)
+                for tokens in self._first_tokens(request.verdict)
+            )
+            p_first = one / (one + other) if one + other > 0 else 0.0
+        return Sample(
+            text=output.text.strip(),
+            token_ids=list(output.token_ids),
+            logprob=float(output.cumulative_logprob or 0.0) if request.logprobs else 0.0,
+            finish_reason=output.finish_reason or "abort",
+            p_first=p_first,
+        )
 
     def load_weights(self, folder: Path) -> None:
         """Take over the weights of a checkpoint folder of the same shape, in place.
@@ -136,25 +174,42 @@ class VllmSampler:
         del self._llm
         gc.collect()
 
-    def _run(self, prompts: list[list[int]], params: Any) -> list[Any]:
-        """Run one batch through the engine."""
-        if not prompts:
-            return []
-        try:
-            results: list[Any] = self._llm.generate(
-                [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
-            )
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(
-                "vLLM failed while sampling", got=str(error) or type(error).__name__, remedy="See the log"
-            ) from error
-        return results
+    def _first_tokens(self, verdict: tuple[str, str]) -> tuple[set[int], set[int]]:
+        """The token ids that each of two words can begin with: as is, capitalised, after a space.
 
-    def _first_tokens(self, word: str) -> set[int]:
-        """The token ids that a verdict can begin with: as is, capitalised, after a space."""
+        Raises:
+            ConfigError: when nothing tells the words apart.
+        """
+        if verdict not in self._verdicts:
+            one, other = (self._begins(word) for word in verdict)
+            shared = one & other  # such as a lone space, which tells nothing
+            if not one - shared or not other - shared:
+                raise ConfigError(
+                    "the verdict words begin with the same token",
+                    where="judge.yes, judge.no",
+                    expected="two words that this tokenizer tells apart",
+                    got=", ".join(map(repr, verdict)),
+                    remedy="Choose other words",
+                )
+            self._verdicts[verdict] = one - shared, other - shared
+        return self._verdicts[verdict]
+
+    def _begins(self, word: str) -> set[int]:
+        """The token ids that a word can begin with."""
         forms = {word, word.capitalize(), f" {word}", f" {word.capitalize()}"}
         ids = [self._tokenizer.encode(form, add_special_tokens=False) for form in forms]
         return {encoded[0] for encoded in ids if encoded and encoded[0] != self._tokenizer.unk_token_id}
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """What vLLM raises while it works, as an EngineError."""
+    try:
+        yield
+    except (ValueError, RuntimeError, EngineDeadError) as error:
+        raise EngineError(
+            "vLLM failed while sampling", got=str(error)[:600] or type(error).__name__, remedy="See the log"
+        ) from error
 
 
 def _renew_tied_head(model: Any) -> None:

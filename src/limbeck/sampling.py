@@ -1,23 +1,29 @@
-"""What a stage asks of a sampling engine, and what it gets back; imports nothing heavy.
+"""What is asked of a sampling engine, and what it gives back; imports nothing heavy.
 
-`limbeck.sampler.VllmSampler` is the real engine; tests may pass a scripted one.
+`limbeck.engine_process.EngineProcess` is what the row stages use: an engine in a process of its own,
+which answers as requests finish. `limbeck.sampler.VllmSampler` is the engine itself: PPO holds it in its
+own process. Tests may pass scripted ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One completion to sample. `generate`, `evaluate` and `ppo` make these."""
+    """One completion to sample. The stages that ask a model make these."""
 
     prompt_ids: list[int]
     temperature: float
     max_tokens: int
     seed: int | None = None
     top_p: float = 1.0
+    logprobs: bool = False
+    """Whether `Sample.logprob` is wanted."""
+    verdict: tuple[str, str] | None = None
+    """Two words, such as yes and no: what is wanted is `Sample.p_first`, read from the first token."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,44 @@ class Sample:
     logprob: float
     """Sum of the tokens' log-probabilities at temperature 1; 0 when not asked for."""
     finish_reason: str
+    p_first: float | None = None
+    """P(first) / (P(first) + P(second)) of the two verdict words at the first token; None without them."""
+
+
+class StreamingSampler(Protocol):
+    """What the row stages ask of an engine: rows in, answers out as they finish."""
+
+    def prompt_ids(self, user_message: str) -> list[int]:
+        """Token ids of a user message in the model's chat template; works while the engine is down."""
+
+    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
+        """Answers with their requests' numbers, in the order in which they finish.
+
+        Requests are taken as the engine has room, so they may be made on the way.
+
+        Raises:
+            EngineError: when the engine died or stalled; what was not answered by then is lost.
+        """
+
+    def restart(self) -> None:
+        """End what is left of the engine and start it again, with the same weights.
+
+        Raises:
+            EngineError: when it does not come up.
+        """
+
+    def close(self) -> None:
+        """Free the engine's memory."""
 
 
 class Sampler(Protocol):
-    """What stages ask of an engine. `VllmSampler` is the real one."""
+    """What PPO's rollouts ask of an engine: a batch in, its answers in order."""
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
 
-    def sample(self, requests: Sequence[SampleRequest], *, logprobs: bool = False) -> list[Sample]:
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order."""
-
-    def p_yes(self, prompts: Sequence[list[int]], yes: str, no: str) -> list[float]:
-        """P(yes) / (P(yes) + P(no)) of the first token after each prompt."""
 
     def close(self) -> None:
         """Free the engine's memory."""
@@ -56,5 +87,16 @@ class LiveSampler(Sampler, Protocol):
         """Take over the weights of a folder of the same shape; the next sample comes from them."""
 
 
-OpenSampler = Callable[[], Sampler]
+OpenSampler = Callable[[], StreamingSampler]
 """Loads a model. Stages call it only when there is work to do: an engine costs many seconds."""
+
+
+def chat_ids(tokenizer: Any, user_message: str) -> list[int]:
+    """Token ids of a user message in a tokenizer's chat template, up to where the answer begins."""
+    ids: list[int] = tokenizer.apply_chat_template(
+        [{"role": "user", "content": user_message}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    return ids

@@ -3,7 +3,8 @@
 import pytest
 
 from limbeck.errors import DataError
-from limbeck.records import EvalResult, GoldAnswer
+from limbeck.manifest import Manifest
+from limbeck.records import EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.rows import read_rows
 from limbeck.stages.evaluate import run
 from limbeck.stages.prepare import Prepared
@@ -81,3 +82,44 @@ def test_a_prompt_that_does_not_fit_is_wrong_and_counted(
             work_uri,
             name="x",
         )
+
+
+def test_after_a_kill_only_missing_answers_are_asked_and_one_that_kills_the_engine_is_wrong(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(
+        evaluate={"samples_per_prompt": 3, "max_tokens": 8}, generate={"commit_seconds": 1e-9}
+    )
+    victim = read_rows(store, prepared.heldout, Prompt)[2]
+    first = int(row_id(config.seed, "evaluate", victim.prompt_id, 0), 16) % 2**31
+
+    def evaluate(prefix: str, sampler: ScriptedSampler) -> Manifest:
+        return run(
+            prepared.heldout,
+            prepared.gold,
+            "m",
+            lambda: sampler,
+            config,
+            store,
+            f"{work_uri}/{prefix}",
+            name="x",
+        )
+
+    def deadly(prompt: str, seed: int | None) -> bool:
+        return prompt == victim.prompt and seed == first  # of the greedy and of the first sampled answer
+
+    whole = evaluate("unbroken", ScriptedSampler(half_right, deadly=deadly))
+    assert whole.rejected == {"kills the engine": 2}
+    rows = read_rows(store, whole, EvalResult)
+    assert len(rows) == prepared.heldout.num_rows * 4
+    lost = [row for row in rows if row.prompt_id == victim.prompt_id and row.sample_index == 0]
+    assert [(row.text, row.answer, row.correct) for row in lost] == [("", None, False)] * 2
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("killed", ScriptedSampler(half_right, deadly=deadly, die_after=13))
+    second = ScriptedSampler(half_right, deadly=deadly)
+    made = evaluate("killed", second)
+    assert len(second.answered) == len(rows) - 2 - 13
+    assert made.content_hash == whole.content_hash
+    assert made.metrics == whole.metrics
+    assert made.rejected == whole.rejected

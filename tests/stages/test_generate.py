@@ -1,4 +1,4 @@
-"""generate: the grid of samples, resume by part, and prompts that do not fit."""
+"""generate: the grid of samples, resume by row, prompts that do not fit and rows that kill the engine."""
 
 from collections import Counter
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from limbeck.config import Config
-from limbeck.errors import DataError
+from limbeck.errors import DataError, EngineError
 from limbeck.manifest import Manifest
 from limbeck.records import Completion, RejectedRow
 from limbeck.rows import read_part, read_rows
@@ -48,21 +48,26 @@ def test_every_prompt_gets_the_grid_with_its_own_seeds(
     assert all(row.answer == str(row.seed % 7) for row in rows)
 
 
-def test_after_a_kill_only_missing_parts_are_asked_and_the_union_is_that_of_an_unbroken_run(
-    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+@pytest.mark.parametrize("die_after", [1, 19, 60, 61, 158])
+def test_after_a_kill_only_missing_rows_are_asked_and_the_parts_are_those_of_an_unbroken_run(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, die_after: int
 ) -> None:
-    config = config_for(**GRID)
+    """Rows are stored one by one here, so that none is asked twice."""
+    config = config_for(**{**GRID, "generate": {**GRID["generate"], "commit_seconds": 1e-9}})
     whole = generate(prepared.prompts, ScriptedSampler(answer), config, store, f"{work_uri}/unbroken")
+    assert whole.num_rows == 160
     with pytest.raises(KeyboardInterrupt):
-        generate(prepared.prompts, ScriptedSampler(answer, die_after=3), config, store, work_uri)
+        generate(prepared.prompts, ScriptedSampler(answer, die_after=die_after), config, store, work_uri)
     second = ScriptedSampler(answer)
     made = generate(prepared.prompts, second, config, store, work_uri)
-    assert sum(second.batches) == made.num_rows - 3 * 20
+    assert len(second.answered) == made.num_rows - die_after
     assert second.closed
+    assert made.content_hash == whole.content_hash
     assert read_rows(store, made, Completion) == read_rows(store, whole, Completion)
+    assert set(store.sizes(made.uri)) == {f"{made.uri}/manifest.json", *(item.uri for item in made.objects)}
     idle = ScriptedSampler(answer)
     assert generate(prepared.prompts, idle, config, store, work_uri) == made
-    assert not idle.batches
+    assert not idle.answered
 
 
 def test_shards_split_the_prompts(
@@ -100,9 +105,7 @@ def test_one_prompt_too_long_is_set_aside_and_the_rest_go_on(
     )
     made = generate(prepared.prompts, ScriptedSampler(answer), config, store, work_uri)
     assert 0 < made.num_rows < prepared.prompts.num_rows * 5
-    rejected = [
-        row for item in made.objects if "rejected" in item.uri for row in read_part(store, item, RejectedRow)
-    ]
+    rejected = rejected_rows(store, made)
     assert {row.reason for row in rejected} == {"prompt too long: 6 tokens, room for 5"}
     assert made.rejected == {"prompt too long": len(rejected)}
     assert len(rejected) + made.num_rows // 5 == prepared.prompts.num_rows
@@ -116,6 +119,71 @@ def test_too_many_too_long_prompts_stop_the_stage(
         DataError, match=r"too many prompts were set aside.*at most 5%.*Raise engine.max_model_len"
     ):
         generate(prepared.prompts, ScriptedSampler(answer), config, store, work_uri)
+
+
+def deadly(prompt: str, seed: int | None) -> bool:
+    """Two rows of one prompt and one of another."""
+    return (prompt, (seed or 0) % 5) in {("sum 7", 1), ("sum 7", 2), ("sum 12", 3)}
+
+
+def test_rows_that_kill_the_engine_are_set_aside_and_the_rest_go_on(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**GRID)
+    whole = generate(prepared.prompts, ScriptedSampler(answer), config, store, f"{work_uri}/healthy")
+    healthy = read_rows(store, whole, Completion)
+    of = {row.prompt_id: row.text.split(" = ")[0].rpartition(" ")[0] for row in healthy}
+    fatal = [row.completion_id for row in healthy if deadly(of[row.prompt_id], row.seed)]
+    assert 0 < len(fatal) <= 0.05 * len(healthy)
+
+    sampler = ScriptedSampler(answer, deadly=deadly)
+    made = generate(prepared.prompts, sampler, config, store, work_uri)
+    assert read_rows(store, made, Completion) == [row for row in healthy if row.completion_id not in fatal]
+    assert {row.where for row in rejected_rows(store, made)} == {f"completion {key}" for key in fatal}
+    assert made.rejected == {"kills the engine": len(fatal)}
+    assert sampler.closed
+
+
+@pytest.mark.parametrize("die_after", [20, 100, 155])
+def test_what_was_set_aside_before_a_kill_is_not_tried_again_and_counts(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, die_after: int
+) -> None:
+    # One part, and no time to store it: what is stored is stored because a row was set aside.
+    config = config_for(**{**GRID, "generate": {**GRID["generate"], "rows_per_part": 1000}})
+    whole = generate(
+        prepared.prompts, ScriptedSampler(answer, deadly=deadly), config, store, f"{work_uri}/whole"
+    )
+    first = ScriptedSampler(answer, deadly=deadly, die_after=die_after)
+    with pytest.raises(KeyboardInterrupt):
+        generate(prepared.prompts, first, config, store, work_uri)
+    second = ScriptedSampler(answer, deadly=deadly)
+    made = generate(prepared.prompts, second, config, store, work_uri)
+    assert made.content_hash == whole.content_hash
+    assert made.rejected == whole.rejected
+    assert first.restarts > 0 or die_after == 20
+    assert second.restarts == 0 or die_after < 155
+    strict = config_for(**{**GRID, "generate": {**GRID["generate"], "max_bad_fraction": 0.001}})
+    uri = f"{work_uri}/strict"
+    for asked in (160 - len(rejected_rows(store, whole)), 0):  # a second attempt has nothing to ask
+        third = ScriptedSampler(answer, deadly=deadly)
+        with pytest.raises(DataError, match=r"set aside.*of 160 completions, the first: kills the engine"):
+            generate(prepared.prompts, third, strict, store, uri)
+        assert len(third.answered) == asked
+
+
+def test_an_engine_that_dies_of_every_row_leaves_no_row_behind(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(**{**GRID, "engine": {"max_model_len": 50, "max_restarts": 6}})
+    with pytest.raises(EngineError, match=r"does not stay alive.*at most 6 restarts"):
+        generate(prepared.prompts, ScriptedSampler(answer, deadly=lambda *_: True), config, store, work_uri)
+    assert not store.sizes(f"{work_uri}/generate")
+    assert generate(prepared.prompts, ScriptedSampler(answer), config, store, work_uri).num_rows == 160
+
+
+def rejected_rows(store: Store, made: Manifest) -> list[RejectedRow]:
+    items = [item for item in made.objects if "/rejected-" in item.uri]
+    return [row for item in items for row in read_part(store, item, RejectedRow)]
 
 
 def test_other_settings_never_find_old_rows(

@@ -1,5 +1,7 @@
 """judge and label: from completions to pseudo labels and pseudo-rewards, without gold."""
 
+from typing import Any
+
 import pytest
 
 from limbeck.config import Config
@@ -15,7 +17,7 @@ from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import ConfigFor
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "judge": {"template": "judge {prompt} : {completion}"},
     "generate": {"teacher": {"samples_per_prompt": 6, "max_tokens": 8}, "student": {"samples_per_prompt": 2}},
 }
@@ -56,6 +58,40 @@ def test_a_completion_too_long_to_judge_counts_as_wrong(
     rows = read_rows(store, judged, Judgement)
     assert sum(row.p_correct == 0.0 for row in rows) == judged.rejected["judge prompt too long"] > 0
     assert len(rows) == made.num_rows
+
+
+def test_after_a_kill_only_missing_judgements_are_asked_and_one_that_kills_the_engine_counts_as_wrong(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared
+) -> None:
+    config = config_for(
+        **{**SETTINGS, "generate": {**SETTINGS["generate"], "rows_per_part": 30, "commit_seconds": 1e-9}}
+    )
+    made, _ = complete(prepared, config, store, f"{work_uri}/healthy")
+    of = {row.prompt_id: row.prompt for row in read_rows(store, prepared.prompts, Prompt)}
+    victim = read_rows(store, made, Completion)[70]
+    message = f"judge {of[victim.prompt_id]} : {victim.text}"
+
+    def judged_by(sampler: ScriptedSampler, prefix: str) -> Manifest:
+        return judge(prepared.prompts, made, "t", lambda: sampler, config, store, f"{work_uri}/{prefix}")
+
+    def deadly(prompt: str, seed: int | None) -> bool:
+        return prompt == message
+
+    whole = judged_by(ScriptedSampler(teacher, deadly=deadly), "unbroken")
+    rows = read_rows(store, whole, Judgement)
+    wrong = [row.completion_id for row in rows if row.p_correct == 0.0]
+    assert victim.completion_id in wrong
+    assert whole.rejected == {"kills the engine": len(wrong)}
+    assert [row.completion_id for row in rows] == [
+        row.completion_id for row in read_rows(store, made, Completion)
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        judged_by(ScriptedSampler(teacher, deadly=deadly, die_after=100), "killed")
+    second = ScriptedSampler(teacher, deadly=deadly)
+    again = judged_by(second, "killed")
+    assert len(second.answered) == len(rows) - len(wrong) - 100
+    assert again.content_hash == whole.content_hash
+    assert again.rejected == whole.rejected
 
 
 def test_labels_and_pseudo_rewards(

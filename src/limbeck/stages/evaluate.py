@@ -1,21 +1,27 @@
 """evaluate: held-out accuracy of one model, greedy and sampled, at the same settings for all models.
 
 One of the two stages that are given gold answers; nothing it makes goes into training.
+
+It resumes by row, as `generate` does: the key is (prompt, decoding, sample index); the seed follows from
+it, and the model's revision, the template and all settings are in the hash of the prefix.
 """
 
 import time
+from collections.abc import Callable, Iterator
 
 from limbeck.answers import extract_answer, normalise
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
-from limbeck.progress import Progress, say
+from limbeck.progress import say
 from limbeck.records import Decoding, EvalResult, GoldAnswer, Prompt, row_id
-from limbeck.rows import finished_parts, read_rows, write_rows
-from limbeck.sampling import OpenSampler, Sampler, SampleRequest
-from limbeck.storage import Store, StoredObject
+from limbeck.rows import read_rows
+from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
+DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
 
 
 def run(
@@ -36,7 +42,7 @@ def run(
         gold: Gold answers from `prepare`; may be empty.
         model_hash: What stands for the model's weights in the output's key.
         open_sampler: Loads the model; called only when there is work to do.
-        config: `evaluate`, `task`, `engine.max_model_len` and the seed are read.
+        config: `evaluate`, `task`, `engine`, `generate.commit_seconds` and the seed are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
         name: The model's row in the report.
@@ -44,10 +50,11 @@ def run(
     Returns:
         One result for each prompt, decoding and sample; metrics `evaluate/accuracy_greedy` and
         `evaluate/accuracy_sampled` when there is gold. An answer cut off or absent is wrong; a prompt
-        too long for the context is wrong too and counted as set aside.
+        too long for the context is wrong too and counted as set aside, and so is one that kills the engine.
 
     Raises:
         DataError: when no held-out prompt fits the context.
+        EngineError: when the engine cannot be kept alive.
     """
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
@@ -65,42 +72,25 @@ def run(
         say(f"evaluate({name}): already complete, {complete.num_rows} results")
         return complete
 
+    # LEASE: all that follows goes into `with held(...)`.
     require(store, heldout)
     answers = {
         row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, gold, GoldAnswer)
     }
     prompts = read_rows(store, heldout, Prompt)
-    parts = finished_parts(store, uri)
-    decodings: list[tuple[Decoding, int]] = [("greedy", 1), ("sampled", config.evaluate.samples_per_prompt)]
-    progress = Progress(f"evaluate({name})", len(prompts) * sum(n for _, n in decodings), "answers")
-    progress.resume(sum(item.rows for item in parts.values()))
-    sampler: Sampler | None = None
-    objects: list[StoredObject] = []
-    chunks = [(d, n, first) for d, n in decodings for first in range(0, len(prompts), PROMPTS_PER_PART)]
-    for number, (decoding, num_samples, first) in enumerate(chunks):
-        part = f"part-{number:05d}"
-        if part in parts:
-            objects.append(parts[part])
-            continue
-        sampler = sampler or open_sampler()
-        chunk = prompts[first : first + PROMPTS_PER_PART]
-        rows = _answer(chunk, decoding, num_samples, sampler, answers, config, name)
-        objects.append(write_rows(store, uri, rows, name=part))
-        progress.add(len(rows))
-    if sampler:
-        sampler.close()
+    made = make_rows(_work(prompts, answers, config, name), open_sampler, config, store, uri)
 
     manifest = Manifest(
         stage="evaluate",
         kind="results",
         name=name,
         uri=uri,
-        objects=tuple(objects),
+        objects=made.objects,
         inputs=inputs,
         config_hash=config_hash,
         code_version=code_version("evaluate"),
         num_input_rows=len(prompts),
-        num_rows=sum(item.rows for item in objects),
+        num_rows=made.num_rows,
     )
     results = read_rows(store, manifest, EvalResult)
     too_long = {row.prompt_id for row in results if row.sample_index < 0}
@@ -112,10 +102,12 @@ def run(
             remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
         )
     metrics = {}
-    for decoding, _ in decodings:
+    for decoding in DECODINGS:
         scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
         if scored:
             metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
+    # A prompt that is too long is set aside in both decodings; it counts once.
+    rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
     shown = ", ".join(f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items())
     say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
     return commit(
@@ -123,42 +115,79 @@ def run(
         manifest.model_copy(
             update={
                 "metrics": metrics,
-                "rejected": {"prompt too long": len(too_long)} if too_long else {},
+                "rejected": rejected,
                 "wall_seconds": time.monotonic() - started,
             }
         ),
     )
 
 
-def _answer(
-    prompts: list[Prompt],
+def _work(prompts: list[Prompt], answers: dict[str, str], config: Config, name: str) -> Work[EvalResult]:
+    """All answers: first greedy ones, then sampled ones."""
+    chunks = [prompts[first : first + PROMPTS_PER_PART] for first in range(0, len(prompts), PROMPTS_PER_PART)]
+    parts = [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
+    chunk_of = {row.prompt_id: number // PROMPTS_PER_PART for number, row in enumerate(prompts)}
+
+    def plan(number: int, prompt_ids: PromptIds) -> list[Task[EvalResult]]:
+        decoding, chunk = parts[number]
+        return [task for row in chunk for task in _tasks(row, decoding, prompt_ids, answers, config, name)]
+
+    def place(row: EvalResult) -> tuple[int, str]:
+        part = chunk_of[row.prompt_id] + DECODINGS.index(row.decoding) * len(chunks)
+        return part, _key(row.prompt_id, row.decoding, row.sample_index)
+
+    return Work(
+        name=f"evaluate({name})",
+        unit="answers",
+        row_type=EvalResult,
+        sizes=[len(chunk) * _num_samples(decoding, config) for decoding, chunk in parts],
+        plan=plan,
+        place=place,
+    )
+
+
+def _num_samples(decoding: Decoding, config: Config) -> int:
+    """Answers of one prompt."""
+    return 1 if decoding == "greedy" else config.evaluate.samples_per_prompt
+
+
+def _key(prompt_id: str, decoding: Decoding, index: int) -> str:
+    """The key of one answer, or, with index -1, of a prompt that is not asked."""
+    return f"prompt {prompt_id}, {decoding}" + (f" {index}" if index >= 0 else "")
+
+
+def _tasks(
+    prompt: Prompt,
     decoding: Decoding,
-    num_samples: int,
-    sampler: Sampler,
+    prompt_ids: PromptIds,
     answers: dict[str, str],
     config: Config,
     name: str,
-) -> list[EvalResult]:
-    """Answer some prompts in one decoding; each gets `num_samples` results."""
+) -> Iterator[Task[EvalResult]]:
+    """The answers to one prompt in one decoding."""
     settings = config.evaluate
+    ids = prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
     room = config.engine.max_model_len - settings.max_tokens
-    asked: list[tuple[Prompt, int, SampleRequest]] = []
-    results = []
-    for prompt in prompts:
-        ids = sampler.prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
-        if len(ids) > room:
-            results.append(_result(prompt, name, decoding, -1, "", None, answers))
-            continue
-        for index in range(num_samples):
-            # The same seed for every model: rows are compared under the same draws.
-            seed = int(row_id(config.seed, "evaluate", prompt.prompt_id, index), 16) % 2**31
-            temperature = settings.temperature if decoding == "sampled" else 0.0
-            asked.append((prompt, index, SampleRequest(ids, temperature, settings.max_tokens, seed)))
-    samples = sampler.sample([request for _, _, request in asked])
-    return results + [
-        _result(prompt, name, decoding, index, sample.text, extract_answer(sample.text, config.task), answers)
-        for (prompt, index, _), sample in zip(asked, samples, strict=True)
-    ]
+    too_long = f"prompt too long: {len(ids)} tokens, room for {room}" if len(ids) > room else ""
+    num_samples = _num_samples(decoding, config)
+    for index in [-1] if too_long else range(num_samples):
+
+        def result(text: str, answer: str | None, index: int = index) -> EvalResult:
+            return _result(prompt, name, decoding, index, text, answer, answers)
+
+        def row(sample: Sample, result: Callable[[str, str | None], EvalResult] = result) -> EvalResult:
+            return result(sample.text, extract_answer(sample.text, config.task))
+
+        # The same seed for every model: rows are compared under the same draws.
+        seed = int(row_id(config.seed, "evaluate", prompt.prompt_id, index), 16) % 2**31
+        temperature = settings.temperature if decoding == "sampled" else 0.0
+        yield Task(
+            key=_key(prompt.prompt_id, decoding, index),
+            question=too_long or Question(SampleRequest(ids, temperature, settings.max_tokens, seed), row),
+            text=prompt.prompt,
+            spare=result("", None),
+            num_rows=num_samples if too_long else 1,
+        )
 
 
 def _result(

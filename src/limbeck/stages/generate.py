@@ -1,22 +1,24 @@
 """generate: a model answers every prompt several times, over a grid of temperatures.
 
-Serves the teacher and, later, the warmed-up student. Work is committed part by part; an attempt
-that follows a killed one asks only for the parts that are missing, with the same seeds.
+Serves the teacher and, later, the warmed-up student. It resumes by row: `limbeck.rowwise` asks only for
+the completions that are missing. Their key is `completion_id`, a hash of (prompt, role, temperature, sample
+index, seed); the model's revision, the template and all settings are in the hash of the prefix.
 """
 
 import time
-from collections import Counter
+from collections.abc import Iterator
 from itertools import cycle, islice
 
 from limbeck.answers import extract_answer
 from limbeck.config import Config, SamplingConfig
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
-from limbeck.progress import Progress, say
-from limbeck.records import Completion, Prompt, RejectedRow, Source, row_id
-from limbeck.rows import finished_parts, read_rows, write_rows
-from limbeck.sampling import OpenSampler, Sampler, SampleRequest
-from limbeck.storage import Store, StoredObject
+from limbeck.progress import say
+from limbeck.records import Completion, Prompt, Source, row_id
+from limbeck.rows import read_rows
+from limbeck.rowwise import Made, PromptIds, Question, Task, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.storage import Store
 
 
 def run(
@@ -48,7 +50,8 @@ def run(
         Completions, in prompt order; within a prompt in sample order.
 
     Raises:
-        DataError: when more than `generate.max_bad_fraction` of the prompts are set aside.
+        DataError: when more than `generate.max_bad_fraction` of the completions are set aside.
+        EngineError: when the engine cannot be kept alive.
     """
     started = time.monotonic()
     stage_name = f"generate({role}{f' {shard + 1}/{num_shards}' if num_shards > 1 else ''})"
@@ -71,6 +74,7 @@ def run(
         say(f"{stage_name}: already complete, {complete.num_rows} completions")
         return complete
 
+    # LEASE: all that follows goes into `with held(...)`.
     require(store, prompts)
     # By a hash: prompts of others may have any ids.
     mine = [
@@ -78,39 +82,9 @@ def run(
         for row in read_rows(store, prompts, Prompt)
         if int(row_id(row.prompt_id), 16) % num_shards == shard
     ]
-    parts = finished_parts(store, uri)
-    progress = Progress(stage_name, len(mine) * sampling.samples_per_prompt, "completions")
-    progress.resume(sum(item.rows for name, item in parts.items() if name.startswith("part-")))
-    sampler: Sampler | None = None
-    objects: list[StoredObject] = []
-    rejected: list[RejectedRow] = []
-    per_part = max(1, config.generate.rows_per_part // sampling.samples_per_prompt)
-    for number in range(0, max(1, -(-len(mine) // per_part))):
-        name, bad_name = f"part-{number:05d}", f"rejected-{number:05d}"
-        if name in parts and bad_name not in parts:
-            objects.append(parts[name])
-            continue
-        sampler = sampler or open_sampler()
-        chunk = mine[number * per_part : (number + 1) * per_part]
-        rows, bad = _answer(chunk, sampler, sampling, config, role)
-        if bad:
-            rejected += bad
-            objects.append(write_rows(store, uri, bad, name=bad_name))
-        if rows:
-            objects.append(write_rows(store, uri, rows, name=name))
-        progress.add(len(chunk) * sampling.samples_per_prompt, f"{sum(r.num_tokens for r in rows)} tokens")
-    if sampler:
-        sampler.close()
-
-    if len(rejected) > config.generate.max_bad_fraction * len(mine):
-        raise DataError(
-            "too many prompts were set aside",
-            where=rejected[0].where,
-            expected=f"at most {config.generate.max_bad_fraction:.0%} (generate.max_bad_fraction)",
-            got=f"{len(rejected)} of {len(mine)}, the first: {rejected[0].reason}",
-            remedy="Raise engine.max_model_len, lower generate's max_tokens, or shorten the prompts",
-        )
-    kept = [item for item in objects if "/part-" in item.uri]
+    work = _work(mine, sampling, config, role, stage_name)
+    made = make_rows(work, open_sampler, config, store, uri)
+    _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
     return commit(
         store,
         Manifest(
@@ -118,56 +92,94 @@ def run(
             kind="completions",
             name=role,
             uri=uri,
-            objects=tuple(objects),
+            objects=made.objects,
             inputs=inputs,
             config_hash=config_hash,
             code_version=code_version("generate"),
             num_input_rows=len(mine),
-            num_rows=sum(item.rows for item in kept),
-            rejected=dict(Counter(item.reason.split(":")[0] for item in rejected)),
+            num_rows=made.num_rows,
+            rejected=made.reasons,
             wall_seconds=time.monotonic() - started,
         ),
     )
 
 
-def _answer(
-    prompts: list[Prompt], sampler: Sampler, sampling: SamplingConfig, config: Config, role: Source
-) -> tuple[list[Completion], list[RejectedRow]]:
-    """Sample all completions of some prompts; prompts too long for the context are set aside."""
-    asked: list[tuple[Prompt, int, SampleRequest]] = []
-    rejected = []
+def _work(
+    prompts: list[Prompt], sampling: SamplingConfig, config: Config, role: Source, stage_name: str
+) -> Work[Completion]:
+    """All completions, in parts of whole prompts."""
+    per_part = max(1, config.generate.rows_per_part // sampling.samples_per_prompt)
+    part_of = {row.prompt_id: number // per_part for number, row in enumerate(prompts)}
+    parts = [prompts[first : first + per_part] for first in range(0, len(prompts), per_part)]
+
+    def plan(number: int, prompt_ids: PromptIds) -> list[Task[Completion]]:
+        return [task for row in parts[number] for task in _tasks(row, prompt_ids, sampling, config, role)]
+
+    return Work(
+        name=stage_name,
+        unit="completions",
+        row_type=Completion,
+        sizes=[len(part) * sampling.samples_per_prompt for part in parts],
+        plan=plan,
+        place=lambda row: (part_of[row.prompt_id], f"completion {row.completion_id}"),
+    )
+
+
+def _tasks(
+    prompt: Prompt, prompt_ids: PromptIds, sampling: SamplingConfig, config: Config, role: Source
+) -> Iterator[Task[Completion]]:
+    """All completions of one prompt; one that is too long for the context is set aside as a whole."""
+    ids = prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
     room = config.engine.max_model_len - sampling.max_tokens
-    for prompt in prompts:
-        ids = sampler.prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
-        if len(ids) > room:
-            rejected.append(
-                RejectedRow(
-                    where=f"prompt {prompt.prompt_id}",
-                    row=prompt.prompt[:500],
-                    reason=f"prompt too long: {len(ids)} tokens, room for {room}",
-                )
-            )
-            continue
-        grid = islice(cycle(sampling.temperatures), sampling.samples_per_prompt)
-        for index, temperature in enumerate(grid):
-            seed = int(row_id(config.seed, role, prompt.prompt_id, temperature, index), 16) % 2**31
-            request = SampleRequest(ids, temperature, sampling.max_tokens, seed, sampling.top_p)
-            asked.append((prompt, index, request))
-    samples = sampler.sample([request for _, _, request in asked], logprobs=True)
-    rows = [
-        Completion(
-            completion_id=row_id(prompt.prompt_id, role, request.temperature, index, request.seed or 0),
-            prompt_id=prompt.prompt_id,
-            source=role,
-            text=sample.text,
-            answer=extract_answer(sample.text, config.task),
-            temperature=request.temperature,
-            sample_index=index,
-            seed=request.seed or 0,
-            logprob=sample.logprob,
-            num_tokens=len(sample.token_ids),
-            finish_reason=sample.finish_reason,
+    if len(ids) > room:
+        yield Task(
+            key=f"prompt {prompt.prompt_id}",
+            question=f"prompt too long: {len(ids)} tokens, room for {room}",
+            text=prompt.prompt,
+            num_rows=sampling.samples_per_prompt,
         )
-        for (prompt, index, request), sample in zip(asked, samples, strict=True)
-    ]
-    return rows, rejected
+        return
+    for index, temperature in enumerate(islice(cycle(sampling.temperatures), sampling.samples_per_prompt)):
+        seed = int(row_id(config.seed, role, prompt.prompt_id, temperature, index), 16) % 2**31
+        completion_id = row_id(prompt.prompt_id, role, temperature, index, seed)
+
+        def row(
+            sample: Sample,
+            completion_id: str = completion_id,
+            temperature: float = temperature,
+            index: int = index,
+            seed: int = seed,
+        ) -> Completion:
+            return Completion(
+                completion_id=completion_id,
+                prompt_id=prompt.prompt_id,
+                source=role,
+                text=sample.text,
+                answer=extract_answer(sample.text, config.task),
+                temperature=temperature,
+                sample_index=index,
+                seed=seed,
+                logprob=sample.logprob,
+                num_tokens=len(sample.token_ids),
+                finish_reason=sample.finish_reason,
+            )
+
+        request = SampleRequest(ids, temperature, sampling.max_tokens, seed, sampling.top_p, logprobs=True)
+        yield Task(f"completion {completion_id}", Question(request, row), prompt.prompt)
+
+
+def _check(made: Made, wanted: int, samples_per_prompt: int, config: Config) -> None:
+    """Stop when too much was set aside, in all attempts together.
+
+    Raises:
+        DataError: when it was.
+    """
+    lost = sum(samples_per_prompt if row.where.startswith("prompt ") else 1 for row in made.rejected)
+    if lost > config.generate.max_bad_fraction * wanted:
+        raise DataError(
+            "too many prompts were set aside",
+            where=made.rejected[0].where,
+            expected=f"at most {config.generate.max_bad_fraction:.0%} (generate.max_bad_fraction)",
+            got=f"{lost} of {wanted} completions, the first: {made.rejected[0].reason}",
+            remedy="Raise engine.max_model_len, lower generate's max_tokens, or shorten the prompts",
+        )

@@ -3,18 +3,21 @@
 P(correct) is read from the probabilities of the verdict's first token, so one token a completion is
 enough. Source: self-evaluation as in arXiv 2207.05221 (P(True)); that the teacher judges its own
 answers is the method's (arXiv 2502.19557); the prompt and this reading of it are ours.
+
+It resumes by row, as `generate` does: the key is the judged completion's id; the model's revision, the
+template and all settings are in the hash of the prefix.
 """
 
 import time
-from collections import Counter
 
 from limbeck.config import Config
 from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
-from limbeck.progress import Progress, say
-from limbeck.records import Completion, Judgement, Prompt, RejectedRow
-from limbeck.rows import finished_parts, read_rows, write_rows
-from limbeck.sampling import OpenSampler, Sampler
-from limbeck.storage import Store, StoredObject
+from limbeck.progress import say
+from limbeck.records import Completion, Judgement, Prompt
+from limbeck.rows import read_rows
+from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
+from limbeck.sampling import OpenSampler, SampleRequest
+from limbeck.storage import Store
 
 
 def run(
@@ -33,13 +36,17 @@ def run(
         completions: From `generate` with the teacher.
         model_hash: What stands for the teacher's weights in the output's key.
         open_sampler: Loads the teacher; called only when there is work to do.
-        config: `judge`, `engine.max_model_len` and `generate.rows_per_part` are read.
+        config: `judge`, `engine` and `generate.rows_per_part` are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
     Returns:
-        A judgement for each completion; one whose judge prompt does not fit the context is taken for
-        wrong (P = 0) and also listed as set aside.
+        A judgement for each completion; one whose judge prompt does not fit the context, or kills the
+        engine, is taken for wrong (P = 0) and also listed as set aside.
+
+    Raises:
+        ConfigError: when `judge.yes` and `judge.no` begin with the same token.
+        EngineError: when the engine cannot be kept alive.
     """
     started = time.monotonic()
     inputs = input_hashes(prompts=prompts, completions=completions) | {"model": model_hash}
@@ -51,32 +58,11 @@ def run(
         say(f"judge: already complete, {complete.num_rows} judgements")
         return complete
 
+    # LEASE: all that follows goes into `with held(...)`.
     require(store, completions)
     questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
     rows = read_rows(store, completions, Completion)
-    parts = finished_parts(store, uri)
-    progress = Progress("judge", len(rows), "completions")
-    progress.resume(sum(item.rows for name, item in parts.items() if name.startswith("part-")))
-    sampler: Sampler | None = None
-    objects: list[StoredObject] = []
-    rejected: list[RejectedRow] = []
-    per_part = config.generate.rows_per_part
-    for number, first in enumerate(range(0, len(rows), per_part)):
-        name, bad_name = f"part-{number:05d}", f"rejected-{number:05d}"
-        if name in parts and bad_name not in parts:
-            objects.append(parts[name])
-            continue
-        sampler = sampler or open_sampler()
-        chunk = rows[first : first + per_part]
-        judgements, bad = _judge(chunk, questions, sampler, config)
-        if bad:
-            rejected += bad
-            objects.append(write_rows(store, uri, bad, name=bad_name))
-        objects.append(write_rows(store, uri, judgements, name=name))
-        progress.add(len(chunk))
-    if sampler:
-        sampler.close()
-
+    made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri)
     return commit(
         store,
         Manifest(
@@ -84,48 +70,48 @@ def run(
             kind="judgements",
             name="judge",
             uri=uri,
-            objects=tuple(objects),
+            objects=made.objects,
             inputs=inputs,
             config_hash=config_hash,
             code_version=code_version("judge"),
             num_input_rows=len(rows),
-            num_rows=len(rows),
-            rejected=dict(Counter(item.reason.split(":")[0] for item in rejected)),
+            num_rows=made.num_rows,
+            rejected=made.reasons,
             wall_seconds=time.monotonic() - started,
         ),
     )
 
 
-def _judge(
-    rows: list[Completion], questions: dict[str, str], sampler: Sampler, config: Config
-) -> tuple[list[Judgement], list[RejectedRow]]:
-    """Judge some completions; those whose prompt is too long get P = 0."""
-    fitting: list[tuple[Completion, list[int]]] = []
-    p_correct = {}
-    rejected = []
+def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> Work[Judgement]:
+    """A judgement of each completion."""
+    per_part = config.generate.rows_per_part
+    part_of = {row.completion_id: number // per_part for number, row in enumerate(rows)}
+    parts = [rows[first : first + per_part] for first in range(0, len(rows), per_part)]
+
+    def plan(number: int, prompt_ids: PromptIds) -> list[Task[Judgement]]:
+        return [_task(row, questions[row.prompt_id], prompt_ids, config) for row in parts[number]]
+
+    return Work(
+        name="judge",
+        unit="completions",
+        row_type=Judgement,
+        sizes=[len(part) for part in parts],
+        plan=plan,
+        place=lambda row: (part_of[row.completion_id], f"completion {row.completion_id}"),
+    )
+
+
+def _task(row: Completion, asked: str, prompt_ids: PromptIds, config: Config) -> Task[Judgement]:
+    """The judgement of one completion."""
+    head, _, tail = config.judge.template.partition("{completion}")
+    ids = prompt_ids(head.replace("{prompt}", asked) + row.text + tail.replace("{prompt}", asked))
     room = config.engine.max_model_len - 1
-    for row in rows:
-        head, _, tail = config.judge.template.partition("{completion}")
-        question = questions[row.prompt_id]
-        message = head.replace("{prompt}", question) + row.text + tail.replace("{prompt}", question)
-        ids = sampler.prompt_ids(message)
-        if len(ids) <= room:
-            fitting.append((row, ids))
-            continue
-        p_correct[row.completion_id] = 0.0
-        rejected.append(
-            RejectedRow(
-                where=f"completion {row.completion_id}",
-                row=row.text[:500],
-                reason=f"judge prompt too long: {len(ids)} tokens, room for {room}",
-            )
-        )
-    verdicts = sampler.p_yes([ids for _, ids in fitting], config.judge.yes, config.judge.no)
-    p_correct |= {row.completion_id: p for (row, _), p in zip(fitting, verdicts, strict=True)}
-    judgements = [
-        Judgement(
-            completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=p_correct[row.completion_id]
-        )
-        for row in rows
-    ]
-    return judgements, rejected
+
+    def judgement(p_correct: float) -> Judgement:
+        return Judgement(completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=p_correct)
+
+    question: Question[Judgement] | str = f"judge prompt too long: {len(ids)} tokens, room for {room}"
+    if len(ids) <= room:
+        request = SampleRequest(ids, 0.0, 1, verdict=(config.judge.yes, config.judge.no))
+        question = Question(request, lambda sample: judgement(sample.p_first or 0.0))
+    return Task(key=f"completion {row.completion_id}", question=question, text=row.text, spare=judgement(0.0))

@@ -15,6 +15,7 @@ from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, MetricsArtifact, one_of, read, read_all, task, write
 
 if TYPE_CHECKING:
+    from limbeck.engine_process import EngineProcess
     from limbeck.sampler import VllmSampler
 
 Settings = dict[str, Any]
@@ -357,7 +358,7 @@ def _folder(uri: str) -> str:
 @contextmanager
 def _model(
     config: Settings, path: str, checkpoint: Artifact | None, role: str
-) -> "Iterator[tuple[Config, Store, str, Callable[[], VllmSampler]]]":
+) -> "Iterator[tuple[Config, Store, str, Callable[[], EngineProcess]]]":
     """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
     checked, store = parse_config(config), Store()
     settings: ModelConfig = checked.teacher if role == "teacher" else checked.student
@@ -373,14 +374,14 @@ def _model(
     model_hash = given.content_hash if given else checkpoints.identity(store, path)
     with tempfile.TemporaryDirectory() as scratch:
 
-        def open_sampler() -> "VllmSampler":
-            from limbeck.sampler import VllmSampler
+        def open_sampler() -> "EngineProcess":
+            from limbeck.engine_process import EngineProcess
 
             folder = Path(scratch) / "model"
             if given:
                 folder = checkpoints.fetch(store, given, folder)
             else:
                 folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
-            return VllmSampler(folder, settings, checked.engine)
+            return EngineProcess(folder, settings, checked.engine)
 
         yield checked, store, digest([model_hash, settings.dtype]), open_sampler

@@ -1,0 +1,200 @@
+"""An engine in a process of its own, which can crash, hang and be killed without the stage.
+
+The process is ours (`limbeck.engine_worker`), not vLLM's EngineCore process. All of vLLM is in it, so a
+stage never loads vLLM, a hang anywhere in it can be ended, and a new process frees all of a GPU's memory.
+Without a GPU it also starts 15 to 20 s sooner: vLLM's would load everything a second time there. On GPUs
+vLLM starts its own processes below ours, in the same process group, which is what is killed.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, cast
+
+from transformers import AutoTokenizer
+
+from limbeck.config import EngineConfig, ModelConfig
+from limbeck.errors import ConfigError, EngineError
+from limbeck.sampling import Sample, SampleRequest, chat_ids
+
+IN_FLIGHT = 2
+"""Requests handed out, as a multiple of `max_num_seqs`: one share decodes, one waits to take its place."""
+END_SECONDS = 10.0
+"""What a process that closed its output gets to end by itself, so that its exit code is known."""
+
+
+class EngineProcess:
+    """A `StreamingSampler`: a vLLM engine in a child process."""
+
+    def __init__(self, folder: Path, model: ModelConfig, engine: EngineConfig) -> None:
+        """Load a checkpoint folder.
+
+        Raises:
+            EngineError: when vLLM cannot load or run it.
+        """
+        self._folder, self._model, self._engine = folder, model, engine
+        self._launch()  # it loads vLLM while this process loads the tokenizer
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=model.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError) as error:
+            self._end()
+            raise EngineError(
+                "no tokenizer that can be loaded",
+                where=folder.name,
+                got=str(error)[:600],
+                remedy="Check the checkpoint",
+            ) from error
+        self._wait_until_ready()
+
+    def prompt_ids(self, user_message: str) -> list[int]:
+        """Token ids of a user message in the model's chat template, up to where the answer begins."""
+        return chat_ids(self._tokenizer, user_message)
+
+    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
+        """Answers with their requests' numbers, in the order in which they finish.
+
+        Raises:
+            ConfigError: when the two words of a verdict begin with the same token.
+            EngineError: when the engine died, or sampled no token for `engine.stall_seconds`.
+        """
+        waiting = iter(requests)
+        in_flight = 0
+        tokens, counted = -1, time.monotonic()
+        while True:
+            while in_flight < IN_FLIGHT * self._engine.max_num_seqs:
+                item = next(waiting, None)
+                if item is None:
+                    break
+                number, request = item
+                if in_flight == 0:
+                    counted = time.monotonic()
+                self._send([number, asdict(request)])
+                in_flight += 1
+            if in_flight == 0:
+                return
+            for value in self._receive(self._engine.stall_seconds - (time.monotonic() - counted)):
+                if isinstance(value, list):
+                    in_flight -= 1
+                    counted = time.monotonic()
+                    yield value[0], Sample(**value[1])
+                elif value != tokens:
+                    tokens, counted = value, time.monotonic()
+
+    def restart(self) -> None:
+        """End what is left of the engine and start it again, with the same weights.
+
+        Raises:
+            EngineError: when it does not come up.
+        """
+        self._end()
+        self._launch()
+        self._wait_until_ready()
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, which leads a group of its own."""
+        return self._process.pid
+
+    def _launch(self) -> None:
+        """Start a process and tell it what to load."""
+        self._unread = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "limbeck.engine_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            process_group=0,
+        )
+        self._requests = cast(IO[bytes], self._process.stdin)  # they are there, as they are pipes
+        self._answers = cast(IO[bytes], self._process.stdout)
+        self._ended = False
+        self._send(
+            {
+                "folder": str(self._folder),
+                "model": self._model.model_dump(),
+                "engine": self._engine.model_dump(),
+            }
+        )
+
+    def _wait_until_ready(self) -> None:
+        """Loading a large model takes many minutes, so there is no limit to it but vLLM's own."""
+        while "ready" not in self._receive(None):
+            pass
+
+    def _send(self, value: object) -> None:
+        """Write one line; the process always reads, also while it decodes."""
+        line = memoryview(json.dumps(value).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._requests.write(line) :]
+        except OSError as error:
+            self._receive(0)  # an error that it has told is a better reason
+            raise self._dead() from error
+
+    def _receive(self, timeout_seconds: float | None) -> list[Any]:
+        """The next lines that came; None waits for ever.
+
+        Raises:
+            ConfigError: when the process ended with one.
+            EngineError: when it ended, or nothing came in time; it is killed then.
+        """
+        channel = self._answers.fileno()
+        timeout = None if timeout_seconds is None else max(0.0, timeout_seconds)
+        if not select.select([channel], [], [], timeout)[0]:
+            if timeout_seconds == 0:
+                return []
+            self._end()
+            raise EngineError(
+                "the engine stalled",
+                got=f"no token for {self._engine.stall_seconds:g} s (engine.stall_seconds)",
+                remedy="See the log",
+            )
+        data = os.read(channel, 1 << 20)
+        if not data:
+            raise self._dead()
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        values = [json.loads(line) for line in lines]
+        for value in values:
+            if isinstance(value, dict):
+                self._end()
+                kind = ConfigError if value["exit_code"] == ConfigError.exit_code else EngineError
+                raise kind(value["message"])
+        return values
+
+    def _dead(self) -> EngineError:
+        """Why the process ended without a word."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        code = self._process.poll()
+        self._end()
+        how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+        return EngineError(
+            "the engine's process ended",
+            got=how,
+            remedy="See the log; SIGKILL is most often the system out of memory",
+        )
+
+    def _end(self) -> None:
+        """Kill the process and all below it."""
+        if self._ended:
+            return
+        self._ended = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._requests.close()
+        self._answers.close()
