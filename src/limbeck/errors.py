@@ -8,6 +8,7 @@
     ├── GateError     6   a quality gate stopped the run on purpose
     ├── ClusterError  7   the API server of Kubeflow Pipelines cannot be reached, or refuses
     ├── CanceledError 8   a run on a cluster was cancelled
+    ├── StoppedError 10   SIGTERM came; what is done is kept
     └── TimeLimitError 124  a run on a cluster did not end in the time that was given
 
 A message is one line: what, where, expected, got, and what to do about it.
@@ -95,6 +96,12 @@ class CanceledError(LimbeckError):
     """A run was cancelled."""
 
     exit_code = 8
+
+
+class StoppedError(LimbeckError):
+    """SIGTERM has ended a stage; the next attempt goes on with what it has stored."""
+
+    exit_code = 10
 
 
 class TimeLimitError(LimbeckError):

@@ -41,6 +41,7 @@ LAUNCHERS = (
     "progress.py",
     "resources.py",
     "run_file.py",
+    "saver.py",
     "screen.py",
     "seaweed.py",
     "shapes.py",
