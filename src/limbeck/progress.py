@@ -21,7 +21,7 @@ def say(text: str) -> None:
 
 
 def place() -> str:
-    """How far this process, or the child that it forked, has come: `sft(all): 12/100 steps`; or nothing."""
+    """How far this process, or the child that it forked, has come: `12/100 steps`; or nothing."""
     return _PLACE[:].rstrip(b"\0").decode(errors="replace")
 
 
@@ -69,4 +69,4 @@ class Progress:
         say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {rate:,.1f}/s{tail}, {ends}")
 
     def _mark(self) -> None:
-        mark(f"{self.stage}: {self.done}/{self.total} {self.unit}")
+        mark(f"{self.done}/{self.total} {self.unit}")

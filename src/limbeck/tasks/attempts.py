@@ -27,7 +27,6 @@ from limbeck.manifest import Manifest
 from limbeck.progress import mark, place, say
 from limbeck.storage import NO_ROOM, disk_full
 
-OUT_OF_MEMORY = "killed by SIGKILL (by the system, most often for want of memory)"
 MAX_CAUSE = 600
 
 
@@ -140,8 +139,17 @@ def _attempt(work: Callable[[], Manifest], stop: _Sigterm) -> Outcome:
         return Outcome.model_validate_json(said)
     if status == -signal.SIGTERM:
         stop.count += 1  # whether it came to this process as well or not
-    cause = OUT_OF_MEMORY if status == -signal.SIGKILL else f"killed by {signal.Signals(-status).name}"
-    return Outcome(message=cause if status < 0 else f"exit code {status}", crashed=True)
+    return Outcome(message=_cause(status), crashed=True)
+
+
+def _cause(status: int) -> str:
+    """What a child died of that could not say it."""
+    if status > 0:
+        return f"exit code {status}"
+    if status == -signal.SIGKILL:
+        return "killed by SIGKILL (by the system, most often for want of memory)"
+    known = -status in set(signal.Signals)
+    return f"killed by {signal.Signals(-status).name}" if known else f"killed by signal {-status}"
 
 
 def _work(work: Callable[[], Manifest], out: IO[str], scratch: Path, parent: int) -> NoReturn:
@@ -187,11 +195,9 @@ def _error(name: str, outcome: Outcome, crash: Crash, restart: int, *, alike: bo
     if not outcome.crashed:
         error = LimbeckError(outcome.message)
     else:
-        why = (
-            ", the second time in the same way" if alike else f", after {restart} restarts" if restart else ""
-        )
+        why = " again in the same way" if alike else f" after {restart} restarts" if restart else ""
         error = LimbeckError(
-            f"{name} crashed {_at(crash)}{why}: {outcome.message}",
+            f"{name}: crashed {_at(crash)}{why}: {outcome.message}",
             remedy="The log says more. Run it again: it goes on with what is stored",
         )
     error.exit_code = outcome.exit_code
