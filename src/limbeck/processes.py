@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def children() -> set[int]:
             if int(fields[1]) == os.getpid():
                 found.add(int(stat.parent.name))
     return found
+
+
+def wait_for_children(patience_seconds: float) -> None:
+    """Wait until this process's children have ended, and after `adopt_orphans` their children as well."""
+    deadline = time.monotonic() + patience_seconds
+    while any(map(command_line, children())) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def end_children(besides: set[int]) -> None:
