@@ -119,10 +119,10 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
             while lying(tmp_path):
                 pass
     assert uploads.stored == [2]
-    said = re.sub(r"\d+ s$", "T s", capsys.readouterr().out, flags=re.MULTILINE)
+    said = re.sub(r"\d+\.\d s", "T s", capsys.readouterr().out)
     assert said.splitlines() == [
         "limbeck: sft: the state of step 1 is not stored: the store is away",
-        "limbeck: sft: the state of step 2 is stored, T s",
+        "limbeck: sft: the state of step 2 is stored: written in T s, uploaded in T s",
     ]
     assert not lying(tmp_path)
 
@@ -188,6 +188,18 @@ def test_sigterm_breaks_off_what_no_state_needs(
                 sigterm()
             pytest.fail("it went on")
     assert uploads.stored == stored
+
+
+def test_sigterm_saves_once_more_what_could_not_be_stored(tmp_path: Path) -> None:
+    uploads = Uploads(fails={6: StorageError("the store is away")})
+    with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
+        saver.save(6, write(tmp_path, 6))
+        while lying(tmp_path):
+            pass
+        uploads.fails.clear()
+        with saver.interruptible(6, lambda: saver.save(6, write(tmp_path, 6))):
+            sigterm()
+    assert uploads.stored == [6]
 
 
 def test_sigterm_is_given_back_afterwards() -> None:

@@ -39,8 +39,8 @@ class Saver:
         self._name, self._seconds, self._upload = name, seconds, upload
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._uploads: list[tuple[Path, Future[StorageError | None]]] = []
-        self._step = 0  # of the newest state, handed over here or gone on from
-        self._saved = time.monotonic()
+        self._step = self._stored = 0  # of the newest state that was handed over, and that is in the store
+        self._saved = self._due = time.monotonic()
         self._asked = False
         self._interruptible = True
 
@@ -60,7 +60,8 @@ class Saver:
 
     def begin(self, step: int) -> None:
         """Start the clock: the training begins after so many steps."""
-        self._step, self._saved = step, time.monotonic()
+        self._step = self._stored = step
+        self._saved = time.monotonic()
         self._interruptible = False
 
     def due(self) -> bool:
@@ -84,9 +85,8 @@ class Saver:
             StoppedError: after SIGTERM, when the state is stored.
             StorageError: after SIGTERM, when it could not be stored.
         """
-        self._step = step
-        self._uploads.append((folder, self._pool.submit(self._send, step, folder)))
-        self._saved = time.monotonic()
+        self._step, self._saved = step, time.monotonic()
+        self._uploads.append((folder, self._pool.submit(self._send, step, folder, self._saved - self._due)))
         if self._asked:
             self._stop()
 
@@ -108,7 +108,9 @@ class Saver:
                 self._raise()
             yield
         except StoppedError:
-            if step > self._step:
+            if step == self._step:
+                self._failure()
+            if step > self._stored:
                 self._make_room()
                 save()
             self._stop()
@@ -116,18 +118,20 @@ class Saver:
             self._interruptible = False
 
     def _make_room(self) -> None:
+        self._due = time.monotonic()
         for folder, upload in self._uploads:
             if upload.cancel():
                 shutil.rmtree(folder)
 
     def _look(self) -> None:
         """Forget what is uploaded; what `_send` did not expect ends the training."""
-        for _, upload in self._uploads:
-            if upload.done() and not upload.cancelled():
+        done = [item for item in self._uploads if item[1].done()]  # once: others may end meanwhile
+        self._uploads = [item for item in self._uploads if item not in done]
+        for _, upload in done:
+            if not upload.cancelled():
                 upload.result()
-        self._uploads = [item for item in self._uploads if not item[1].done()]
 
-    def _send(self, step: int, folder: Path) -> StorageError | None:
+    def _send(self, step: int, folder: Path, write_seconds: float) -> StorageError | None:
         """Upload one state; a failure is said, and the training goes on."""
         started = time.monotonic()
         try:
@@ -137,18 +141,27 @@ class Saver:
             return error
         finally:
             shutil.rmtree(folder)
-        say(f"{self._name}: the state of step {step} is stored, {time.monotonic() - started:.0f} s")
+        self._stored = step
+        upload_seconds = time.monotonic() - started
+        say(
+            f"{self._name}: the state of step {step} is stored: written in {write_seconds:.1f} s, "
+            f"uploaded in {upload_seconds:.1f} s"
+        )
         return None
 
     def _stop(self) -> None:
         """End the training once all its states have been uploaded."""
-        failures = [upload.result() for _, upload in self._uploads if not upload.cancelled()]
-        if failures and failures[-1]:
-            raise failures[-1]
-        kept = f"the state of step {self._step} is stored" if self._step else "no step was finished yet"
+        if failure := self._failure():
+            raise failure
+        kept = f"the state of step {self._stored} is stored" if self._stored else "no step was finished yet"
         raise StoppedError(
             f"{self._name}: stopped by SIGTERM; {kept}", remedy="Run it again: it goes on from there"
         )
+
+    def _failure(self) -> StorageError | None:
+        """Wait for all uploads; what became of the last one."""
+        ended = [upload.result() for _, upload in self._uploads if not upload.cancelled()]
+        return ended[-1] if ended else None
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
