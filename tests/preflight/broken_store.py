@@ -1,8 +1,9 @@
 """A small S3 in memory that takes any key and breaks one promise, which no real server does on demand."""
 
+import re
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import formatdate
 from hashlib import md5
@@ -54,8 +55,10 @@ def _handler(fault: str, seconds_ahead: float) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             key, query = self._place()
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if fault == "no multipart":
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if "delete" in query:
+                self._delete(re.findall(b"<Key>([^<]*)</Key>", body))
+            elif fault == "no multipart":
                 self._refuse(501, "NotImplemented")
             elif "uploads" in query:
                 upload = uuid.uuid4().hex
@@ -91,13 +94,19 @@ def _handler(fault: str, seconds_ahead: float) -> type[BaseHTTPRequestHandler]:
                 self._answer(404, b"", body=False)
 
         def do_DELETE(self) -> None:
-            key, query = self._place()
-            if fault == ("no abort" if "uploadId" in query else "no deletion"):
+            """Take back an upload."""
+            if fault == "no abort":
+                self._refuse(403, "AccessDenied")
+            else:
+                self._answer(204, b"")
+
+        def _delete(self, keys: Sequence[bytes]) -> None:
+            if fault == "no deletion":
                 self._refuse(403, "AccessDenied")
                 return
-            if "uploadId" not in query:
-                objects.pop(key, None)
-            self._answer(204, b"")
+            for key in keys:
+                objects.pop(key.decode(), None)
+            self._answer(200, b"<R></R>")
 
         def _give(self, key: str) -> None:
             data = objects[key][::-1] if fault == "other bytes" else objects[key]

@@ -1,6 +1,8 @@
 """Writes under a condition, objects with their tags, deletion of many, and uploads that were left behind."""
 
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
@@ -55,3 +57,34 @@ def test_an_unfinished_upload_is_found_and_taken_back(store: Store, work_uri: st
     store.abort(found)
     assert store.uploads(work_uri) == []
     store.abort(found)  # another collector was faster
+
+
+def test_servers_that_call_a_missing_object_missing_replace_nothing_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """AWS answers 404 where others answer that the condition does not hold."""
+
+    class Missing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b"<Error><Code>NoSuchKey</Code></Error>"
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Missing)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    try:
+        assert Store(deadline_seconds=2).replace("s3://b/lease", b"1", '"tag"') is None
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

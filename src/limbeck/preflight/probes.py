@@ -7,6 +7,8 @@ from typing import NamedTuple
 from limbeck.errors import StorageError
 from limbeck.storage import Store, answer_of, split
 
+DEADLINE_SECONDS = 5.0
+
 
 class Greeting(NamedTuple):
     """The server's answer to a first request."""
@@ -20,6 +22,10 @@ class Greeting(NamedTuple):
 
 class ProbedStore(Store):
     """The client that preflight probes with; data and models are looked at through it too."""
+
+    def __init__(self) -> None:
+        """Connect lazily, and wait less than stages do: a person waits for the findings."""
+        super().__init__(deadline_seconds=DEADLINE_SECONDS)
 
     def greet(self, uri: str) -> Greeting:
         """List one object of the bucket of a URI.

@@ -10,7 +10,8 @@ checked before it is used: see `split`.
 from limbeck.storage.address import split, without_userinfo
 from limbeck.storage.failures import NO_ROOM, ObjectError, answer_of, disk_full
 from limbeck.storage.objects import Listed, StoredObject, Upload, sha256
-from limbeck.storage.store import CHUNK_BYTES, Store
+from limbeck.storage.store import Store
+from limbeck.storage.workers import PART_BYTES as CHUNK_BYTES
 
 __all__ = [
     "CHUNK_BYTES",

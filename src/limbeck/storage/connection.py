@@ -18,6 +18,8 @@ class Connection(NamedTuple):
 
     client: Any
     """boto3's, without retries of its own: those are in `patience`."""
+    credentials: Any
+    """botocore's, which renew themselves where they expire; None without any."""
     endpoint: str | None
     """Without a password; None for AWS itself."""
 
@@ -34,15 +36,18 @@ def connect() -> Connection:
     try:
         session = boto3.Session()  # the module's default session would keep credentials it saw before
         config = BotoConfig(
+            signature_version="s3v4",
             retries={"total_max_attempts": 1},
             connect_timeout=5,
             read_timeout=60,
             max_pool_connections=NUM_CONNECTIONS,
             s3={"addressing_style": _addressing_style(session, endpoint)},
-            # Every object is checked by its sha256.
+            # Every body is checked by its sha256, here and there.
+            request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return Connection(session.client("s3", region_name=region, config=config), endpoint)
+        client = session.client("s3", region_name=region, config=config)
+        return Connection(client, session.get_credentials(), endpoint)
     except (BotoCoreError, ValueError) as error:
         # What boto3 says of an address repeats it, password and all.
         said = without_userinfo(str(error)) if isinstance(error, BotoCoreError) else endpoint

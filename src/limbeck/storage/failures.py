@@ -51,6 +51,8 @@ DAMAGED_CODES = (
     "XAmzContentChecksumMismatch",
 )
 """How servers call a body that is not what was sent."""
+DAMAGED_TRIES = 4
+"""What arrives damaged so often is damaged where it lies."""
 BAD_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 
 

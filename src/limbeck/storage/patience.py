@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from limbeck.errors import ConfigError
-from limbeck.storage.failures import ASKED_AGAIN, explained, is_damage, may_pass
+from limbeck.errors import ConfigError, StorageError
+from limbeck.storage.failures import ASKED_AGAIN, DAMAGED_TRIES, explained, is_damage, may_pass
 
 Result = TypeVar("Result")
 
@@ -20,8 +20,6 @@ DEADLINE_SECONDS = 120.0
 FIRST_SECONDS = 10.0
 """Before the first answer: then a wrong address is likelier than an outage."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-DAMAGED_TRIES = 5
-"""What arrives damaged so often is damaged where it lies."""
 
 
 class Patience:
@@ -50,7 +48,7 @@ class Patience:
             request: Sends it once.
             uri: What it is about.
             server: The endpoint, without a password.
-            stop: Ends the waiting, because the answer is not needed any more.
+            stop: Ends the waiting, and lets nothing new begin, because another request has failed for good.
 
         Raises:
             StorageError: one line that says what failed, where, and how long it was tried.
@@ -59,6 +57,8 @@ class Patience:
         stop = stop or threading.Event()
         with explained(uri, server, tries.said):
             while True:
+                if stop.is_set():
+                    raise StorageError("given up because another transfer failed", where=uri)
                 tries.count += 1
                 try:
                     result = request()

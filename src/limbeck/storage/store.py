@@ -5,18 +5,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from limbeck.errors import StorageError
 from limbeck.keys import misnamed, uploaded_files
 from limbeck.storage.address import split
-from limbeck.storage.connection import connect
-from limbeck.storage.failures import DamagedError, NotFoundError, code_of, status_of
-from limbeck.storage.objects import Listed, StoredObject, Upload, sha256, verify
-from limbeck.storage.patience import Patience
+from limbeck.storage.download import Incoming, fetch_files
+from limbeck.storage.failures import NotFoundError, code_of, status_of
+from limbeck.storage.objects import Listed, StoredObject, Upload, verify
+from limbeck.storage.upload import outgoing, read_all, send_files
+from limbeck.storage.wire import Wire
 
-CHUNK_BYTES = 8 << 20
 DELETED_AT_ONCE = 1000
 """How many keys S3 takes in one request."""
 Result = TypeVar("Result")
@@ -39,8 +38,8 @@ class Store:
         Raises:
             StorageError: when the variables make no client.
         """
-        self._patience = Patience(deadline_seconds)
-        self._client, self.endpoint = connect()
+        self._wire = Wire(deadline_seconds)
+        self._client, self.endpoint = self._wire.client, self._wire.endpoint
 
     def exists(self, uri: str) -> bool:
         """Whether one object is there."""
@@ -113,7 +112,7 @@ class Store:
         Returns:
             The new ETag, or None when there is an object.
         """
-        return self._put_if(uri, data, {"IfNoneMatch": "*"})
+        return self._put_if(uri, data, {"If-None-Match": "*"})
 
     def replace(self, uri: str, data: bytes, etag: str) -> str | None:
         """Write one small object over the one that `etag` stands for; see `write_new` for retries.
@@ -121,7 +120,7 @@ class Store:
         Returns:
             The new ETag, or None when it has changed or is gone, and nothing was written.
         """
-        return self._put_if(uri, data, {"IfMatch": etag})
+        return self._put_if(uri, data, {"If-Match": etag})
 
     def delete(self, uris: Iterable[str]) -> None:
         """Remove objects, many in one request; those that are gone already are no fault."""
@@ -155,17 +154,11 @@ class Store:
             uri: Where to; the name must carry a hash of the content.
             rows: How many rows the file holds, 0 if it holds none.
         """
-        bucket, key = split(uri)
-        item = StoredObject(uri=uri, bytes=path.stat().st_size, sha256=sha256(path), rows=rows)
-        if self.stored(uri) == item:
-            return item
-        extra = {"Metadata": {"sha256": item.sha256, "rows": str(rows)}}
-        config = TransferConfig(multipart_chunksize=CHUNK_BYTES)
-        self._ask(
-            uri,
-            lambda: self._client.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=config),
-        )
-        return item
+        split(uri)
+        file = outgoing(path, uri, rows)
+        if self.stored(uri) != file.item:
+            send_files(self._wire, [file])
+        return file.item
 
     def read_file(self, item: StoredObject, path: Path) -> Path:
         """Download one object; the file appears under its name only when whole and checked.
@@ -173,20 +166,7 @@ class Store:
         Raises:
             StorageError: when it is missing, unreachable or corrupt, or the disk is full.
         """
-        bucket, key = split(item.uri)
-        partial = path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-        def download() -> None:
-            self._client.download_file(bucket, key, str(partial))
-            if item.sha256 and (got := sha256(partial)) != item.sha256:
-                raise DamagedError(f"sha256 {item.sha256[:12]}", got[:12])
-
-        try:
-            self._ask(item.uri, download)
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        fetch_files(self._wire, [Incoming(item, path)])
         return path
 
     def write_folder(self, folder: Path, uri: str, name: str = "") -> tuple[StoredObject, ...]:
@@ -202,13 +182,20 @@ class Store:
         Raises:
             StorageError: also when a link leads out of the folder.
         """
-        files = uploaded_files(folder)
-        below = [path.relative_to(folder).as_posix() for path in files]
+        paths = uploaded_files(folder)
+        below = [path.relative_to(folder).as_posix() for path in paths]
+        hashed = read_all(paths)
         total = hashlib.sha256()
-        for path, key in zip(files, below, strict=True):
-            total.update(f"{key} {sha256(path)}\n".encode())
+        for key, file in zip(below, hashed, strict=True):
+            total.update(f"{key} {file.item.sha256}\n".encode())
         base = "/".join(filter(None, (uri, total.hexdigest()[:16], name)))
-        return tuple(self.write_file(path, f"{base}/{key}") for path, key in zip(files, below, strict=True))
+        files = [file.named(f"{base}/{key}") for key, file in zip(below, hashed, strict=True)]
+        there = self.listing(base)
+        send_files(
+            self._wire,
+            [file for file in files if file.item.uri not in there or self.stored(file.item.uri) != file.item],
+        )
+        return tuple(file.item for file in files)
 
     def read_folder(self, objects: Sequence[StoredObject], base_uri: str, folder: Path) -> Path:
         """Download objects into a folder, under their names below `base_uri`.
@@ -226,8 +213,7 @@ class Store:
                 expected=f"a file's name below {base_uri}",
                 remedy="The manifest is damaged or forged; make it again",
             )
-        for name, item in names.items():
-            self.read_file(item, folder / name)
+        fetch_files(self._wire, [Incoming(item, folder / name) for name, item in names.items()])
         return folder
 
     def make_bucket(self, uri: str) -> None:
@@ -240,25 +226,19 @@ class Store:
 
     def _ask(self, uri: str, request: Callable[[], Result]) -> Result:
         """Send one request, again where that may help; what fails in the end is one line."""
-        return self._patience.ask(request, uri, self.endpoint or "AWS S3")
+        return self._wire.ask(uri, request)
 
     def _read(self, uri: str) -> tuple[bytes, str]:
-        bucket, key = split(uri)
-
         def read() -> tuple[bytes, str]:
-            answer = self._client.get_object(Bucket=bucket, Key=key)
-            data: bytes = answer["Body"].read()
-            verify(data, answer["Metadata"].get("sha256", ""))
-            return data, str(answer["ETag"])
+            answer = self._wire.get(uri)
+            verify(answer.body, answer.headers.get("x-amz-meta-sha256", ""))
+            return answer.body, answer.headers.get("ETag", "")
 
         return self._ask(uri, read)
 
     def _put(self, uri: str, data: bytes, condition: Mapping[str, str]) -> str:
-        bucket, key = split(uri)
-        meta = {"sha256": hashlib.sha256(data).hexdigest()}
-        return str(
-            self._client.put_object(Bucket=bucket, Key=key, Body=data, Metadata=meta, **condition)["ETag"]
-        )
+        digest = hashlib.sha256(data).digest()
+        return self._wire.put(uri, data, digest, headers={"x-amz-meta-sha256": digest.hex(), **condition})
 
     def _put_if(self, uri: str, data: bytes, condition: Mapping[str, str]) -> str | None:
         tries = 0
