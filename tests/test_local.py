@@ -48,6 +48,18 @@ def work(config: dict[str, Any], shard: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "sleep":
         time.sleep(60)
+    if behaviour == "save":  # as a trainer does
+
+        def save(*_: object) -> None:
+            for part in range(10):  # it takes a while
+                print(f"limbeck: work({shard}): part {part} of the state is stored", flush=True)
+                time.sleep(0.1)
+            Path(config["folder"], "saved").touch()
+            os._exit(10)
+
+        signal.signal(signal.SIGTERM, save)
+        Path(config["folder"], "ready").touch()
+        time.sleep(60)
 
 
 @dsl.pipeline(name="shards")
@@ -55,6 +67,11 @@ def shards_pipeline(config: dict[str, Any], num_shards: int = 1) -> None:
     counted = count(num_shards=num_shards)
     with dsl.ParallelFor(counted.output) as shard:
         work(config=config, shard=shard)
+
+
+@dsl.pipeline(name="plain")
+def plain_pipeline(config: dict[str, Any], num_shards: int = 1) -> None:
+    work(config=config, shard=0)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +186,19 @@ def test_ctrl_c_ends_every_stage(pipeline: Path, tmp_path: Path) -> None:
 
     assert run.wait(20) != 0
     assert all(is_gone(pid) for pid in stages)
+
+
+@pytest.mark.parametrize("made", [shards_pipeline, plain_pipeline], ids=["in a loop", "alone"])
+def test_a_stopped_run_lets_its_stages_save(tmp_path: Path, made: Any) -> None:
+    path = tmp_path / "pipeline.yaml"
+    compiler.Compiler().compile(made, str(path))
+    run = start_run(path, tmp_path / "out", "save")
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "out" / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) != 0
+    assert (tmp_path / "out" / "saved").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")

@@ -2,21 +2,36 @@
 
 {uri}/{hash}/config.json, model.safetensors, ...      a finished model, listed by its manifest
 {uri}/state/{step}/{hash}/...                         what a killed trainer needs to go on
-{uri}/state/LATEST                                    names the newest whole state, written last
+{uri}/state/LATEST                                    names the newest whole states, written last
 """
 
-import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, ValidationError
 
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, digest
-from limbeck.storage import Store, StoredObject
+from limbeck.progress import say
+from limbeck.storage import ObjectError, Store, StoredObject
 
 LATEST = "state/LATEST"
-_OBJECTS = TypeAdapter(tuple[StoredObject, ...])
+
+
+class SavedState(BaseModel):
+    """The objects of one training state."""
+
+    step: int = Field(ge=0)
+    objects: tuple[StoredObject, ...] = Field(min_length=1)
+
+
+class Pointer(SavedState):
+    """What `LATEST` holds. Written by `save_state`; read by `load_state`, `status` and `gc`."""
+
+    older: tuple[SavedState, ...] = ()
+    """States of before that are kept too, the newest first."""
 
 
 class TrainingState(NamedTuple):
@@ -96,40 +111,80 @@ def base_uri(manifest: Manifest) -> str:
     return f"{manifest.uri}/{rest.split('/', 1)[0]}"
 
 
-def save_state(store: Store, uri: str, step: int, folder: Path) -> None:
-    """Upload a training state, then flip `LATEST` to it.
+def save_state(
+    store: Store,
+    uri: str,
+    step: int,
+    folder: Path,
+    keep: int = 2,
+    confirm: Callable[[], object] | None = None,
+) -> None:
+    """Upload a training state, flip `LATEST` to it, then remove all states but the newest.
 
     Args:
         store: Where to.
         uri: The stage's prefix.
         step: How many updates are done.
         folder: All that is needed to go on.
+        keep: How many states stay.
+        confirm: Raises when this attempt may not write any more; asked before the flip.
     """
+    known = _pointer(store, uri)
     objects = store.write_folder(folder, f"{uri}/state/{step:08d}")
-    pointer = {"step": step, "objects": _OBJECTS.dump_python(objects)}
-    store.write_bytes(f"{uri}/{LATEST}", json.dumps(pointer).encode())
+    before = (SavedState(step=known.step, objects=known.objects), *known.older) if known else ()
+    older = tuple(state for state in before if state.objects != objects)[: keep - 1]
+    if confirm:
+        confirm()
+    pointer = Pointer(step=step, objects=objects, older=older)
+    store.write_bytes(f"{uri}/{LATEST}", pointer.model_dump_json().encode())
+    # Also what a killed attempt has left half uploaded.
+    kept = {f"{uri}/{LATEST}", *(item.uri for state in (pointer, *older) for item in state.objects)}
+    store.delete(there for there in store.listing(f"{uri}/state") if there not in kept)
 
 
 def load_state(store: Store, uri: str, folder: Path) -> TrainingState | None:
-    """Download the newest whole training state of a stage, or None when there is none.
+    """Download the newest training state of a stage that can be read, or None when none was saved.
 
     Raises:
-        DataError: when what names it is damaged.
+        DataError: when what names them is damaged.
+        StorageError: when none of them can be read.
     """
-    if not store.exists(f"{uri}/{LATEST}"):
+    pointer = _pointer(store, uri)
+    if pointer is None:
+        return None
+    *newer, oldest = (pointer, *pointer.older)
+    for state in newer:
+        try:
+            return _load(store, uri, state, folder)
+        except ObjectError as error:
+            say(f"the state of step {state.step} cannot be read, the one before it is tried: {error}")
+            shutil.rmtree(folder, ignore_errors=True)
+    return _load(store, uri, oldest, folder)
+
+
+def _load(store: Store, uri: str, state: SavedState, folder: Path) -> TrainingState:
+    """Download one state."""
+    prefix = f"{uri}/state/{state.step:08d}/"
+    base = prefix + state.objects[0].uri.removeprefix(prefix).split("/", 1)[0]
+    return TrainingState(state.step, store.read_folder(state.objects, base, folder))
+
+
+def _pointer(store: Store, uri: str) -> Pointer | None:
+    """What names the training states of a stage, None before the first.
+
+    Raises:
+        DataError: when it is damaged.
+    """
+    where = f"{uri}/{LATEST}"
+    if not store.exists(where):
         return None
     try:
-        pointer = json.loads(store.read_bytes(f"{uri}/{LATEST}"))
-        objects = _OBJECTS.validate_python(pointer["objects"])
-        step = int(pointer["step"])
-        prefix = f"{uri}/state/{step:08d}/"
-        base = prefix + objects[0].uri.removeprefix(prefix).split("/", 1)[0]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return Pointer.model_validate_json(store.read_bytes(where))
+    except ValidationError as error:
         raise DataError(
             "a damaged pointer to a training state",
-            where=f"{uri}/{LATEST}",
+            where=where,
             expected="the JSON that a trainer writes",
-            got=type(error).__name__,
+            got=error.errors()[0]["msg"],
             remedy="Delete it; the training then starts anew",
         ) from error
-    return TrainingState(step, store.read_folder(objects, base, folder))

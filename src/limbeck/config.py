@@ -92,7 +92,10 @@ class DeepSpeedConfig(Section):
     nodes: Count = 1
     """Nodes of one training; this version trains on one, and refuses more."""
     checkpoint_seconds: Positive = 600.0
-    """Time between saved training states; a killed trainer loses at most this much."""
+    """Time between saved training states; a killed trainer loses at most this much, and what it takes to
+    upload one. SIGTERM saves one at once."""
+    keep_states: Count = 2
+    """Newest training states that stay in the object store; an unreadable one gives way to the one before."""
 
 
 class PrepareConfig(Section):
@@ -356,6 +359,10 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0)] = 1
     """Seed of everything that is drawn."""
+    restarts: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often a crashed stage on a GPU starts again in its container; two crashes alike end it sooner."""
+    restart_seconds: Positive = 5.0
+    """Wait before the first restart; each further one waits twice as long."""
     teacher: ModelConfig = ModelConfig()
     """The larger model: answers and judges."""
     student: ModelConfig = ModelConfig()

@@ -9,6 +9,7 @@
     ├── ClusterError  7   the API server of Kubeflow Pipelines cannot be reached, or refuses
     ├── CanceledError 8   a run on a cluster was cancelled
     ├── LeaseError    9   another attempt of the same stage is at work, or was faster
+    ├── StoppedError 10   SIGTERM came; what is done is kept
     └── TimeLimitError 124  a run on a cluster did not end in the time that was given
 
 A message is one line: what, where, expected, got, and what to do about it.
@@ -102,6 +103,12 @@ class LeaseError(LimbeckError):
     """Another attempt of the same stage is at work, or was faster."""
 
     exit_code = 9
+
+
+class StoppedError(LimbeckError):
+    """SIGTERM has ended a stage; the next attempt goes on with what it has stored."""
+
+    exit_code = 10
 
 
 class TimeLimitError(LimbeckError):

@@ -21,7 +21,7 @@ from limbeck.compiled import load
 from limbeck.progress import say
 from limbeck.screen import Screen
 
-STOP_SECONDS = 20.0  # what stages get to end by themselves: a trainer ends its workers first
+STOP_SECONDS = 30.0  # what stages get to end by themselves: a trainer saves its state first
 LOG = "run.log"
 EVERYWHERE = {
     "HF_HUB_OFFLINE": "1",  # models are named by folder; nothing is fetched behind the user's back
@@ -150,9 +150,14 @@ def main(pipeline: Path, out: Path) -> int:
 
         def stop_stages(*_: object) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            stopped = screen.stop()
             os.killpg(0, signal.SIGTERM)
-            sys.exit(screen.stop().exit_code)
+            # Here, not in `processes.stop`: while this process lives, they can write to it.
+            processes.wait_for_children(STOP_SECONDS - 5)
+            processes.end_children(besides=set())
+            sys.exit(stopped.exit_code)
 
+        processes.adopt_orphans()  # a stage's shell ends before the stage does
         signal.signal(signal.SIGTERM, stop_stages)
         with redirect_stdout(screen), redirect_stderr(screen):
             from kfp import components, local  # noqa: PLC0415 - a second, and its warnings belong into the log

@@ -46,6 +46,7 @@ LAUNCHERS = (
     "resources.py",
     "reuse.py",
     "run_file.py",
+    "saver.py",
     "screen.py",
     "seaweed.py",
     "shapes.py",

@@ -4,17 +4,30 @@ A stage prints `limbeck: STAGE: 1200/6000 completions, 5300 tok/s, 12 s left`. T
 the log of a pod and what `limbeck run` shows of a stage that runs in a process of its own.
 """
 
+import mmap
 import time
 
 from limbeck.errors import one_line
 
 PREFIX = "limbeck: "
 INTERVAL_SECONDS = 2.0
+PLACE_BYTES = 256
+_PLACE = mmap.mmap(-1, PLACE_BYTES)  # shared with forked children, so it outlives them: see `tasks.attempts`
 
 
 def say(text: str) -> None:
     """Print one line for people; nothing in it can steer their terminal."""
     print(f"{PREFIX}{one_line(text)}", flush=True)
+
+
+def place() -> str:
+    """How far this process, or the child that it forked, has come: `12/100 steps`; or nothing."""
+    return _PLACE[:].rstrip(b"\0").decode(errors="replace")
+
+
+def mark(text: str) -> None:
+    """Note how far the work has come."""
+    _PLACE[:] = text.encode()[:PLACE_BYTES].ljust(PLACE_BYTES, b"\0")
 
 
 class Progress:
@@ -36,12 +49,14 @@ class Progress:
     def resume(self, done: int) -> None:
         """Say that an earlier attempt did this many already; they do not count for the rate."""
         self.done = self._first = done
+        self._mark()
         if done:
             say(f"{self.stage}: {done}/{self.total} {self.unit} are there already, going on")
 
     def add(self, count: int, detail: str = "") -> None:
         """Count finished units, and print a line if one is due."""
         self.done += count
+        self._mark()
         now = time.monotonic()
         finished = self.done >= self.total
         if now - self._shown < INTERVAL_SECONDS and not finished:
@@ -52,3 +67,6 @@ class Progress:
         tail = f", {detail}" if detail else ""
         ends = "done" if finished else f"{left:.0f} s left"
         say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {rate:,.1f}/s{tail}, {ends}")
+
+    def _mark(self) -> None:
+        mark(f"{self.done}/{self.total} {self.unit}")

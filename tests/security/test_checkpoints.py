@@ -22,7 +22,7 @@ from limbeck.storage import Store
 from limbeck.trainer.networks import Scorer, load_frozen_policy, load_policy, load_tokenizer
 from limbeck.trainer.reward import train_reward
 from limbeck.trainer.sft import train_sft
-from tests import tiny
+from tests import saving, tiny
 from tests.engines import open_sampler
 
 CODE = "modeling_given.py"
@@ -187,14 +187,14 @@ def forge(state: Path, marker: Path) -> int:
 
 
 def train(folder: Path, base: Path, resume: Path | None, kept: list[Path]) -> Any:
-    """A short training of a reward model that keeps its first state."""
+    """A short training of a reward model that adds its states to a list."""
     config = parse_config(
         {
             "student": {"dtype": "float32"},
             "reward": {
                 "batch_size": 4,
                 "evaluate_every": 1,
-                "deepspeed": {"checkpoint_seconds": 1e-3, "zero_stage": 2},
+                "deepspeed": {"zero_stage": 2},
             },
         }
     )
@@ -213,13 +213,11 @@ def train(folder: Path, base: Path, resume: Path | None, kept: list[Path]) -> An
         for n in range(12)
     ]
 
-    def keep(step: int, path: Path) -> None:
-        if not kept:
-            kept.append(path.rename(folder.parent / "state"))
-            path.mkdir()
-
     folder.mkdir()
-    return train_reward(base, config.student, rows, rows, str, config, folder, resume, keep)
+    with saving.keeping(folder / "kept") as (saver, states):
+        run = train_reward(base, config.student, rows, rows, str, config, folder, resume, saver)
+    kept += states.values()
+    return run
 
 
 def test_a_forged_state_of_the_reward_model_runs_no_code(base: Marked, tmp_path: Path) -> None:
@@ -236,20 +234,17 @@ def test_a_forged_state_of_sft_runs_no_code(base: Marked, tmp_path: Path) -> Non
     config = parse_config(
         {
             "student": {"dtype": "float32"},
-            "sft": {"batch_size": 4, "deepspeed": {"checkpoint_seconds": 1e-3}},
+            "sft": {"batch_size": 4},
         }
     )
     kept: list[Path] = []
     pairs = [("sum a", "= w")] * 12
 
-    def keep(step: int, path: Path) -> None:
-        kept.append(path)
-
     def run(name: str, resume: Path | None) -> None:
         (tmp_path / name).mkdir()
-        train_sft(
-            base.folder, pairs, config, tmp_path / name, name, resume, lambda _, path: kept.append(path)
-        )
+        with saving.keeping(tmp_path / name / "kept") as (saver, states):
+            train_sft(base.folder, pairs, config, tmp_path / name, name, resume, saver)
+        kept.extend(states.values())
 
     run("whole", None)
     run("resumed", kept[0])

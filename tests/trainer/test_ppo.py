@@ -1,6 +1,5 @@
 """PPO on DeepSpeed with rollouts from the real vLLM engine, on tiny models."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from limbeck.config import PpoReward, parse_config
 from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
+from limbeck.saver import Saver
 from limbeck.trainer.networks import Scorer, completion_logprobs, load_tokenizer, save_checkpoint
 from limbeck.trainer.ppo import train_ppo
 from limbeck.trainer.tokens import pad_left, pad_right
-from tests import tiny
+from tests import saving, tiny
 from tests.engines import open_sampler
 
 PROMPTS = [
@@ -64,7 +64,7 @@ def train(
     sampler: VllmSampler,
     *,
     resume: Path | None = None,
-    states: Any = None,
+    saver: Saver | None = None,
     reward: PpoReward = "agreement",
     **ppo: Any,
 ) -> Any:
@@ -99,7 +99,7 @@ def train(
         config,
         folder,
         resume,
-        states or (lambda update, path: None),
+        saver or saving.no_saver(),
     )
 
 
@@ -171,24 +171,18 @@ def test_reward_hacking_stops_the_run_and_the_best_policy_is_kept(
 def test_a_resumed_run_goes_on_with_the_same_rounds(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
 ) -> None:
-    kept: list[Path] = []
-
-    def keep(update: int, path: Path) -> None:
-        if update == 5:
-            kept.append(path.rename(tmp_path / "state"))
-            path.mkdir()
-
-    often = {"checkpoint_seconds": 0.001}
-    whole = train(
-        tmp_path / "whole", student, reward_folder, sampler, states=keep, num_updates=8, deepspeed=often
-    )
+    few: dict[str, Any] = {"num_updates": 8, "adaptive_kl": True, "kl_coef": 0.1, "target_kl": 0.05}
+    with saving.keeping(tmp_path) as (saver, kept):
+        whole = train(tmp_path / "whole", student, reward_folder, sampler, saver=saver, **few)
+    update, state = saving.middle(kept)
+    assert 0 < update < 8
     sampler.load_weights(student)
-    resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=kept[0], num_updates=8)
-    assert json.loads((kept[0] / "course.json").read_text())["update"] == 5
+    resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=state, **few)
     assert [entry["update"] for entry in resumed.course.history] == list(range(9))
     for one, other in zip(whole.course.history[1:], resumed.course.history[1:], strict=True):
         assert one["ppo/score"] == pytest.approx(other["ppo/score"], abs=1e-3)
         assert one["ppo/kl"] == pytest.approx(other["ppo/kl"], abs=1e-3)
+        assert one["ppo/kl_coef"] == pytest.approx(other["ppo/kl_coef"], rel=1e-3)
 
 
 def test_small_passes_and_recomputed_activations_change_no_loss(

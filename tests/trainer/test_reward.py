@@ -11,9 +11,10 @@ from limbeck.config import parse_config
 from limbeck.errors import ConfigError
 from limbeck.metrics import auc
 from limbeck.records import LabelledCompletion, Source
+from limbeck.saver import Saver
 from limbeck.trainer.networks import Scorer, load_tokenizer
 from limbeck.trainer.reward import score_rows, train_reward
-from tests import tiny
+from tests import saving, tiny
 
 
 def row(number: int, source: Source, *, good: bool) -> LabelledCompletion:
@@ -52,7 +53,7 @@ def train(
     training: list[LabelledCompletion],
     *,
     resume: Path | None = None,
-    states: Any = None,
+    saver: Saver | None = None,
     **reward: Any,
 ) -> Any:
     config = parse_config(
@@ -77,7 +78,7 @@ def train(
         config,
         folder,
         resume,
-        states or (lambda step, path: None),
+        saver or saving.no_saver(),
     )
 
 
@@ -111,15 +112,11 @@ def test_lambda_decides_which_source_is_believed(tmp_path: Path, source_weight: 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     base = tiny.checkpoint(tmp_path / "base")
-    kept: list[Path] = []
-
-    def keep(step: int, path: Path) -> None:
-        if step == 16:
-            kept.append(path.rename(tmp_path / "state"))
-            path.mkdir()
-
-    whole = train(tmp_path / "whole", base, ROWS, states=keep, deepspeed={"checkpoint_seconds": 0.001})
-    resumed = train(tmp_path / "resumed", base, ROWS, resume=kept[0])
+    with saving.keeping(tmp_path) as (saver, kept):
+        whole = train(tmp_path / "whole", base, ROWS, saver=saver)
+    step, state = saving.middle(kept)
+    assert 0 < step < len(whole.history)
+    resumed = train(tmp_path / "resumed", base, ROWS, resume=state)
     assert resumed.validation_scores.tolist() == pytest.approx(whole.validation_scores.tolist(), abs=1e-4)
     assert [entry["reward/loss"] for entry in resumed.history] == pytest.approx(
         [entry["reward/loss"] for entry in whole.history], abs=1e-4

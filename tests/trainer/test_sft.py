@@ -8,15 +8,18 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from limbeck.config import parse_config
+from limbeck.saver import Saver
 from limbeck.trainer.networks import load_tokenizer
 from limbeck.trainer.sft import train_sft
 from limbeck.trainer.tokens import conversation_ids
-from tests import tiny
+from tests import saving, tiny
 
 PAIRS = [(f"sum {a} {b}", f"{b} {a} = w") for a in "abcdefgh" for b in "ijklmnop"]
 
 
-def train(folder: Path, base: Path, *, resume: Path | None = None, states: Any = None, **sft: Any) -> Any:
+def train(
+    folder: Path, base: Path, *, resume: Path | None = None, saver: Saver | None = None, **sft: Any
+) -> Any:
     config = parse_config(
         {
             "student": {"dtype": "float32"},
@@ -24,7 +27,7 @@ def train(folder: Path, base: Path, *, resume: Path | None = None, states: Any =
         }
     )
     folder.mkdir()
-    return train_sft(base, PAIRS, config, folder, "sft", resume, states or (lambda step, path: None))
+    return train_sft(base, PAIRS, config, folder, "sft", resume, saver or saving.no_saver())
 
 
 def completion_loss(folder: Path) -> float:
@@ -62,16 +65,15 @@ def test_the_prompt_is_not_trained_on(tmp_path: Path) -> None:
 
 def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     base = tiny.checkpoint(tmp_path / "base")
-    saved: list[tuple[int, Path]] = []
-    whole = train(
-        tmp_path / "whole",
-        base,
-        states=lambda step, path: saved.append((step, path)),
-        deepspeed={"checkpoint_seconds": 0.001},
-    )
-    step, state = saved[len(saved) // 2]
+    with saving.keeping(tmp_path) as (saver, kept):
+        whole = train(tmp_path / "whole", base, saver=saver)
+    assert not list((tmp_path / "whole" / "trainer").glob("checkpoint-*")), "a stored state leaves the disk"
+    step, state = saving.middle(kept)
     assert 0 < step < 16
     resumed = train(tmp_path / "resumed", base, resume=state)
+    assert [entry["step"] for entry in resumed.history] == list(range(1, 17))
+    for one, other in zip(whole.history, resumed.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
     assert completion_loss(resumed.folder) == pytest.approx(completion_loss(whole.folder), rel=1e-4)
 
 

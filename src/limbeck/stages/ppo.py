@@ -17,6 +17,7 @@ from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
 from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
+from limbeck.saver import Saver
 from limbeck.storage import Store
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(
             config.student.dtype,
             config.reward.max_length,
             config.engine.max_model_len,
-            config.ppo.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}}),
+            config.ppo.model_dump(exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}}),
         ]
     )
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
@@ -79,11 +80,20 @@ def run(
         )
         return complete
 
+    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
     for item in (prompts, labels, checkpoint, reward_model):
         require(store, item)
     known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
     validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
-    with tempfile.TemporaryDirectory() as scratch:
+    settings = config.ppo.deepspeed
+
+    def upload(step: int, folder: Path) -> None:
+        save_state(store, uri, step, folder, settings.keep_states)
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
+    ):
         folder = Path(scratch)
         student = fetch(store, checkpoint, folder / "student")
         reward_folder = fetch(store, reward_model, folder / "reward")
@@ -115,7 +125,7 @@ def run(
             config=config,
             folder=folder,
             resume_from=state.folder if state else None,
-            save_state=lambda step, path: save_state(store, uri, step, path),
+            saver=saver,
         )
         sampler.close()
         lines = [

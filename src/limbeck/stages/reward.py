@@ -22,6 +22,7 @@ from limbeck.metrics import auc, correlation, expected_calibration_error, pair_a
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
+from limbeck.saver import Saver
 from limbeck.storage import Store
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def run(
             config.task.prompt_template,
             config.teacher.dtype,
             config.student.dtype,
-            config.reward.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}, "min_auc": True}),
+            config.reward.model_dump(
+                exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}, "min_auc": True}
+            ),
         ]
     )
     uri = stage_uri(work_uri, "reward", inputs, config_hash)
@@ -78,6 +81,7 @@ def run(
         say(f"reward: already complete, AUC {complete.metrics.get('reward/auc_student', math.nan):.3f}")
         return _passed(complete, config)
 
+    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
     require(store, teacher_labelled)
     require(store, student_labelled)
     rows = [
@@ -97,7 +101,15 @@ def run(
             )
     say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
     model = config.teacher if config.reward.init == "teacher" else config.student
-    with tempfile.TemporaryDirectory() as scratch:
+    settings = config.reward.deepspeed
+
+    def upload(step: int, folder: Path) -> None:
+        save_state(store, uri, step, folder, settings.keep_states)
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Saver("reward", settings.checkpoint_seconds, upload) as saver,
+    ):
         folder = Path(scratch)
         state = load_state(store, uri, folder / "resume")
         result = train(
@@ -109,7 +121,7 @@ def run(
             config=config,
             folder=folder,
             resume_from=state.folder if state else None,
-            save_state=lambda step, path: save_state(store, uri, step, path),
+            saver=saver,
         )
         lines = [json.dumps(entry) for entry in result.history]
         (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")

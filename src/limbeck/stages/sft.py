@@ -14,6 +14,7 @@ from limbeck.manifest import Manifest, code_version, commit, digest, find, input
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
+from limbeck.saver import Saver
 from limbeck.storage import Store
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run(
             selection,
             config.task.prompt_template,
             config.student.dtype,
-            config.sft.model_dump(exclude={"deepspeed": {"checkpoint_seconds"}}),
+            config.sft.model_dump(exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}}),
         ]
     )
     uri = stage_uri(work_uri, "sft", inputs, config_hash)
@@ -65,6 +66,7 @@ def run(
         say(f"sft({selection}): already complete")
         return complete
 
+    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
     require(store, labelled)
     rows = read_rows(store, labelled, LabelledCompletion)
     kept = [row for row in rows if not row.validation and (row.selected or selection == "all")]
@@ -77,7 +79,15 @@ def run(
             remedy="Lower label.min_p_correct, or use label.rule: majority",
         )
     say(f"sft({selection}): {len(kept)} of {len(rows)} completions")
-    with tempfile.TemporaryDirectory() as scratch:
+    settings = config.sft.deepspeed
+
+    def upload(step: int, folder: Path) -> None:
+        save_state(store, uri, step, folder, settings.keep_states)
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Saver(f"sft({selection})", settings.checkpoint_seconds, upload) as saver,
+    ):
         folder = Path(scratch)
         state = load_state(store, uri, folder / "resume")
         result = train(
@@ -87,7 +97,7 @@ def run(
             folder=folder,
             name=f"sft({selection})",
             resume_from=state.folder if state else None,
-            save_state=lambda step, path: save_state(store, uri, step, path),
+            saver=saver,
         )
         lines = [json.dumps(entry) for entry in result.history]
         (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")

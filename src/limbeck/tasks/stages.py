@@ -1,21 +1,23 @@
-"""The tasks of the nine stages: choose the engine, hand artifacts over as manifests, call the stage."""
+"""The tasks of the nine stages: choose the engine, hand artifacts over as manifests, call the stage.
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+What wants a GPU works in a child process: see `limbeck.tasks.attempts`. Nothing heavy is imported, and no
+client made, outside of `work`.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints, models
-from limbeck.config import Config, ModelConfig, PpoReward, parse_config
+from limbeck import checkpoints
+from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
-from limbeck.manifest import digest
+from limbeck.manifest import Manifest
 from limbeck.records import Source
 from limbeck.storage import Store
+from limbeck.tasks import attempts, sampled
 from limbeck.tasks.artifacts import Artifact, MetricsArtifact, one_of, read, read_all, task, write
 
 if TYPE_CHECKING:
-    from limbeck.engine_process import EngineProcess
     from limbeck.sampler import VllmSampler
 
 Settings = dict[str, Any]
@@ -53,7 +55,8 @@ def generate(
     checkpoint: Artifact | None,
 ) -> None:
     """See `limbeck.stages.generate`."""
-    with task("generate"):
+
+    def work(checked: Config) -> Manifest:
         from limbeck.stages import generate as stage
 
         source: Source = one_of(role, Source, "generate, parameter role")
@@ -65,8 +68,8 @@ def generate(
                 got=str(shard),
                 remedy="Loop over the output of `shards`",
             )
-        with _model(config, model, checkpoint, role) as (checked, store, model_hash, open_sampler):
-            made = stage.run(
+        with sampled.model(checked, model, checkpoint, role) as (store, model_hash, open_sampler):
+            return stage.run(
                 prompts=read(prompts, "prompts"),
                 model_hash=model_hash,
                 open_sampler=open_sampler,
@@ -77,7 +80,8 @@ def generate(
                 shard=shard,
                 num_shards=num_shards,
             )
-        write(made, completions)
+
+    _in_child("generate", config, work, completions)
 
 
 def judge(
@@ -90,19 +94,22 @@ def judge(
     judgements: Artifact,
 ) -> None:
     """See `limbeck.stages.judge`."""
-    with task("judge"), _model(config, model, None, "teacher") as (checked, store, model_hash, open_sampler):
+
+    def work(checked: Config) -> Manifest:
         from limbeck.stages import judge as stage
 
-        made = stage.run(
-            prompts=read(prompts, "prompts"),
-            completions=read(completions, "completions"),
-            model_hash=model_hash,
-            open_sampler=open_sampler,
-            config=checked,
-            store=store,
-            work_uri=work_uri,
-        )
-        write(made, judgements)
+        with sampled.model(checked, model, None, "teacher") as (store, model_hash, open_sampler):
+            return stage.run(
+                prompts=read(prompts, "prompts"),
+                completions=read(completions, "completions"),
+                model_hash=model_hash,
+                open_sampler=open_sampler,
+                config=checked,
+                store=store,
+                work_uri=work_uri,
+            )
+
+    _in_child("judge", config, work, judgements)
 
 
 def label(
@@ -143,7 +150,8 @@ def sft(
     selection: str,
 ) -> None:
     """See `limbeck.stages.sft`."""
-    with task("sft"):
+
+    def work(checked: Config) -> Manifest:
         from limbeck.stages import sft as stage
 
         store = Store()
@@ -153,17 +161,18 @@ def sft(
 
             return train_sft(**arguments)
 
-        made = stage.run(
+        return stage.run(
             labelled=read(labelled, "labelled"),
             base_hash=checkpoints.identity(store, model),
             fetch_base=lambda folder: checkpoints.fetch_base(store, model, folder),
             train=train,
-            config=parse_config(config),
+            config=checked,
             store=store,
             work_uri=work_uri,
             selection=one_of(selection, stage.Selection, "sft, parameter selection"),
         )
-        write(made, checkpoint)
+
+    _in_child("sft", config, work, checkpoint)
 
 
 def reward(
@@ -178,10 +187,11 @@ def reward(
     teacher: str,
 ) -> None:
     """See `limbeck.stages.reward`."""
-    with task("reward"):
+
+    def work(checked: Config) -> Manifest:
         from limbeck.stages import reward as stage
 
-        checked, store, student = parse_config(config), Store(), read(checkpoint, "checkpoint")
+        store, student = Store(), read(checkpoint, "checkpoint")
         from_teacher = checked.reward.init == "teacher"
         if from_teacher and not teacher:
             raise ConfigError(
@@ -202,7 +212,7 @@ def reward(
 
             return train_reward(**arguments)
 
-        made = stage.run(
+        return stage.run(
             teacher_labelled=read(teacher_labelled, "labelled"),
             student_labelled=read(student_labelled, "labelled"),
             base_hash=checkpoints.identity(store, teacher) if from_teacher else student.content_hash,
@@ -212,7 +222,8 @@ def reward(
             store=store,
             work_uri=work_uri,
         )
-        write(made, reward_model, metrics)
+
+    _in_child("reward", config, work, reward_model, metrics)
 
 
 def ppo(
@@ -228,10 +239,9 @@ def ppo(
     reward: str,
 ) -> None:
     """See `limbeck.stages.ppo`."""
-    with task("ppo"):
-        from limbeck.stages import ppo as stage
 
-        checked = parse_config(config)
+    def work(checked: Config) -> Manifest:
+        from limbeck.stages import ppo as stage
 
         def open_sampler(folder: Path) -> "VllmSampler":
             from limbeck.sampler import VllmSampler
@@ -244,7 +254,7 @@ def ppo(
 
             return train_ppo(**arguments)
 
-        made = stage.run(
+        return stage.run(
             prompts=read(prompts, "prompts"),
             labels=read(labels, "labels"),
             checkpoint=read(checkpoint, "checkpoint"),
@@ -256,7 +266,8 @@ def ppo(
             work_uri=work_uri,
             reward=one_of(reward, PpoReward, "ppo, parameter reward"),
         )
-        write(made, policy, metrics)
+
+    _in_child("ppo", config, work, policy, metrics)
 
 
 def evaluate(
@@ -272,23 +283,23 @@ def evaluate(
     checkpoint: Artifact | None,
 ) -> None:
     """See `limbeck.stages.evaluate`."""
-    with (
-        task("evaluate"),
-        _model(config, model, checkpoint, name) as (checked, store, model_hash, open_sampler),
-    ):
+
+    def work(checked: Config) -> Manifest:
         from limbeck.stages import evaluate as stage
 
-        made = stage.run(
-            heldout=read(heldout, "heldout"),
-            gold=read(gold, "gold"),
-            model_hash=model_hash,
-            open_sampler=open_sampler,
-            config=checked,
-            store=store,
-            work_uri=work_uri,
-            name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
-        )
-        write(made, results, metrics)
+        with sampled.model(checked, model, checkpoint, name) as (store, model_hash, open_sampler):
+            return stage.run(
+                heldout=read(heldout, "heldout"),
+                gold=read(gold, "gold"),
+                model_hash=model_hash,
+                open_sampler=open_sampler,
+                config=checked,
+                store=store,
+                work_uri=work_uri,
+                name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
+            )
+
+    _in_child("evaluate", config, work, results, metrics)
 
 
 def report(
@@ -350,38 +361,19 @@ def report(
                 store.read_file(item, Path(summary.path))
 
 
+def _in_child(
+    name: str,
+    config: Settings,
+    work: Callable[[Config], Manifest],
+    made: Artifact,
+    metrics: MetricsArtifact | None = None,
+) -> None:
+    """Do a stage's work in a child process; its manifest goes into an artifact."""
+    with task(name):
+        checked = parse_config(config)
+        write(attempts.run(name, lambda: work(checked), checked), made, metrics)
+
+
 def _folder(uri: str) -> str:
     """The last part of an address: what a model is called that nobody named."""
     return uri.rstrip("/").rpartition("/")[2]
-
-
-@contextmanager
-def _model(
-    config: Settings, path: str, checkpoint: Artifact | None, role: str
-) -> "Iterator[tuple[Config, Store, str, Callable[[], EngineProcess]]]":
-    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
-    checked, store = parse_config(config), Store()
-    settings: ModelConfig = checked.teacher if role == "teacher" else checked.student
-    given = read(checkpoint, "checkpoint") if checkpoint else None
-    if given is None and not path:
-        raise ConfigError(
-            "no model to load",
-            where="parameters model and checkpoint",
-            expected="the URI of a Hugging Face folder in `model`, or a `checkpoint`",
-            got="neither",
-            remedy="Give one of them",
-        )
-    model_hash = given.content_hash if given else checkpoints.identity(store, path)
-    with tempfile.TemporaryDirectory() as scratch:
-
-        def open_sampler() -> "EngineProcess":
-            from limbeck.engine_process import EngineProcess
-
-            folder = Path(scratch) / "model"
-            if given:
-                folder = checkpoints.fetch(store, given, folder)
-            else:
-                folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
-            return EngineProcess(folder, settings, checked.engine)
-
-        yield checked, store, digest([model_hash, settings.dtype]), open_sampler

@@ -8,6 +8,7 @@ matter with language models. Shapes: B rollouts, S all tokens, T completion toke
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from limbeck.config import Config, PpoConfig, PpoReward
 from limbeck.progress import Progress, say
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
+from limbeck.saver import Saver
 from limbeck.trainer.engines import device, start_process, wrap
 from limbeck.trainer.networks import (
     WEIGHTS,
@@ -32,6 +33,7 @@ from limbeck.trainer.networks import (
     save_weights,
 )
 from limbeck.trainer.ppo_update import Course, Networks, update
+from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.rollouts import RewardModel, Validation, roll_out, validate
 
 
@@ -54,7 +56,7 @@ def train_ppo(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    save_state: Callable[[int, Path], None],
+    saver: Saver,
 ) -> PpoRun:
     """Refine a warmed-up student.
 
@@ -69,7 +71,10 @@ def train_ppo(
         config: `ppo`, `student.dtype`, `reward.max_length` and the seed are read.
         folder: An empty folder for the result and states.
         resume_from: A training state saved by an earlier attempt.
-        save_state: Called with update and folder every `checkpoint_seconds`.
+        saver: Takes training states; already entered.
+
+    Raises:
+        StoppedError: after SIGTERM, when the state is stored.
     """
     settings = config.ppo
     start_process(config.seed, settings.deepspeed)
@@ -81,35 +86,49 @@ def train_ppo(
         networks.critic.load_checkpoint(str(resume_from / "critic"))
         course = Course(**json.loads((resume_from / "course.json").read_text()))
         shutil.copytree(resume_from / "best", best_folder)
-        _hand_over(networks.policy.module, sampler, folder)
+        load_random(resume_from)
 
     name = f"ppo({reward})"
     progress = Progress(name, settings.num_updates, "updates")
     progress.resume(course.update)
-    saved = time.monotonic()
+
+    def save() -> None:
+        _save(networks, course, best_folder, folder / "states", saver)
+
+    saver.begin(course.update)
     while True:
-        if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
-            measured = validate(sampler, networks.reward_model, validation, extract, settings, config.seed)
+        started, measured = time.monotonic(), None
+        save_weights(networks.policy.module, folder / "weights" / WEIGHTS)
+        # What comes before the update changes nothing in a state, so SIGTERM need not wait for its end.
+        with saver.interruptible(course.update, save):
+            sampler.load_weights(folder / "weights")
+            handed_over = time.monotonic()
+            if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
+                measured = validate(
+                    sampler, networks.reward_model, validation, extract, settings, config.seed
+                )
+        if measured:
             _choose(measured, networks, course, best_folder, settings, name)
         if course.stopped or course.update >= settings.num_updates:
             break
-        started = time.monotonic()
-        chosen, seeds = _draw(prompts, course.update, config)
-        rollouts = roll_out(
-            sampler,
-            networks.reward_model,
-            chosen,
-            seeds,
-            extract,
-            reward,
-            settings,
-            networks.tokenizer.pad_token_id,
-        )
-        rolled = time.monotonic()
+        with saver.interruptible(course.update, save):
+            answering = time.monotonic()
+            chosen, seeds = _draw(prompts, course.update, config)
+            rollouts = roll_out(
+                sampler,
+                networks.reward_model,
+                chosen,
+                seeds,
+                extract,
+                reward,
+                settings,
+                networks.tokenizer.pad_token_id,
+            )
+        learning = time.monotonic()
         metrics = update(rollouts, networks, course, config)
-        _hand_over(networks.policy.module, sampler, folder)
-        metrics["ppo/rollout_seconds"] = rolled - started
-        metrics["ppo/update_seconds"] = time.monotonic() - rolled
+        metrics["ppo/handover_seconds"] = handed_over - started
+        metrics["ppo/rollout_seconds"] = learning - answering
+        metrics["ppo/update_seconds"] = time.monotonic() - learning
         course.update += 1
         course.history.append({"update": float(course.update), **metrics})
         progress.add(
@@ -117,9 +136,8 @@ def train_ppo(
             f"score {metrics['ppo/score']:.3f}, agreement {metrics['ppo/batch_agreement']:.3f}, "
             f"KL {metrics['ppo/kl']:.2f}",
         )
-        if time.monotonic() - saved >= settings.deepspeed.checkpoint_seconds:
-            _save(networks, course, best_folder, folder / "state", save_state)
-            saved = time.monotonic()
+        if course.update < settings.num_updates and saver.due():
+            save()
     return PpoRun(best_folder, course)
 
 
@@ -190,6 +208,7 @@ def _choose(
         course.start_agreement, course.start_proxy = measured.agreement, measured.proxy
     if measured.agreement > course.best_agreement:
         course.best_agreement, course.best_update = measured.agreement, course.update
+        shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
         save_checkpoint(networks.policy.module, networks.tokenizer, best_folder)
     fallen = course.start_agreement - measured.agreement
     hacked = measured.proxy > course.start_proxy and fallen > settings.hacking_drop
@@ -220,24 +239,12 @@ def _choose(
         )
 
 
-def _hand_over(policy: torch.nn.Module, sampler: LiveSampler, folder: Path) -> None:
-    """Give the sampler the policy's newest weights."""
-    weights = folder / "weights"
-    save_weights(policy, weights / WEIGHTS)
-    sampler.load_weights(weights)
-
-
-def _save(
-    networks: Networks,
-    course: Course,
-    best_folder: Path,
-    state: Path,
-    save_state: Callable[[int, Path], None],
-) -> None:
+def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
     """Save all that is needed to go on from here."""
+    state = states / str(course.update)
     networks.policy.save_checkpoint(str(state / "policy"))
     networks.critic.save_checkpoint(str(state / "critic"))
-    shutil.copytree(best_folder, state / "best")
+    shutil.copytree(best_folder, state / "best", copy_function=os.link)
     (state / "course.json").write_text(json.dumps(vars(course)))
-    save_state(course.update, state)
-    shutil.rmtree(state)
+    save_random(state)
+    saver.save(course.update, state)

@@ -2,8 +2,8 @@
 
 import json
 import math
+import os
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +20,10 @@ from limbeck.losses import bce, bradley_terry, source_weighted
 from limbeck.metrics import auc
 from limbeck.progress import Progress
 from limbeck.records import LabelledCompletion
+from limbeck.saver import Saver
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
+from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.tokens import conversation_ids, pad_right
 
 Floats = NDArray[np.float64]
@@ -59,7 +61,7 @@ def train_reward(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    save_state: Callable[[int, Path], None],
+    saver: Saver,
 ) -> RewardRun:
     """Train a scorer; keep the weights with the best validation AUC on student rows.
 
@@ -72,7 +74,10 @@ def train_reward(
         config: `reward` and the seed are read.
         folder: An empty folder for the result.
         resume_from: A training state saved by an earlier attempt.
-        save_state: Called with step and folder every `checkpoint_seconds`.
+        saver: Takes training states; already entered.
+
+    Raises:
+        StoppedError: after SIGTERM, when the state is stored.
     """
     settings = config.reward
     start_process(config.seed, settings.deepspeed)
@@ -102,11 +107,13 @@ def train_reward(
     if resume_from:
         engine.load_checkpoint(str(resume_from / "engine"))
         course = Course(**json.loads((resume_from / "course.json").read_text()))
-        shutil.copytree(resume_from / "best", best_folder)
+        if (resume_from / "best").exists():
+            shutil.copytree(resume_from / "best", best_folder)
+        load_random(resume_from)
 
     progress = Progress("reward", len(plan), "updates")
     progress.resume(course.step)
-    saved = time.monotonic()
+    saver.begin(course.step)
     while course.step < len(plan):
         set_learning_rate(engine, _learning_rate(settings, course.step, len(plan)))
         losses = []
@@ -122,12 +129,12 @@ def train_reward(
             entry["reward/auc_student"] = _student_auc(scores, validation)
             if entry["reward/auc_student"] > course.best_auc:
                 course.best_auc = entry["reward/auc_student"]
+                shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
                 save_checkpoint(scorer, tokenizer, best_folder)
         course.history.append(entry)
         progress.add(1, f"loss {entry['reward/loss']:.3f}, best AUC {course.best_auc:.3f}")
-        if time.monotonic() - saved >= settings.deepspeed.checkpoint_seconds and best_folder.exists():
-            _save(engine, course, best_folder, folder / "state", save_state)
-            saved = time.monotonic()
+        if course.step < len(plan) and saver.due():
+            _save(engine, course, best_folder, folder / "states", saver)
 
     best = Scorer(best_folder, model.dtype, None).to(device())
     scores = score_rows(best, validation_ids, tokenizer.pad_token_id)
@@ -166,15 +173,15 @@ def _micro_batches(pairs: list[Pair], settings: RewardConfig) -> list[list[Pair]
     return [pairs[first::count] for first in range(count)]
 
 
-def _save(
-    engine: Any, course: Course, best_folder: Path, state: Path, save_state: Callable[[int, Path], None]
-) -> None:
+def _save(engine: Any, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
     """Save all that is needed to go on from here."""
+    state = states / str(course.step)
     engine.save_checkpoint(str(state / "engine"))
-    shutil.copytree(best_folder, state / "best")
+    if best_folder.exists():
+        shutil.copytree(best_folder, state / "best", copy_function=os.link)
     (state / "course.json").write_text(json.dumps(vars(course)))
-    save_state(course.step, state)
-    shutil.rmtree(state)
+    save_random(state)
+    saver.save(course.step, state)
 
 
 def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:

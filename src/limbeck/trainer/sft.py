@@ -1,7 +1,6 @@
 """Supervised fine-tuning of the student with TRL's SFTTrainer on DeepSpeed."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from trl import SFTTrainer
 from limbeck.config import Config
 from limbeck.errors import EngineError
 from limbeck.progress import Progress
+from limbeck.saver import Saver
 from limbeck.trainer.engines import DTYPES, deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint
 
@@ -34,7 +34,7 @@ def train_sft(
     folder: Path,
     name: str,
     resume_from: Path | None,
-    save_state: Callable[[int, Path], None],
+    saver: Saver,
 ) -> SftRun:
     """Fine-tune a checkpoint on prompt-completion pairs; only completion tokens count in the loss.
 
@@ -45,10 +45,11 @@ def train_sft(
         folder: An empty folder for the result and the trainer's own files.
         name: What progress lines call it.
         resume_from: A training state saved by an earlier attempt.
-        save_state: Called with step and folder every `checkpoint_seconds`.
+        saver: Takes training states; already entered.
 
     Raises:
         EngineError: when the trainer does not run under DeepSpeed.
+        StoppedError: after SIGTERM, when the state is stored.
     """
     settings = config.sft
     start_process(config.seed, settings.deepspeed)
@@ -96,7 +97,7 @@ def train_sft(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    callback = _Watch(name, settings.deepspeed.checkpoint_seconds, folder / "trainer", save_state)
+    callback = _Watch(name, folder / "trainer", saver)
     trainer = SFTTrainer(
         model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]
     )
@@ -117,13 +118,13 @@ def train_sft(
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Shows progress, and asks for a checkpoint by time."""
+    """Shows progress, and asks for a checkpoint when the saver wants one.
 
-    def __init__(
-        self, name: str, checkpoint_seconds: float, folder: Path, save_state: Callable[[int, Path], None]
-    ) -> None:
-        self.name, self.seconds, self.folder, self.save_state = name, checkpoint_seconds, folder, save_state
-        self.saved = time.monotonic()
+    The trainer's own checkpoint holds weights, optimizer, scheduler, generators, and its place in the data.
+    """
+
+    def __init__(self, name: str, folder: Path, saver: Saver) -> None:
+        self.name, self.folder, self.saver = name, folder, saver
         self.progress: Progress | None = None
 
     def on_train_begin(
@@ -131,6 +132,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     ) -> None:
         self.progress = Progress(self.name, state.max_steps, "steps")
         self.progress.resume(state.global_step)
+        self.saver.begin(state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -138,11 +140,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         if self.progress:
             self.progress.add(1, f"loss {losses[-1]:.3f}" if losses else "")
-        if time.monotonic() - self.saved >= self.seconds:
-            control.should_save = True
+        # After the last step the result is written, which is worth more than a state.
+        control.should_save = state.global_step < state.max_steps and self.saver.due()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        self.saved = time.monotonic()
-        self.save_state(state.global_step, self.folder / f"checkpoint-{state.global_step}")
+        self.saver.save(state.global_step, self.folder / f"checkpoint-{state.global_step}")
