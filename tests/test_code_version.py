@@ -8,8 +8,8 @@ from limbeck.manifest import LAUNCHERS
 
 PACKAGE = Path("src/limbeck")
 STARTS = ("stages", "trainer", "sampler", "engine_process", "engine_worker")
-SAID = {"progress.py", "lease.py"}
-"""What stages reach; of that, what only says how far they are and who is at work."""
+SAID = {"progress.py", "lease.py", "saver.py"}
+"""What stages reach, and what only says how far they are, who is at work, and when a training is saved."""
 
 
 def test_what_no_stage_reaches_counts_for_no_stage() -> None:

@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from limbeck.config import Config
 from limbeck.errors import EngineError
+from limbeck.lease import Held
 from limbeck.progress import Progress
 from limbeck.records import RejectedRow, Row
 from limbeck.rows import finished_parts, read_part, write_rows
@@ -93,7 +94,9 @@ class Made:
         return dict(Counter(by_key.values()))
 
 
-def make_rows(work: Work[RowType], open_sampler: OpenSampler, config: Config, store: Store, uri: str) -> Made:
+def make_rows(
+    work: Work[RowType], open_sampler: OpenSampler, config: Config, store: Store, uri: str, held: Held
+) -> Made:
     """Make all rows of a stage under its prefix, or those that are missing.
 
     Args:
@@ -102,11 +105,13 @@ def make_rows(work: Work[RowType], open_sampler: OpenSampler, config: Config, st
         config: `generate.rows_per_part`, `generate.commit_seconds` and `engine.max_restarts` are read.
         store: Where rows go.
         uri: The stage's prefix.
+        held: The lease of the prefix.
 
     Raises:
+        LeaseError: when another attempt has taken the lease.
         EngineError: when the engine cannot be kept alive. Finished rows are kept.
     """
-    shelf = _Shelf(work, config, store, uri)
+    shelf = _Shelf(work, config, store, uri, held)
     progress = Progress(work.name, sum(work.sizes), work.unit)
     progress.resume(shelf.num_rows)
     missing = [number for number in range(len(work.sizes)) if number not in shelf.whole]
@@ -175,9 +180,9 @@ class _Part(Generic[RowType]):
 class _Shelf(Generic[RowType]):
     """Finished rows on their way into the store."""
 
-    def __init__(self, work: Work[RowType], config: Config, store: Store, uri: str) -> None:
+    def __init__(self, work: Work[RowType], config: Config, store: Store, uri: str, held: Held) -> None:
         """Look up what earlier attempts left."""
-        self._work, self._store, self._uri = work, store, uri
+        self._work, self._store, self._uri, self._held = work, store, uri, held
         self._settings = config.generate
         self._objects: dict[str, StoredObject] = {}
         self._aside: dict[str, list[RejectedRow]] = {}  # the rows of each rejected part
@@ -237,7 +242,12 @@ class _Shelf(Generic[RowType]):
         self._open[part].missing.remove(task.key)
 
     def commit(self, *, now: bool = False) -> None:
-        """Store the parts that are whole; and all other finished rows, if it is time for it, or `now`."""
+        """Store the parts that are whole; and all other finished rows, if it is time for it, or `now`.
+
+        Raises:
+            LeaseError: when another attempt has taken the lease; nothing is stored then.
+        """
+        self._held.check()
         for number in [number for number, part in self._open.items() if not part.missing]:
             self._close(number, self._open.pop(number))
         late = time.monotonic() - self._saved >= self._settings.commit_seconds
@@ -246,6 +256,7 @@ class _Shelf(Generic[RowType]):
 
     def made(self) -> Made:
         """Everything, when all parts are whole; loose parts are deleted."""
+        self._held.check()
         self._store.delete(list(self._loose))
         self._loose.clear()
         names = sorted(self._objects)  # part- before rejected-

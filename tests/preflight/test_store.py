@@ -108,8 +108,8 @@ BROKEN = {
     "ignores ranges": ["error: the object store ignores ranges", "error: corrupt object"],
     "no multipart": ["error: the object store failed", "error: the object store failed"],
     "no abort": ["error: the object store refuses these credentials"],
-    "ignores conditions": ["warning: the object store is no S3: If-None-Match does not keep an object"],
-    "refuses conditions": ["warning: the object store failed"],
+    "ignores conditions": ["error: the object store is no S3: If-None-Match does not keep an object"],
+    "refuses conditions": ["error: the object store failed"],
     "no deletion": ["warning: the object store refuses these credentials"],
 }
 

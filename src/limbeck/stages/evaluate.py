@@ -9,10 +9,12 @@ it, and the model's revision, the template and all settings are in the hash of t
 import time
 from collections.abc import Callable, Iterator
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.answers import extract_answer, normalise
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Decoding, EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.rows import read_rows
@@ -53,73 +55,67 @@ def run(
         too long for the context is wrong too and counted as set aside, and so is one that kills the engine.
 
     Raises:
+        LeaseError: when another attempt is at work.
         DataError: when no held-out prompt fits the context.
         EngineError: when the engine cannot be kept alive.
     """
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
-    config_hash = digest(
-        [
-            config.seed,
-            config.task.model_dump(),
-            config.engine.max_model_len,
-            config.evaluate.model_dump(),
-            name,
-        ]
-    )
+    config_hash = deciding.of_evaluate(config, name)
     uri = stage_uri(work_uri, "evaluate", inputs, config_hash)
     if complete := find(store, uri):
         say(f"evaluate({name}): already complete, {complete.num_rows} results")
         return complete
 
-    # LEASE: all that follows goes into `with held(...)`.
-    require(store, heldout)
-    answers = {
-        row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, gold, GoldAnswer)
-    }
-    prompts = read_rows(store, heldout, Prompt)
-    made = make_rows(_work(prompts, answers, config, name), open_sampler, config, store, uri)
+    with lease.held(store, uri, f"evaluate({name})") as held:
+        require(store, heldout)
+        answers = {
+            row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, gold, GoldAnswer)
+        }
+        prompts = read_rows(store, heldout, Prompt)
+        made = make_rows(_work(prompts, answers, config, name), open_sampler, config, store, uri, held)
 
-    manifest = Manifest(
-        stage="evaluate",
-        kind="results",
-        name=name,
-        uri=uri,
-        objects=made.objects,
-        inputs=inputs,
-        config_hash=config_hash,
-        code_version=code_version("evaluate"),
-        num_input_rows=len(prompts),
-        num_rows=made.num_rows,
-    )
-    results = read_rows(store, manifest, EvalResult)
-    too_long = {row.prompt_id for row in results if row.sample_index < 0}
-    if len(too_long) == len(prompts):
-        raise DataError(
-            "no held-out prompt fits the context",
-            where=heldout.uri,
-            expected=f"prompts under {config.engine.max_model_len - config.evaluate.max_tokens} tokens",
-            remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
+        manifest = Manifest(
+            stage="evaluate",
+            kind="results",
+            name=name,
+            uri=uri,
+            objects=made.objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("evaluate"),
+            num_input_rows=len(prompts),
+            num_rows=made.num_rows,
         )
-    metrics = {}
-    for decoding in DECODINGS:
-        scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
-        if scored:
-            metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
-    # A prompt that is too long is set aside in both decodings; it counts once.
-    rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
-    shown = ", ".join(f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items())
-    say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
-    return commit(
-        store,
-        manifest.model_copy(
-            update={
-                "metrics": metrics,
-                "rejected": rejected,
-                "wall_seconds": time.monotonic() - started,
-            }
-        ),
-    )
+        results = read_rows(store, manifest, EvalResult)
+        too_long = {row.prompt_id for row in results if row.sample_index < 0}
+        if len(too_long) == len(prompts):
+            raise DataError(
+                "no held-out prompt fits the context",
+                where=heldout.uri,
+                expected=f"prompts under {config.engine.max_model_len - config.evaluate.max_tokens} tokens",
+                remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
+            )
+        metrics = {}
+        for decoding in DECODINGS:
+            scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
+            if scored:
+                metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
+        # A prompt that is too long is set aside in both decodings; it counts once.
+        rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
+        shown = ", ".join(f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items())
+        say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
+        return commit(
+            store,
+            manifest.model_copy(
+                update={
+                    "metrics": metrics,
+                    "rejected": rejected,
+                    "wall_seconds": time.monotonic() - started,
+                }
+            ),
+            held,
+        )
 
 
 def _work(prompts: list[Prompt], answers: dict[str, str], config: Config, name: str) -> Work[EvalResult]:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from itertools import cycle, islice
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.config import Config, SamplingConfig
 from limbeck.errors import DataError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Prompt, Source, row_id
 from limbeck.rows import read_rows
@@ -50,6 +52,7 @@ def run(
         Completions, in prompt order; within a prompt in sample order.
 
     Raises:
+        LeaseError: when another attempt is at work.
         DataError: when more than `generate.max_bad_fraction` of the completions are set aside.
         EngineError: when the engine cannot be kept alive.
     """
@@ -57,51 +60,41 @@ def run(
     stage_name = f"generate({role}{f' {shard + 1}/{num_shards}' if num_shards > 1 else ''})"
     sampling = config.generate.teacher if role == "teacher" else config.generate.student
     inputs = input_hashes(prompts=prompts) | {"model": model_hash}
-    config_hash = digest(
-        [
-            config.seed,
-            config.task.model_dump(),
-            config.engine.max_model_len,
-            sampling.model_dump(),
-            config.generate.rows_per_part,
-            role,
-            shard,
-            num_shards,
-        ]
-    )
+    config_hash = deciding.of_generate(config, role, shard, num_shards)
     uri = stage_uri(work_uri, "generate", inputs, config_hash)
     if complete := find(store, uri):
         say(f"{stage_name}: already complete, {complete.num_rows} completions")
         return complete
 
-    # LEASE: all that follows goes into `with held(...)`.
-    require(store, prompts)
-    # By a hash: prompts of others may have any ids.
-    mine = [
-        row
-        for row in read_rows(store, prompts, Prompt)
-        if int(row_id(row.prompt_id), 16) % num_shards == shard
-    ]
-    work = _work(mine, sampling, config, role, stage_name)
-    made = make_rows(work, open_sampler, config, store, uri)
-    _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
-    return commit(
-        store,
-        Manifest(
-            stage="generate",
-            kind="completions",
-            name=role,
-            uri=uri,
-            objects=made.objects,
-            inputs=inputs,
-            config_hash=config_hash,
-            code_version=code_version("generate"),
-            num_input_rows=len(mine),
-            num_rows=made.num_rows,
-            rejected=made.reasons,
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
+    with lease.held(store, uri, stage_name) as held:
+        require(store, prompts)
+        # By a hash: prompts of others may have any ids.
+        mine = [
+            row
+            for row in read_rows(store, prompts, Prompt)
+            if int(row_id(row.prompt_id), 16) % num_shards == shard
+        ]
+        work = _work(mine, sampling, config, role, stage_name)
+        made = make_rows(work, open_sampler, config, store, uri, held)
+        _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
+        return commit(
+            store,
+            Manifest(
+                stage="generate",
+                kind="completions",
+                name=role,
+                uri=uri,
+                objects=made.objects,
+                inputs=inputs,
+                config_hash=config_hash,
+                code_version=code_version("generate"),
+                num_input_rows=len(mine),
+                num_rows=made.num_rows,
+                rejected=made.reasons,
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
+        )
 
 
 def _work(

@@ -10,8 +10,10 @@ template and all settings are in the hash of the prefix.
 
 import time
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.config import Config
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import read_rows
@@ -45,41 +47,41 @@ def run(
         engine, is taken for wrong (P = 0) and also listed as set aside.
 
     Raises:
+        LeaseError: when another attempt is at work.
         ConfigError: when `judge.yes` and `judge.no` begin with the same token.
         EngineError: when the engine cannot be kept alive.
     """
     started = time.monotonic()
     inputs = input_hashes(prompts=prompts, completions=completions) | {"model": model_hash}
-    config_hash = digest(
-        [config.judge.model_dump(), config.engine.max_model_len, config.generate.rows_per_part]
-    )
+    config_hash = deciding.of_judge(config)
     uri = stage_uri(work_uri, "judge", inputs, config_hash)
     if complete := find(store, uri):
         say(f"judge: already complete, {complete.num_rows} judgements")
         return complete
 
-    # LEASE: all that follows goes into `with held(...)`.
-    require(store, completions)
-    questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
-    rows = read_rows(store, completions, Completion)
-    made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri)
-    return commit(
-        store,
-        Manifest(
-            stage="judge",
-            kind="judgements",
-            name="judge",
-            uri=uri,
-            objects=made.objects,
-            inputs=inputs,
-            config_hash=config_hash,
-            code_version=code_version("judge"),
-            num_input_rows=len(rows),
-            num_rows=made.num_rows,
-            rejected=made.reasons,
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
+    with lease.held(store, uri, "judge") as held:
+        require(store, completions)
+        questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
+        rows = read_rows(store, completions, Completion)
+        made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri, held)
+        return commit(
+            store,
+            Manifest(
+                stage="judge",
+                kind="judgements",
+                name="judge",
+                uri=uri,
+                objects=made.objects,
+                inputs=inputs,
+                config_hash=config_hash,
+                code_version=code_version("judge"),
+                num_input_rows=len(rows),
+                num_rows=made.num_rows,
+                rejected=made.reasons,
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
+        )
 
 
 def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> Work[Judgement]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.checkpoints import fetch, load_state, save_state
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError, DataError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
 from limbeck.rows import read_rows
@@ -55,23 +57,14 @@ def run(
         The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
 
     Raises:
+        LeaseError: when another attempt is at work.
         ConfigError: when the critic cannot start from a reward model with another tokenizer.
         DataError: when too few labelled prompts are there.
     """
     started = time.monotonic()
     name = f"ppo_{reward}"
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
-    config_hash = digest(
-        [
-            config.seed,
-            reward,
-            config.task.model_dump(),
-            config.student.dtype,
-            config.reward.max_length,
-            config.engine.max_model_len,
-            config.ppo.model_dump(exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}}),
-        ]
-    )
+    config_hash = deciding.of_ppo(config, reward)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
         say(
@@ -80,89 +73,92 @@ def run(
         )
         return complete
 
-    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
-    for item in (prompts, labels, checkpoint, reward_model):
-        require(store, item)
-    known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
-    validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
-    settings = config.ppo.deepspeed
+    with lease.held(store, uri, f"ppo({reward})") as held:
+        for item in (prompts, labels, checkpoint, reward_model):
+            require(store, item)
+        known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
+        validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
+        settings = config.ppo.deepspeed
 
-    def upload(step: int, folder: Path) -> None:
-        save_state(store, uri, step, folder, settings.keep_states)
+        def upload(step: int, folder: Path) -> None:
+            save_state(store, uri, step, folder, settings.keep_states, held.confirm)
 
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
-    ):
-        folder = Path(scratch)
-        student = fetch(store, checkpoint, folder / "student")
-        reward_folder = fetch(store, reward_model, folder / "reward")
-        _check_critic(student, reward_folder, config)
-        sampler = open_sampler(student)
-        kept, rejected = _fitting(training, sampler, config)
-        say(
-            f"ppo({reward}): {len(kept)} prompts, {len(validation)} for validation, "
-            f"{len(rejected)} too long for the context"
-        )
-        state = load_state(store, uri, folder / "resume")
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
+        ):
+            folder = Path(scratch)
+            student = fetch(store, checkpoint, folder / "student")
+            reward_folder = fetch(store, reward_model, folder / "reward")
+            _check_critic(student, reward_folder, config)
+            sampler = open_sampler(student)
+            kept, rejected = _fitting(training, sampler, config)
+            say(
+                f"ppo({reward}): {len(kept)} prompts, {len(validation)} for validation, "
+                f"{len(rejected)} too long for the context"
+            )
+            state = load_state(store, uri, folder / "resume")
 
-        def asked(rows: Sequence[Prompt]) -> list[PpoPrompt]:
-            return [
-                PpoPrompt(
-                    prompt_id=row.prompt_id, message=_message(row, config), label=known[row.prompt_id].answer
-                )
-                for row in rows
+            def asked(rows: Sequence[Prompt]) -> list[PpoPrompt]:
+                return [
+                    PpoPrompt(
+                        prompt_id=row.prompt_id,
+                        message=_message(row, config),
+                        label=known[row.prompt_id].answer,
+                    )
+                    for row in rows
+                ]
+
+            result = train(
+                student=student,
+                reward_folder=reward_folder,
+                sampler=sampler,
+                prompts=asked(kept),
+                validation=asked(_fitting(validation, sampler, config)[0]),
+                extract=lambda text: extract_answer(text, config.task),
+                reward=reward,
+                config=config,
+                folder=folder,
+                resume_from=state.folder if state else None,
+                saver=saver,
+            )
+            sampler.close()
+            lines = [
+                json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
+                for entry in result.course.history
             ]
-
-        result = train(
-            student=student,
-            reward_folder=reward_folder,
-            sampler=sampler,
-            prompts=asked(kept),
-            validation=asked(_fitting(validation, sampler, config)[0]),
-            extract=lambda text: extract_answer(text, config.task),
-            reward=reward,
-            config=config,
-            folder=folder,
-            resume_from=state.folder if state else None,
-            saver=saver,
+            (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+            objects = store.write_folder(result.folder, uri)
+        course = result.course
+        say(
+            f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
+            f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
         )
-        sampler.close()
-        lines = [
-            json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
-            for entry in result.course.history
-        ]
-        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-        objects = store.write_folder(result.folder, uri)
-    course = result.course
-    say(
-        f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
-        f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
-    )
-    return commit(
-        store,
-        Manifest(
-            stage="ppo",
-            kind="checkpoint",
-            name=name,
-            uri=uri,
-            objects=objects,
-            inputs=inputs,
-            config_hash=config_hash,
-            code_version=code_version("ppo"),
-            num_input_rows=len(training) + len(validation),
-            num_rows=len(kept),
-            rejected={"prompt too long": len(rejected)} if rejected else {},
-            metrics={
-                "ppo/validation_agreement": course.best_agreement,
-                "ppo/start_agreement": course.start_agreement,
-                "ppo/best_update": float(course.best_update),
-                "ppo/num_updates": float(course.update),
-                "ppo/stopped_by_monitor": float(course.stopped),
-            },
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
+        return commit(
+            store,
+            Manifest(
+                stage="ppo",
+                kind="checkpoint",
+                name=name,
+                uri=uri,
+                objects=objects,
+                inputs=inputs,
+                config_hash=config_hash,
+                code_version=code_version("ppo"),
+                num_input_rows=len(training) + len(validation),
+                num_rows=len(kept),
+                rejected={"prompt too long": len(rejected)} if rejected else {},
+                metrics={
+                    "ppo/validation_agreement": course.best_agreement,
+                    "ppo/start_agreement": course.start_agreement,
+                    "ppo/best_update": float(course.best_update),
+                    "ppo/num_updates": float(course.update),
+                    "ppo/stopped_by_monitor": float(course.stopped),
+                },
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
+        )
 
 
 def _split(

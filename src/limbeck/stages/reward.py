@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.checkpoints import load_state, save_state
 from limbeck.config import Config
 from limbeck.errors import DataError, GateError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.metrics import auc, correlation, expected_calibration_error, pair_accuracy
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
@@ -58,6 +60,7 @@ def run(
         length by source, and AUC by vote share, all on held-out prompts.
 
     Raises:
+        LeaseError: when another attempt is at work.
         DataError: when a side has no rows, or labels of one class alone.
         GateError: when the AUC on student completions is below `reward.min_auc`.
     """
@@ -65,89 +68,80 @@ def run(
     inputs = input_hashes(teacher_labelled=teacher_labelled, student_labelled=student_labelled) | {
         "base": base_hash
     }
-    config_hash = digest(
-        [
-            config.seed,
-            config.task.prompt_template,
-            config.teacher.dtype,
-            config.student.dtype,
-            config.reward.model_dump(
-                exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}, "min_auc": True}
-            ),
-        ]
-    )
+    config_hash = deciding.of_reward(config)
     uri = stage_uri(work_uri, "reward", inputs, config_hash)
     if complete := find(store, uri):
         say(f"reward: already complete, AUC {complete.metrics.get('reward/auc_student', math.nan):.3f}")
         return _passed(complete, config)
 
-    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
-    require(store, teacher_labelled)
-    require(store, student_labelled)
-    rows = [
-        *read_rows(store, teacher_labelled, LabelledCompletion),
-        *read_rows(store, student_labelled, LabelledCompletion),
-    ]
-    training = [row for row in rows if not row.validation]
-    validation = [row for row in rows if row.validation]
-    for part, side in (("training", training), ("validation", validation)):
-        if len({row.pseudo_reward for row in side}) < 2:
-            raise DataError(
-                f"the {part} rows of the reward model are all alike",
-                where=teacher_labelled.uri,
-                expected="both good and bad completions",
-                got=f"{len(side)} rows of one kind or none",
-                remedy="Use more prompts, more samples, or higher temperatures",
+    with lease.held(store, uri, "reward") as held:
+        require(store, teacher_labelled)
+        require(store, student_labelled)
+        rows = [
+            *read_rows(store, teacher_labelled, LabelledCompletion),
+            *read_rows(store, student_labelled, LabelledCompletion),
+        ]
+        training = [row for row in rows if not row.validation]
+        validation = [row for row in rows if row.validation]
+        for part, side in (("training", training), ("validation", validation)):
+            if len({row.pseudo_reward for row in side}) < 2:
+                raise DataError(
+                    f"the {part} rows of the reward model are all alike",
+                    where=teacher_labelled.uri,
+                    expected="both good and bad completions",
+                    got=f"{len(side)} rows of one kind or none",
+                    remedy="Use more prompts, more samples, or higher temperatures",
+                )
+        say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
+        model = config.teacher if config.reward.init == "teacher" else config.student
+        settings = config.reward.deepspeed
+
+        def upload(step: int, folder: Path) -> None:
+            save_state(store, uri, step, folder, settings.keep_states, held.confirm)
+
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Saver("reward", settings.checkpoint_seconds, upload) as saver,
+        ):
+            folder = Path(scratch)
+            state = load_state(store, uri, folder / "resume")
+            result = train(
+                base=fetch_base(folder / "base"),
+                model=model,
+                training=training,
+                validation=validation,
+                message=lambda prompt: config.task.prompt_template.replace("{prompt}", prompt),
+                config=config,
+                folder=folder,
+                resume_from=state.folder if state else None,
+                saver=saver,
             )
-    say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
-    model = config.teacher if config.reward.init == "teacher" else config.student
-    settings = config.reward.deepspeed
-
-    def upload(step: int, folder: Path) -> None:
-        save_state(store, uri, step, folder, settings.keep_states)
-
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Saver("reward", settings.checkpoint_seconds, upload) as saver,
-    ):
-        folder = Path(scratch)
-        state = load_state(store, uri, folder / "resume")
-        result = train(
-            base=fetch_base(folder / "base"),
-            model=model,
-            training=training,
-            validation=validation,
-            message=lambda prompt: config.task.prompt_template.replace("{prompt}", prompt),
-            config=config,
-            folder=folder,
-            resume_from=state.folder if state else None,
-            saver=saver,
+            lines = [json.dumps(entry) for entry in result.history]
+            (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+            objects = store.write_folder(result.folder, uri)
+        metrics = _metrics(result.validation_scores, validation)
+        for source in ("teacher", "student"):
+            shown = [metrics.get(f"reward/{name}_{source}", math.nan) for name in ("auc", "pair_accuracy")]
+            say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
+        manifest = commit(
+            store,
+            Manifest(
+                stage="reward",
+                kind="reward_model",
+                name="reward",
+                uri=uri,
+                objects=objects,
+                inputs=inputs,
+                config_hash=config_hash,
+                code_version=code_version("reward"),
+                num_input_rows=len(rows),
+                num_rows=len(training),
+                rejected={"kept for validation": len(validation)},
+                metrics=metrics,
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
         )
-        lines = [json.dumps(entry) for entry in result.history]
-        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-        objects = store.write_folder(result.folder, uri)
-    metrics = _metrics(result.validation_scores, validation)
-    for source in ("teacher", "student"):
-        shown = [metrics.get(f"reward/{name}_{source}", math.nan) for name in ("auc", "pair_accuracy")]
-        say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
-    manifest = commit(
-        store,
-        Manifest(
-            stage="reward",
-            kind="reward_model",
-            name="reward",
-            uri=uri,
-            objects=objects,
-            inputs=inputs,
-            config_hash=config_hash,
-            code_version=code_version("reward"),
-            num_input_rows=len(rows),
-            num_rows=len(training),
-            rejected={"kept for validation": len(validation)},
-            metrics=metrics,
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
     return _passed(manifest, config)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from limbeck import lease
+from limbeck import settings as deciding
 from limbeck.checkpoints import load_state, save_state
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
@@ -47,80 +49,74 @@ def run(
         selection: `selected` completions (the method), or `all` (the row to compare with).
 
     Raises:
+        LeaseError: when another attempt is at work.
         DataError: when no completion is left to learn from.
     """
     started = time.monotonic()
     name = f"sft_{selection}"
     inputs = input_hashes(labelled=labelled) | {"student": base_hash}
-    config_hash = digest(
-        [
-            config.seed,
-            selection,
-            config.task.prompt_template,
-            config.student.dtype,
-            config.sft.model_dump(exclude={"deepspeed": {"checkpoint_seconds", "keep_states"}}),
-        ]
-    )
+    config_hash = deciding.of_sft(config, selection)
     uri = stage_uri(work_uri, "sft", inputs, config_hash)
     if complete := find(store, uri):
         say(f"sft({selection}): already complete")
         return complete
 
-    # The lease of `uri` is taken here and held to the end: `with held(store, uri, name) as lease:`
-    require(store, labelled)
-    rows = read_rows(store, labelled, LabelledCompletion)
-    kept = [row for row in rows if not row.validation and (row.selected or selection == "all")]
-    if not kept:
-        raise DataError(
-            "no completion was selected",
-            where=labelled.uri,
-            expected="at least one",
-            got=f"{len(rows)} labelled, none judged right and agreeing with its label",
-            remedy="Lower label.min_p_correct, or use label.rule: majority",
-        )
-    say(f"sft({selection}): {len(kept)} of {len(rows)} completions")
-    settings = config.sft.deepspeed
+    with lease.held(store, uri, f"sft({selection})") as held:
+        require(store, labelled)
+        rows = read_rows(store, labelled, LabelledCompletion)
+        kept = [row for row in rows if not row.validation and (row.selected or selection == "all")]
+        if not kept:
+            raise DataError(
+                "no completion was selected",
+                where=labelled.uri,
+                expected="at least one",
+                got=f"{len(rows)} labelled, none judged right and agreeing with its label",
+                remedy="Lower label.min_p_correct, or use label.rule: majority",
+            )
+        say(f"sft({selection}): {len(kept)} of {len(rows)} completions")
+        settings, template = config.sft.deepspeed, config.task.prompt_template
 
-    def upload(step: int, folder: Path) -> None:
-        save_state(store, uri, step, folder, settings.keep_states)
+        def upload(step: int, folder: Path) -> None:
+            save_state(store, uri, step, folder, settings.keep_states, held.confirm)
 
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Saver(f"sft({selection})", settings.checkpoint_seconds, upload) as saver,
-    ):
-        folder = Path(scratch)
-        state = load_state(store, uri, folder / "resume")
-        result = train(
-            base=fetch_base(folder / "base"),
-            pairs=[(config.task.prompt_template.replace("{prompt}", row.prompt), row.text) for row in kept],
-            config=config,
-            folder=folder,
-            name=f"sft({selection})",
-            resume_from=state.folder if state else None,
-            saver=saver,
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Saver(f"sft({selection})", settings.checkpoint_seconds, upload) as saver,
+        ):
+            folder = Path(scratch)
+            state = load_state(store, uri, folder / "resume")
+            result = train(
+                base=fetch_base(folder / "base"),
+                pairs=[(template.replace("{prompt}", row.prompt), row.text) for row in kept],
+                config=config,
+                folder=folder,
+                name=f"sft({selection})",
+                resume_from=state.folder if state else None,
+                saver=saver,
+            )
+            lines = [json.dumps(entry) for entry in result.history]
+            (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+            objects = store.write_folder(result.folder, uri)
+        metrics = {"sft/loss": result.history[-1]["sft/loss"]} if result.history else {}
+        return commit(
+            store,
+            Manifest(
+                stage="sft",
+                kind="checkpoint",
+                name=name,
+                uri=uri,
+                objects=objects,
+                inputs=inputs,
+                config_hash=config_hash,
+                code_version=code_version("sft"),
+                num_input_rows=len(rows),
+                num_rows=len(kept),
+                rejected=_left_out(rows, len(kept)),
+                metrics=metrics,
+                wall_seconds=time.monotonic() - started,
+            ),
+            held,
         )
-        lines = [json.dumps(entry) for entry in result.history]
-        (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-        objects = store.write_folder(result.folder, uri)
-    metrics = {"sft/loss": result.history[-1]["sft/loss"]} if result.history else {}
-    return commit(
-        store,
-        Manifest(
-            stage="sft",
-            kind="checkpoint",
-            name=name,
-            uri=uri,
-            objects=objects,
-            inputs=inputs,
-            config_hash=config_hash,
-            code_version=code_version("sft"),
-            num_input_rows=len(rows),
-            num_rows=len(kept),
-            rejected=_left_out(rows, len(kept)),
-            metrics=metrics,
-            wall_seconds=time.monotonic() - started,
-        ),
-    )
 
 
 def _left_out(rows: list[LabelledCompletion], num_kept: int) -> dict[str, int]:
