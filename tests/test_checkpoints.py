@@ -11,7 +11,7 @@ from limbeck.storage import Store
 
 def written(folder: Path, step: int) -> Path:
     (folder / f"state-{step}").mkdir()
-    for name in ("weights", "course.json"):
+    for name in ("weights", f"{step}.json"):
         (folder / f"state-{step}" / name).write_text(f"{name} of {step}")
     return folder / f"state-{step}"
 
@@ -88,7 +88,7 @@ def test_a_state_that_cannot_be_read_gives_way_to_the_one_before(
     assert loaded.step == 10
     assert {path.name: path.read_text() for path in loaded.folder.iterdir()} == {
         "weights": "weights of 10",
-        "course.json": "course.json of 10",
+        "10.json": "10.json of 10",
     }
     assert "the state of step 20 cannot be read, the one before it is tried: " in capsys.readouterr().out
     harm(store, work_uri, 10)

@@ -4,7 +4,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from limbeck.errors import DataError, StoppedError, StorageError
 from limbeck.saver import Saver
 from tests.saving import NEVER, OFTEN
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 
 
 class Uploads:
@@ -46,9 +47,10 @@ def sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def until_due(saver: Saver) -> None:
-    while not saver.due():
-        pass
+def until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        assert time.monotonic() < deadline, "it never came"
 
 
 def lying(folder: Path) -> set[int]:
@@ -73,12 +75,12 @@ def test_training_goes_on_during_an_upload_and_a_newer_state_takes_the_place_of_
         saver.save(1, write(tmp_path, 1))
         assert uploads.begun.wait(PATIENCE_SECONDS)
         for step in (2, 3, 4):
-            until_due(saver)
+            until(saver.due)
             assert lying(tmp_path) == {1}, "the one that waited has made room"
             saver.save(step, write(tmp_path, step))
             assert lying(tmp_path) == {1, step}
         sigterm()
-        until_due(saver)
+        until(saver.due)
         uploads.gate.set()
         saver.save(5, write(tmp_path, 5))
     assert uploads.stored == [1, 5]
@@ -116,8 +118,7 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
     with training(uploads) as saver:
         for step in (1, 2):
             saver.save(step, write(tmp_path, step))
-            while lying(tmp_path):
-                pass
+            until(lambda: not lying(tmp_path))
     assert uploads.stored == [2]
     said = re.sub(r"\d+\.\d s", "T s", capsys.readouterr().out)
     assert said.splitlines() == [
@@ -131,8 +132,7 @@ def test_an_upload_that_must_not_go_on_ends_the_training(tmp_path: Path) -> None
     uploads = Uploads(fails={1: DataError("it may not write any more")})
     with pytest.raises(DataError), training(uploads, NEVER) as saver:  # noqa: PT012
         saver.save(1, write(tmp_path, 1))
-        while True:
-            saver.due()
+        until(saver.due)
 
 
 def test_sigterm_saves_at_the_next_step_and_a_state_that_is_not_stored_is_the_error(tmp_path: Path) -> None:
@@ -194,8 +194,7 @@ def test_sigterm_saves_once_more_what_could_not_be_stored(tmp_path: Path) -> Non
     uploads = Uploads(fails={6: StorageError("the store is away")})
     with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
         saver.save(6, write(tmp_path, 6))
-        while lying(tmp_path):
-            pass
+        until(lambda: not lying(tmp_path))
         uploads.fails.clear()
         with saver.interruptible(6, lambda: saver.save(6, write(tmp_path, 6))):
             sigterm()

@@ -5,6 +5,7 @@ the log of a pod and what `limbeck run` shows of a stage that runs in a process 
 """
 
 import mmap
+import threading
 import time
 
 from limbeck.errors import one_line
@@ -69,4 +70,5 @@ class Progress:
         say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {rate:,.1f}/s{tail}, {ends}")
 
     def _mark(self) -> None:
-        mark(f"{self.done}/{self.total} {self.unit}")
+        if threading.current_thread() is threading.main_thread():  # not of an upload in the background
+            mark(f"{self.done}/{self.total} {self.unit}")

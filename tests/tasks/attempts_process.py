@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def work(folder: Path, plans: list[str]) -> Manifest:
     at, what = plans[min(number, len(plans) - 1)].split(":")
     progress = Progress("stage", 3, "steps")
     for step in range(4):
+        upload = threading.Thread(target=lambda: Progress("upload", 9, "MB").add(1))
+        upload.start()
+        upload.join()
         if int(at) == step:
             happen(what, folder)
         if step < 3:
