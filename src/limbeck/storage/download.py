@@ -79,8 +79,8 @@ class _Large:
         digest = hashlib.sha256()
         with self.partial.open("wb+") as file:
             for data in self.workers.in_order(self._arrive, parts_of(self.item.bytes)):
-                # In order, by one thread and in small pieces: large writes, and those that leave holes for
-                # others to fill, took up to three times as long.
+                # In order, by one thread and in small pieces: large writes, and writers of one file at
+                # several places, seemed to be slower on a busy disk: see docs/storage.md.
                 for first in range(0, len(data), PIECE_BYTES):
                     piece = memoryview(data)[first : first + PIECE_BYTES]
                     file.write(piece)
