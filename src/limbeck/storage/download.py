@@ -12,6 +12,8 @@ from limbeck.storage.objects import StoredObject, sha256, verify
 from limbeck.storage.wire import Wire
 from limbeck.storage.workers import PART_BYTES, Part, Workers, parts_of
 
+PIECE_BYTES = 1 << 20
+
 
 class Incoming(NamedTuple):
     """An object and the file it becomes."""
@@ -75,23 +77,27 @@ class _Large:
             DamagedError: when the object itself is not what was recorded.
         """
         digest = hashlib.sha256()
-        with self.partial.open("wb+", buffering=0) as file:
-
-            def arrive(part: Part) -> bytes:
-                data = self._get(part)
-                os.pwrite(file.fileno(), data, part.first)
-                self.meter.add(part.num_bytes)
-                return data
-
-            for data in self.workers.in_order(arrive, parts_of(self.item.bytes)):
-                digest.update(data)
-                del data  # else it stays in memory, outside of what is counted, until the next one is here
+        with self.partial.open("wb+") as file:
+            for data in self.workers.in_order(self._arrive, parts_of(self.item.bytes)):
+                # In order, by one thread and in small pieces: large writes, and writers of one file at
+                # several places, seemed to be slower on a busy disk: see docs/storage.md.
+                for first in range(0, len(data), PIECE_BYTES):
+                    piece = memoryview(data)[first : first + PIECE_BYTES]
+                    file.write(piece)
+                    digest.update(piece)
+                del data, piece  # else they hold memory that is not counted until the next part is here
+            file.flush()
             if self.item.sha256 in ("", digest.hexdigest()):
                 return
             self._mend(file.fileno())
         got = sha256(self.partial)
         if got != self.item.sha256:
             raise DamagedError(f"sha256 {self.item.sha256[:12]}", f"{got[:12]} whenever it is asked")
+
+    def _arrive(self, part: Part) -> bytes:
+        data = self._get(part)
+        self.meter.add(part.num_bytes)
+        return data
 
     def _get(self, part: Part) -> bytes:
         def get() -> bytes:
