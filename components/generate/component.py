@@ -22,7 +22,7 @@ def generate(
 ) -> None:
     """Answer every prompt several times, at several temperatures, with vLLM.
 
-    Completions are written in parts, so a killed task goes on with the first missing part.
+    Completions are written in parts, so a killed task goes on with the missing rows.
 
     Args:
         prompts: Manifest of prompts.
