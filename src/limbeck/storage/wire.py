@@ -53,6 +53,8 @@ class Wire:
         self.client, self.credentials, self.endpoint = connect()
         self._patience = Patience(deadline_seconds)
         self._places: dict[str, _Place] = {}
+        # The store's access log tells by it which task asked: AWS_SDK_UA_APP_ID is part of it.
+        self._agent = self.client._user_agent_creator.to_string()
 
     def ask(self, uri: str, request: Callable[[], Result], stop: threading.Event | None = None) -> Result:
         """Send one request, again where that may help; what fails in the end is one line."""
@@ -133,7 +135,7 @@ class Wire:
             method=method,
             url=f"{place.url}{quote(key, safe='/~')}{query}",
             data=data,
-            headers={"x-amz-content-sha256": sha256, **(headers or {})},
+            headers={"User-Agent": self._agent, "x-amz-content-sha256": sha256, **(headers or {})},
         )
         request.stream_output = method == "GET"
         signer = S3SigV4Auth(self.credentials.get_frozen_credentials(), "s3", place.region)
