@@ -26,11 +26,11 @@ setup: $(READY) ## Build the virtual environment from exact pins (once)
 demo: $(READY) ## Distil a small student on this machine; report in out/demo
 	$(BIN)/limbeck demo --seed $(SEED) --out out/demo
 
-# In processes of their own: a vLLM that closes in a process ends the process group of the trainers in it.
+# In several processes: a vLLM that closes in a process ends the process group of the trainers in it.
+TESTS_APART := tests/preflight tests/security tests/storage tests/tasks tests/trainer
 test: lint chromium ## Types, lint, layers, and all tests
-	$(BIN)/pytest tests/preflight
-	$(BIN)/pytest tests/security
-	$(BIN)/pytest --ignore=tests/preflight --ignore=tests/security
+	set -e; for part in $(TESTS_APART); do $(BIN)/pytest $$part; done
+	$(BIN)/pytest $(TESTS_APART:%=--ignore=%)
 
 # The report is opened in a real browser.
 chromium:
