@@ -39,6 +39,8 @@ class FaultProxy:
         """Faults of the next requests, before any by chance; `` is none."""
         self.is_down = threading.Event()
         """While it is set, every connection is reset."""
+        self.was_missed = threading.Event()
+        """Set when somebody asks meanwhile."""
         self.seen: Counter[str] = Counter()
         """Requests by method, and faults by name."""
         self._rng, self._lock = random.Random(seed), threading.Lock()  # noqa: S311 - no secrets
@@ -101,6 +103,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def forward(self) -> None:
             if proxy.is_down.is_set():
+                proxy.was_missed.set()
                 self._reset()
                 return
             fault = proxy.choose(self.command)

@@ -94,16 +94,12 @@ def test_a_file_that_changes_while_it_is_uploaded_is_not_taken_for_the_one_that_
     proxy.is_down.set()  # after it was hashed, and before it is sent
 
     def change() -> None:
-        while not client_waits.is_set():
-            time.sleep(0.01)
+        proxy.was_missed.wait()  # the first request comes when the file has been hashed
         with path.open("r+b") as file:
             file.write(b"changed")
         proxy.is_down.clear()
 
-    client_waits = threading.Event()
-    timer = threading.Timer(1.0, client_waits.set)
-    timer.start()
-    thread = threading.Thread(target=change)
+    thread = threading.Thread(target=change, daemon=True)
     thread.start()
     with pytest.raises(StorageError, match=r"a file changed while it was uploaded in .*/a\. Upload it again"):
         client.write_file(path, f"{work_uri}/a")
