@@ -10,11 +10,14 @@ checked before it is used: see `split`.
 from limbeck.storage.address import split, without_userinfo
 from limbeck.storage.failures import NO_ROOM, ObjectError, answer_of, disk_full
 from limbeck.storage.objects import Listed, StoredObject, Upload, sha256
+from limbeck.storage.patience import DEADLINE, DEADLINE_SECONDS
 from limbeck.storage.store import Store
 from limbeck.storage.workers import PART_BYTES as CHUNK_BYTES
 
 __all__ = [
     "CHUNK_BYTES",
+    "DEADLINE",
+    "DEADLINE_SECONDS",
     "NO_ROOM",
     "Listed",
     "ObjectError",

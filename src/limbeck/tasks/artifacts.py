@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeVar, cast, get_args
 from limbeck.errors import ConfigError, DataError, LimbeckError
 from limbeck.manifest import Manifest, parse
 from limbeck.progress import say
-from limbeck.storage import NO_ROOM, disk_full
+from limbeck.storage import DEADLINE, DEADLINE_SECONDS, NO_ROOM, disk_full
 
 Choice = TypeVar("Choice", bound=str)
 Kind = Literal[
@@ -118,8 +118,16 @@ def one_of(value: str, choices: type[Choice] | Any, where: str) -> Any:
 
 @contextmanager
 def task(name: str) -> Iterator[None]:
-    """Name the task in the store's access log, and turn an error into one line and its exit code."""
-    os.environ["AWS_SDK_UA_APP_ID"] = f"limbeck-{name}"
+    """Name the task in the store's access log, and turn an error into one line and its exit code.
+
+    A store that does not answer at the task's start is in an outage: whoever started the run has used it.
+    """
+    variables = {
+        "AWS_SDK_UA_APP_ID": f"limbeck-{name}",
+        DEADLINE: os.environ.get(DEADLINE, f"{DEADLINE_SECONDS:g}"),
+    }
+    before = {key: os.environ.pop(key) for key in variables if key in os.environ}
+    os.environ.update(variables)
     try:
         yield
     except LimbeckError as error:
@@ -128,6 +136,10 @@ def task(name: str) -> Iterator[None]:
         if error.errno not in NO_ROOM:
             raise
         _end(disk_full(error.filename or f"task {name}"))
+    finally:
+        for key in variables:
+            del os.environ[key]
+        os.environ.update(before)
 
 
 def _end(error: LimbeckError) -> NoReturn:
