@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.manifest import Manifest, commit
-from limbeck.records import Completion, Prompt
-from limbeck.rows import read_part, read_rows, write_rows
+from limbeck.manifest import Manifest
+from limbeck.records import Completion
+from limbeck.rows import read_part, read_rows
 from limbeck.storage import Store
 from tests import tiny
+from tests.given import prompts
 from tests.stage_process import finish, start
 
 PATIENCE_SECONDS = 300.0
@@ -25,38 +26,6 @@ def settings() -> dict[str, Any]:
         "engine": {"max_model_len": 64, "kv_cache_mib": 64, "enforce_eager": True},
         "generate": {"teacher": {"samples_per_prompt": 10, "max_tokens": 40}, "rows_per_part": 100},
     }
-
-
-def manifest(store: Store, path: Path, uri: str, kind: str, objects: Any) -> dict[str, str]:
-    """Commit a manifest and put it into an artifact."""
-    made = commit(
-        store,
-        Manifest(
-            stage="test",
-            kind=kind,
-            name=kind,
-            uri=uri,
-            objects=tuple(objects),
-            inputs={},
-            config_hash="",
-            code_version="",
-            num_rows=1,
-        ),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(made.to_json())
-    return {"path": str(path)}
-
-
-def prompts(store: Store, work_uri: str, folder: Path, count: int) -> dict[str, str]:
-    """An artifact of prompts."""
-    letters = "abcdefghijklmnopqrstuvw"
-    rows = [
-        Prompt(prompt_id=f"{n:016x}", prompt=f"sum {letters[n % 23]} {letters[n // 23 % 23]}")
-        for n in range(count)
-    ]
-    uri = f"{work_uri}/prompts"
-    return manifest(store, folder / "prompts", uri, "prompts", [write_rows(store, uri, rows)])
 
 
 def kill_when(process: Any, ready: Callable[[], bool]) -> str:

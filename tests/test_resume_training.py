@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from limbeck import processes
-from limbeck.manifest import Manifest, commit
-from limbeck.records import LabelledCompletion, Prompt, PseudoLabel, Source
+from limbeck.manifest import Manifest
+from limbeck.records import LabelledCompletion, PseudoLabel, Source
 from limbeck.rows import write_rows
 from limbeck.storage import Store
 from limbeck.trainer.networks import Scorer, load_tokenizer, save_checkpoint
 from tests import tiny
+from tests.given import LETTERS, artifact, some_prompts
 from tests.stage_process import finish, start
 
 PATIENCE_SECONDS = 240.0
-LETTERS = "abcdefghijklmnopqrstuvw"
 OFTEN = {"checkpoint_seconds": 0.2}
 SETTINGS = {
     "restart_seconds": 0.1,
@@ -76,24 +76,6 @@ STAGES = [
 ]
 
 
-def artifact(store: Store, folder: Path, uri: str, kind: str, objects: Any) -> dict[str, str]:
-    """Commit a manifest and put it into an artifact."""
-    made = Manifest(
-        stage="test",
-        kind=kind,
-        name=kind,
-        uri=uri,
-        objects=tuple(objects),
-        inputs={},
-        config_hash="",
-        code_version="",
-        num_rows=1,
-    )
-    path = folder / uri.rpartition("/")[2]
-    path.write_text(commit(store, made).to_json())
-    return {"path": str(path)}
-
-
 def completions(source: Source) -> list[LabelledCompletion]:
     return [
         LabelledCompletion(
@@ -117,10 +99,7 @@ def given(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     folder, uri = tmp_path_factory.mktemp("given"), "s3://test/resume-training"
     student = tiny.checkpoint(folder / "model", seed=3)
     scorer = save_checkpoint(Scorer(student, "float32", None), load_tokenizer(student), folder / "scorer")
-    numbers = range(100)
-    asked = [
-        Prompt(prompt_id=f"{n:016x}", prompt=f"sum {LETTERS[n % 23]} {LETTERS[n // 23]}") for n in numbers
-    ]
+    asked = some_prompts(100)
     labels = [
         PseudoLabel(
             prompt_id=f"{n:016x}",
@@ -130,7 +109,7 @@ def given(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             reason="labelled",
             validation=n < 10,
         )
-        for n in numbers
+        for n in range(len(asked))
     ]
 
     def rows(name: str, kind: str, content: Any) -> dict[str, str]:

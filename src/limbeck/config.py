@@ -69,6 +69,9 @@ class EngineConfig(Section):
     """Skip graph capture and compilation: a faster start, slower tokens."""
     tensor_parallel_size: Count = 1
     """Over how many GPUs one model is split."""
+    checkpoint_in_memory: bool = False
+    """Whether `generate`, `judge`, `evaluate` put the model into memory (/dev/shm), not onto the disk. It
+    stays there while the engine runs: the task's memory must hold the weights once more."""
     max_restarts: Annotated[int, Field(ge=0)] = 30
     """How often one attempt of a stage starts a dead or stalled engine again. To find the one row that kills
     it takes about log2(2 x max_num_seqs) + 2 of them; that row is set aside, the rest go on."""

@@ -2,6 +2,8 @@
 
 python -m tests.tasks.attempts_process FOLDER PLANS...     a plan an attempt; the last one stays
 
+With LIMBECK_TEST_IN_MEMORY set, temporary files lie in memory.
+
 Each attempt writes its process id to FOLDER/pid; a plan is `AT:WHAT`, the step at which it happens.
 """
 
@@ -88,6 +90,9 @@ if __name__ == "__main__":
     place, *given = sys.argv[1:]
     with task("stage"):
         made = attempts.run(
-            "stage", lambda: work(Path(place), given), parse_config({"restart_seconds": 0.01})
+            "stage",
+            lambda: work(Path(place), given),
+            parse_config({"restart_seconds": 0.01}),
+            in_memory="LIMBECK_TEST_IN_MEMORY" in os.environ,
         )
         say(f"made {len(made.name)}")

@@ -106,11 +106,18 @@ def _plain(line: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to a grandparent")
-def test_a_dead_attempt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_dead_attempt_leaves_no_process_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_memory: bool
+) -> None:
+    if in_memory:
+        monkeypatch.setenv("LIMBECK_TEST_IN_MEMORY", "1")
     output, _ = start(tmp_path, "1:leave", "9:").communicate(timeout=PATIENCE_SECONDS)
     assert MADE in output
     assert not processes.command_line(int((tmp_path / "engine").read_text()))
-    assert not Path((tmp_path / "scratch").read_text()).exists()
+    scratch = Path((tmp_path / "scratch").read_text())
+    assert not scratch.exists()
+    assert scratch.is_relative_to("/dev/shm") == in_memory
 
 
 def pid_of_work(folder: Path) -> int:

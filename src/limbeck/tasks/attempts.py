@@ -22,12 +22,13 @@ from pydantic import BaseModel
 
 from limbeck import processes
 from limbeck.config import Config
-from limbeck.errors import EngineError, LimbeckError, StoppedError, one_line
+from limbeck.errors import ConfigError, EngineError, LimbeckError, StoppedError, one_line
 from limbeck.manifest import Manifest
 from limbeck.progress import mark, place, say
 from limbeck.storage import NO_ROOM, disk_full
 
 MAX_CAUSE = 600
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in it is made under a name of its own
 
 
 class Outcome(BaseModel):
@@ -49,7 +50,7 @@ class Crash(NamedTuple):
     kind: str
 
 
-def run(name: str, work: Callable[[], Manifest], config: Config) -> Manifest:
+def run(name: str, work: Callable[[], Manifest], config: Config, *, in_memory: bool = False) -> Manifest:
     """Do a stage's work in a child process, again after a crash.
 
     A crash is a signal, an exception that is not Limbeck's, or an EngineError. SIGTERM is passed on; a second
@@ -59,15 +60,25 @@ def run(name: str, work: Callable[[], Manifest], config: Config) -> Manifest:
         name: What messages call the stage.
         work: Does it; nothing but its manifest comes back.
         config: `restarts` and `restart_seconds` are read.
+        in_memory: Whether the child's temporary files lie in memory instead of on the disk.
 
     Raises:
+        ConfigError: when this system has no files in memory.
         LimbeckError: what ended the work for good, with its exit code.
     """
+    if in_memory and not MEMORY.is_dir():
+        raise ConfigError(
+            f"{name}: a system without {MEMORY}",
+            where="config, field engine.checkpoint_in_memory",
+            expected="Linux",
+            got=sys.platform,
+            remedy="Leave it false",
+        )
     seen: set[Crash] = set()
     processes.adopt_orphans()
     with _sigterm() as stop:
         for restart in count():
-            outcome = _attempt(work, stop)
+            outcome = _attempt(work, stop, MEMORY if in_memory else None)
             if outcome.manifest:
                 return outcome.manifest
             if stop.count and outcome.crashed:
@@ -112,7 +123,7 @@ def _sigterm() -> Iterator[_Sigterm]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _attempt(work: Callable[[], Manifest], stop: _Sigterm) -> Outcome:
+def _attempt(work: Callable[[], Manifest], stop: _Sigterm, files: Path | None) -> Outcome:
     """Work once, and leave nothing behind: no process, no file."""
     mark("")
     sys.stdout.flush()
@@ -120,7 +131,7 @@ def _attempt(work: Callable[[], Manifest], stop: _Sigterm) -> Outcome:
     others = processes.children()
     # A killed child leaves models and states behind, which would fill the disk.
     with (
-        tempfile.TemporaryDirectory(prefix="limbeck-", ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(prefix="limbeck-", dir=files, ignore_cleanup_errors=True) as scratch,
         _memory() as out,
     ):
         try:

@@ -371,7 +371,8 @@ def _in_child(
     """Do a stage's work in a child process; its manifest goes into an artifact."""
     with task(name):
         checked = parse_config(config)
-        write(attempts.run(name, lambda: work(checked), checked), made, metrics)
+        in_memory = checked.engine.checkpoint_in_memory and name in ("generate", "judge", "evaluate")
+        write(attempts.run(name, lambda: work(checked), checked, in_memory=in_memory), made, metrics)
 
 
 def _folder(uri: str) -> str:
