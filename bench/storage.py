@@ -19,11 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from bench.storage_clients import PROGRAMS, PYTHON, command, hash_all, same_files, variables
+from bench.storage_clients import CRT, PROGRAMS, PYTHON, command, hash_all, same_files, variables
 from limbeck import seaweed
 
 MIB = 1 << 20
 BUCKET = "s3://bench"
+ALONE = set(PYTHON) - {CRT}
+"""The clients that need no tools."""
 
 
 class Measured(NamedTuple):
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("--large-mib", type=int, default=2048, help="size of the checkpoint, in 8 files")
     parser.add_argument("--small-files", type=int, default=5000, help="files of 64 KiB")
     parser.add_argument(
-        "--tools", type=Path, help="folder of the programs s5cmd and rclone; none: without them"
+        "--tools",
+        type=Path,
+        help="folder of the programs s5cmd and rclone, beside awscrt; none: without them",
     )
     parser.add_argument("--work", type=Path, help="folder on the disk to use (default: the temporary one)")
     parser.add_argument("--json", type=Path)
@@ -63,7 +67,7 @@ def main() -> None:
             with seaweed.serve(folder) as store:
                 store.make_bucket(BUCKET)
                 for name, source in data.items():
-                    clients = [*PYTHON, *(PROGRAMS if asked.tools else ())]
+                    clients = [name for name in (*PYTHON, *PROGRAMS) if asked.tools or name in ALONE]
                     for client in rng.sample(clients, len(clients)):
                         measured += _measure(client, name, source, folder, asked.tools or Path())
             shutil.rmtree(folder)
@@ -90,7 +94,7 @@ def _measure(client: str, data: str, source: Path, work: Path, tools: Path) -> l
     for way, folder in (("up", source), ("down", back)):
         os.sync()  # so that no one writes the bytes of another
         address = str(source) if client == "socket and disk alone" else uri
-        item = Measured(client, data, way, *_run(command(client, way, folder, address, tools)))
+        item = Measured(client, data, way, *_run(client, command(client, way, folder, address, tools), tools))
         print(*item, file=sys.stderr, flush=True)
         measured.append(item)
         if client == "s5cmd":
@@ -102,15 +106,15 @@ def _measure(client: str, data: str, source: Path, work: Path, tools: Path) -> l
     return measured
 
 
-def _run(arguments: Sequence[str]) -> tuple[float, float, float]:
+def _run(client: str, arguments: Sequence[str], tools: Path) -> tuple[float, float, float]:
     """Seconds, CPU seconds and peak MiB of a process."""
     start = time.perf_counter()
-    process = subprocess.Popen(arguments, env=variables(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(arguments, env=variables(client, tools), stdout=subprocess.PIPE, text=True)
     out = process.stdout.read() if process.stdout else ""
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status:
-        raise SystemExit(f"{arguments[0]} failed")
+        raise SystemExit(f"{client} failed")
     said = [line.split()[1] for line in out.splitlines() if line.startswith("seconds ")]
     return float(said[0]) if said else seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 

@@ -12,15 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
+from boto3.s3.transfer import TransferConfig
 from pydantic import TypeAdapter
 
 from limbeck.storage import Store, StoredObject, sha256, split
 
 BLOCK_BYTES = 1 << 20
 NUM_TRANSFERS = "16"
+CRT = "boto3 with CRT"
+"""Needs the package awscrt, which only `make bench-storage` installs."""
 LISTED = TypeAdapter(tuple[StoredObject, ...])
 
 
@@ -45,6 +49,24 @@ def sequential(way: str, folder: Path, uri: str) -> None:
         return
     for found in Store().listing(uri):
         client.download_file(bucket, split(found)[1], str(folder / found.rpartition("/")[2]))
+
+
+def crt(way: str, folder: Path, uri: str) -> None:
+    """boto3's transfer by the AWS Common Runtime, 16 files at once, unverified."""
+    bucket, prefix = split(uri)
+    client, settings = boto3.client("s3"), TransferConfig(preferred_transfer_client="crt")
+
+    def send(path: Path) -> None:
+        client.upload_file(str(path), bucket, f"{prefix}/{path.name}", Config=settings)
+
+    def fetch(key: str) -> None:
+        client.download_file(bucket, key, str(folder / key.rpartition("/")[2]), Config=settings)
+
+    with ThreadPoolExecutor(int(NUM_TRANSFERS)) as pool:
+        if way == "up":
+            list(pool.map(send, folder.iterdir()))
+        else:
+            list(pool.map(fetch, [split(found)[1] for found in Store().listing(uri)]))
 
 
 def ceiling(way: str, folder: Path, uri: str) -> None:
@@ -75,6 +97,7 @@ def ceiling(way: str, folder: Path, uri: str) -> None:
 PYTHON: dict[str, Callable[[str, Path, str], None]] = {
     "limbeck": limbeck,
     "boto3, one after another": sequential,
+    CRT: crt,
     "socket and disk alone": ceiling,
 }
 PROGRAMS = ("s5cmd", "rclone")
@@ -95,11 +118,14 @@ def command(client: str, way: str, folder: Path, uri: str, tools: Path) -> list[
     return [str(tools / "s5cmd"), *options, "--log", "error", "cp", "--concurrency", "4", *places]
 
 
-def variables() -> dict[str, str]:
-    """The environment of all clients."""
+def variables(client: str, tools: Path) -> dict[str, str]:
+    """The environment of a client. Only that of the CRT finds awscrt, which changes boto3 for all."""
     remote = {"TYPE": "s3", "PROVIDER": "SeaweedFS", "ENV_AUTH": "true", "REGION": "us-east-1"}
     remote["ENDPOINT"] = os.environ["AWS_ENDPOINT_URL"]
-    return dict(os.environ) | {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}
+    added = {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}
+    if client == CRT:
+        added["PYTHONPATH"] = str(next(tools.parent.glob("lib/python3*/site-packages")))
+    return dict(os.environ) | added
 
 
 def hash_all(folder: Path) -> float:
