@@ -1,0 +1,95 @@
+"""Every setting of the stages, checked whole before anything starts.
+
+This is what the pipeline parameter `config` holds; its sections are named after the stages that read
+them. The other parameters are in `limbeck.run_file`. This package imports nothing heavy, so a typing
+error costs no GPU second.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from limbeck.config.engines import DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
+from limbeck.config.rows import (
+    EvaluateConfig,
+    GenerateConfig,
+    JudgeConfig,
+    LabelConfig,
+    PrepareConfig,
+    SamplingConfig,
+    TaskConfig,
+)
+from limbeck.config.trainings import PpoConfig, PpoReward, RewardConfig, SftConfig
+from limbeck.section import Count, Positive, Section, parse
+
+__all__ = [
+    "Config",
+    "DeepSpeedConfig",
+    "Dtype",
+    "EngineConfig",
+    "EvaluateConfig",
+    "GenerateConfig",
+    "JudgeConfig",
+    "LabelConfig",
+    "ModelConfig",
+    "PpoConfig",
+    "PpoReward",
+    "PrepareConfig",
+    "ReportConfig",
+    "RewardConfig",
+    "SamplingConfig",
+    "SftConfig",
+    "TaskConfig",
+    "parse_config",
+]
+
+
+class ReportConfig(Section):
+    """The report and the decision."""
+
+    num_resamples: Count = 2000
+    """Bootstrap resamples of each interval."""
+    num_examples: Annotated[int, Field(ge=0)] = 8
+    """Held-out completions of the policy shown in the page."""
+
+
+class Config(Section):
+    """All settings of a run; one section a stage."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Seed of everything that is drawn."""
+    restarts: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often a crashed stage on a GPU starts again in its container; two crashes alike end it sooner."""
+    restart_seconds: Positive = 5.0
+    """Wait before the first restart; each further one waits twice as long."""
+    teacher: ModelConfig = ModelConfig()
+    """The larger model: answers and judges."""
+    student: ModelConfig = ModelConfig()
+    """The smaller model: is trained."""
+    task: TaskConfig = TaskConfig()
+    """What is asked and how an answer is read."""
+    engine: EngineConfig = EngineConfig()
+    """The vLLM engine."""
+    prepare: PrepareConfig = PrepareConfig()
+    """Reading and splitting the data set."""
+    generate: GenerateConfig = GenerateConfig()
+    """Answers of teacher and student."""
+    judge: JudgeConfig = JudgeConfig()
+    """The teacher judges its own answers."""
+    label: LabelConfig = LabelConfig()
+    """From judged answers to pseudo labels."""
+    sft: SftConfig = SftConfig()
+    """Warm-up of the student."""
+    reward: RewardConfig = RewardConfig()
+    """The reward model."""
+    ppo: PpoConfig = PpoConfig()
+    """Reinforcement learning."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Held-out accuracy."""
+    report: ReportConfig = ReportConfig()
+    """The report and the decision."""
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
+    return parse(Config, values, "config")

@@ -1,0 +1,128 @@
+"""Settings of the task, and of the stages that make rows: from prompts to labels, and the evaluation."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from limbeck.section import Count, Positive, Probability, Section
+
+
+class TaskConfig(Section):
+    """What is asked and how an answer is read. Shared by all stages."""
+
+    prompt_template: str = "{prompt}"
+    """The user message; `{prompt}` is replaced by the prompt."""
+    answer_pattern: str = r"(?:####|answer is:?|=)\s*\$?(-?[\w.,/]*\w)"
+    """Regular expression whose group 1 is the final answer; its last match in a completion counts."""
+    case_sensitive: bool = False
+    """Whether answers that differ in case alone are different answers."""
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _holds_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("must contain {prompt}")
+        return value
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"must be a regular expression: {error}") from error
+        if groups < 1:
+            raise ValueError("must have a group: the answer is group 1")
+        return value
+
+
+class PrepareConfig(Section):
+    """Reading and splitting the data set."""
+
+    heldout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Part of the prompts that is held out when no held-out data are given."""
+    max_bad_fraction: Probability = 0.05
+    """Share of broken rows above which the stage fails instead of setting them aside."""
+    max_prompt_chars: Count = 20_000
+    """Longer prompts are set aside."""
+
+
+class SamplingConfig(Section):
+    """How one model answers every prompt."""
+
+    samples_per_prompt: Count = 10
+    """Completions of each prompt, spread evenly over the temperatures. The paper's revised version: 10."""
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0.0, le=2.0)], ...], Field(min_length=1)] = (
+        0.3,
+        0.7,
+        1.0,
+    )
+    """Sampling temperatures, recorded in every row."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling: keep the most likely tokens of this total probability."""
+    max_tokens: Count = 512
+    """Longest completion, in tokens."""
+
+
+class GenerateConfig(Section):
+    """Answers of teacher and student."""
+
+    teacher: SamplingConfig = SamplingConfig()
+    """How the teacher answers."""
+    student: SamplingConfig = SamplingConfig()
+    """How the warmed-up student answers; the paper's revised version takes 30 samples."""
+    rows_per_part: Count = 2000
+    """Completions in one Parquet part. A killed stage loses at most so many finished ones, and of these only
+    the last `commit_seconds`; judge and evaluate keep to both too."""
+    commit_seconds: Positive = 60.0
+    """Finished completions are stored at least this often, also where a part is not full yet."""
+    max_bad_fraction: Probability = 0.05
+    """Share of completions that may be set aside (their prompt is too long for the context, or they killed
+    the engine) before the stage fails."""
+
+
+class JudgeConfig(Section):
+    """The teacher judges its own answers."""
+
+    template: str = (
+        "Question:\n{prompt}\n\nProposed answer:\n{completion}\n\n"
+        "Is the proposed answer correct? Reply with one word, yes or no."
+    )
+    """The judge prompt; `{prompt}` and `{completion}` are replaced."""
+    yes: str = "yes"
+    """The word for correct; P(correct) = P(yes) / (P(yes) + P(no)) of the first token."""
+    no: str = "no"
+    """The word for wrong."""
+
+    @field_validator("template")
+    @classmethod
+    def _holds_both(cls, value: str) -> str:
+        if "{prompt}" not in value or "{completion}" not in value:
+            raise ValueError("must contain {prompt} and {completion}")
+        return value
+
+
+class LabelConfig(Section):
+    """From judged answers to one pseudo label a prompt."""
+
+    rule: Literal["judged_majority", "majority", "judge"] = "judged_majority"
+    """Vote among completions judged correct, among all, or take the best judged one."""
+    min_p_correct: Probability = 0.5
+    """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
+    min_vote_share: Probability = 0.3
+    """A winner with a smaller share of the votes leaves the prompt unlabelled."""
+    validation_prompts: Count = 200
+    """Labelled prompts kept out of all training; the reward model is measured, and the policy's
+    checkpoint chosen, on them. A student that had been warmed up on them would agree from the start."""
+
+
+class EvaluateConfig(Section):
+    """Held-out accuracy."""
+
+    samples_per_prompt: Count = 4
+    """Sampled completions of each prompt; greedy takes one."""
+    temperature: Positive = 1.0
+    """Temperature of the sampled decoding."""
+    max_tokens: Count = 512
+    """Longest completion, in tokens."""
