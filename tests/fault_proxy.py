@@ -11,9 +11,10 @@ import ssl
 import struct
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 FAULTS = ("500", "503", "slow down", "lost answer", "reset", "truncated", "flipped")
@@ -25,6 +26,26 @@ REFUSALS = {
     "no such upload": (404, "NoSuchUpload"),  # only as planned: a server that has forgotten one
 }
 PER_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
+
+
+class Answer(NamedTuple):
+    """What the store said."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Request(NamedTuple):
+    """What the store is asked."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+PassOn = Callable[[Request, Callable[[], Answer]], Answer | None]
+"""Takes a request and what asks the store; gives the answer, or None for a connection that is lost."""
 
 
 class FaultProxy:
@@ -41,6 +62,8 @@ class FaultProxy:
         """While it is set, every connection is reset."""
         self.was_missed = threading.Event()
         """Set when somebody asks meanwhile."""
+        self.pass_on: PassOn = lambda _, ask: ask()
+        """What stands between a request that was let through and the store."""
         self.seen: Counter[str] = Counter()
         """Requests by method, and faults by name."""
         self._rng, self._lock = random.Random(seed), threading.Lock()  # noqa: S311 - no secrets
@@ -113,7 +136,12 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == "flipped" and self.command == "PUT" and body:
                 body = proxy.flip(body)
-            status, headers, data = self._ask(body)
+            request = Request(self.command, self.path, body)
+            answer = proxy.pass_on(request, lambda: self._ask(body))
+            if answer is None:
+                self._reset()
+                return
+            status, headers, data = answer
             if fault == "lost answer":
                 self._refuse("500")
             elif fault in ("reset", "truncated") and data and self.command == "GET":
@@ -128,7 +156,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward
 
-        def _ask(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        def _ask(self, body: bytes) -> Answer:
             """What the store says; the client's Host stays, because its signature covers it."""
             sent = {name: value for name, value in self.headers.items() if name.lower() not in PER_HOP}
             connection = http.client.HTTPConnection(proxy.upstream, timeout=60)
@@ -137,13 +165,13 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 answer = connection.getresponse()
                 data = answer.read()
             except OSError:
-                return 502, {"Content-Length": "0"}, b""
+                return Answer(502, {"Content-Length": "0"}, b"")
             finally:
                 connection.close()
             headers = {name: value for name, value in answer.getheaders() if name.lower() not in PER_HOP}
             if self.command != "HEAD":
                 headers["Content-Length"] = str(len(data))
-            return answer.status, headers, data
+            return Answer(answer.status, headers, data)
 
         def _is_object(self) -> bool:
             address = urlsplit(self.path)

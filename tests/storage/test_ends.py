@@ -1,8 +1,6 @@
 """A server that is killed and started again, a disk that is full, and files that change meanwhile."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -11,26 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import processes, seaweed
+from limbeck import seaweed
 from limbeck.errors import StorageError
 from limbeck.storage import Store
+from tests.server_crash import kill_and_restart
 from tests.storage.conftest import Through
 from tests.storage.test_faults import base_of, contents, make_folder
-
-
-def kill_and_restart(folder: Path) -> subprocess.Popen[bytes]:
-    """End a server by SIGKILL, and start it with the same ports, keys and data."""
-    pid = int((folder / "weed.pid").read_text())
-    command = processes.command_line(pid)
-    variables = dict(
-        item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in item
-    )
-    os.kill(pid, signal.SIGKILL)
-    while processes.command_line(pid):
-        time.sleep(0.01)
-    return subprocess.Popen(
-        command, env=variables, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 def test_a_transfer_outlives_its_server(tmp_path: Path) -> None:
