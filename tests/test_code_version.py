@@ -7,9 +7,10 @@ import grimp
 from limbeck.manifest import LAUNCHERS
 
 PACKAGE = Path("src/limbeck")
-STARTS = ("stages", "trainer", "sampler", "engine_process", "engine_worker")
-SAID = {"progress.py", "lease.py", "saver.py"}
-"""What stages reach, and what only says how far they are, who is at work, and when a training is saved."""
+STARTS = ("stages", "trainer", "sampler", "engine_process", "engine_worker", "compare_worker")
+SAID = {"progress.py", "lease.py", "saver.py", "processes.py"}
+"""What stages reach, and what only says how far they are, who is at work, when a training is saved, and with
+whom a child process ends."""
 
 
 def test_what_no_stage_reaches_counts_for_no_stage() -> None:

@@ -68,6 +68,31 @@ def test_labels_of_the_run() -> None:
     assert by_share[0.0, 0.25] == (0, None)
 
 
+def test_answers_that_are_the_same_count_as_one() -> None:
+    roman = {"1": "I", "2": "II", "3": "III", "9": "IX"}
+
+    def written(answer: str) -> str:
+        return roman.get(answer, answer)
+
+    # Every second completion and all labels are written in the other way.
+    completions = [
+        row if number % 2 or row.answer is None else row.model_copy(update={"answer": written(row.answer)})
+        for number, row in enumerate(COMPLETIONS)
+    ]
+    labels = [row.model_copy(update={"answer": row.answer and written(row.answer)}) for row in LABELS]
+    config = LabelConfig(min_p_correct=0.5, min_vote_share=0.0)
+    quality = label_quality(
+        labels,
+        completions,
+        completions[:3],
+        JUDGEMENTS,
+        GOLD,
+        config,
+        lambda left, right: written(left) == written(right),
+    )
+    assert quality == measured(GOLD)
+
+
 def test_votes_by_temperature() -> None:
     votes = {(v.rule, v.temperature): v for v in measured(GOLD).votes}
     # Plain, all: p -> 9 (wrong), q -> 2 (right), r: 7 and 3 tie.

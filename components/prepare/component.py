@@ -24,8 +24,8 @@ def prepare(
     Broken rows are set aside with a reason and counted.
 
     Args:
-        data: URI of a JSONL or Parquet file with a column `prompt` and, optional, `answer`; may be empty when
-            `heldout_data` is given.
+        data: URI of a JSONL or Parquet file with a column `prompt` and, optional, `answer` and `options` (of
+            `task.kind` choice); may be empty when `heldout_data` is given.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         heldout_data: The same for held-out prompts; empty holds out a part of `data`.
         config: Settings of all stages; this one reads `prepare` and `seed`.

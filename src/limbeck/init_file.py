@@ -23,6 +23,7 @@ FIRST = (
     "teacher.dtype",
     "student.dtype",
     "task.prompt_template",
+    "task.kind",
     "task.answer_pattern",
     "engine.max_model_len",
     "engine.gpu_memory_utilization",

@@ -6,13 +6,15 @@ are no completions or judgements for is empty. Completions come one by one: thei
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from operator import eq
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from limbeck.answers.groups import representatives
 from limbeck.config import LabelConfig
 from limbeck.labels import Label, pseudo_label
 from limbeck.metrics import Figure, auc
@@ -100,6 +102,9 @@ class TeacherAnswer(NamedTuple):
     temperature: float
 
 
+Answer = TypeVar("Answer", Label, TeacherAnswer)
+
+
 def label_quality(
     labels: Iterable[PseudoLabel],
     completions: Iterable[Completion],
@@ -107,6 +112,7 @@ def label_quality(
     judgements: Iterable[Judgement],
     gold: Mapping[str, str],
     config: LabelConfig,
+    same: Callable[[str, str], bool] = eq,
 ) -> LabelQuality:
     """Compare labels, completions and judgements with gold.
 
@@ -117,10 +123,11 @@ def label_quality(
         judgements: Of the teacher completions; one without a judgement counts as not judged correct.
         gold: Prompt id -> gold answer in its normal form; may be empty.
         config: Rule and thresholds of the run.
+        same: Whether two answers are the same.
     """
-    known = [Label.of(row) for row in labels]
+    known = [_as_gold(Label.of(row), gold, same) for row in labels]
     p_correct = {row.completion_id: row.p_correct for row in judgements}
-    teacher = [_answered(row) for row in completions]
+    teacher = _grouped([_answered(row) for row in completions], gold, same)
     judged = {row.completion_id: p_correct.get(row.completion_id, 0.0) for row in teacher}
     temperatures = sorted({row.temperature for row in teacher})
     groups = (None, *temperatures) if teacher else ()
@@ -143,7 +150,7 @@ def label_quality(
             for temperature in groups
         ),
         teacher=_answers(teacher, gold),
-        student=_answers(student_completions, gold),
+        student=_answers((_as_gold(_answered(row), gold, same) for row in student_completions), gold),
         min_p_correct=config.min_p_correct,
         judge=tuple(
             _confusion(teacher, temperature, p_correct, gold, config.min_p_correct)
@@ -156,6 +163,29 @@ def _answered(row: Completion) -> TeacherAnswer:
     """A completion without its text; ids and answers that come again and again are kept once."""
     answer = None if row.answer is None else sys.intern(row.answer)
     return TeacherAnswer(row.completion_id, sys.intern(row.prompt_id), answer, row.temperature)
+
+
+def _as_gold(row: Answer, gold: Mapping[str, str], same: Callable[[str, str], bool]) -> Answer:
+    """A label or completion whose answer, if it is the same as gold, is written as gold is."""
+    known = gold.get(row.prompt_id)
+    if row.answer is None or known is None or not same(row.answer, known):
+        return row
+    return row._replace(answer=known)
+
+
+def _grouped(
+    rows: Sequence[TeacherAnswer], gold: Mapping[str, str], same: Callable[[str, str], bool]
+) -> list[TeacherAnswer]:
+    """Completions with answers that are the same written in one way, which is gold's where it is known."""
+    given: dict[str, list[str | None]] = defaultdict(list)
+    for row in rows:
+        given[row.prompt_id].append(row.answer)
+    stands = {
+        prompt_id: representatives(item, same, gold.get(prompt_id)) for prompt_id, item in given.items()
+    }
+    return [
+        row if row.answer is None else row._replace(answer=stands[row.prompt_id][row.answer]) for row in rows
+    ]
 
 
 def _at(rows: Sequence[TeacherAnswer], temperature: float | None) -> list[TeacherAnswer]:
@@ -211,9 +241,7 @@ def _vote(
     return Vote(rule=rule, temperature=temperature, coverage=coverage, precision=precision)
 
 
-def _answers(
-    completions: Iterable[Completion] | Iterable[TeacherAnswer], gold: Mapping[str, str]
-) -> tuple[Answers, ...]:
+def _answers(completions: Iterable[TeacherAnswer], gold: Mapping[str, str]) -> tuple[Answers, ...]:
     """Accuracy of single completions, over all temperatures and by temperature."""
     number: Counter[float] = Counter()
     with_gold: Counter[float] = Counter()

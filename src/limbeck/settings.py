@@ -15,7 +15,8 @@ NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states
 
 def of_prepare(config: Config) -> str:
     """Of `prepare`."""
-    return digest([config.seed, config.prepare.model_dump()])
+    choices = [config.task.kind, config.task.shuffle_options]
+    return digest([config.seed, config.prepare.model_dump(), choices])
 
 
 def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
@@ -24,7 +25,7 @@ def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
     return digest(
         [
             config.seed,
-            config.task.model_dump(),
+            config.task.model_dump(exclude={"compare_seconds"}),  # nothing is compared here
             config.engine.max_model_len,
             sampling.model_dump(),
             config.generate.rows_per_part,
@@ -42,7 +43,7 @@ def of_judge(config: Config) -> str:
 
 def of_label(config: Config) -> str:
     """Of `label`."""
-    return digest([config.seed, config.label.model_dump()])
+    return digest([config.seed, config.task.model_dump(), config.label.model_dump()])
 
 
 def of_sft(config: Config, selection: str) -> str:

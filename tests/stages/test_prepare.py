@@ -179,3 +179,102 @@ def test_a_second_run_finds_the_first(
     )
     assert again == prepared
     assert "already complete" in capsys.readouterr().out
+
+
+CAPITALS = ["Paris", "London", "Rome", "Berlin"]
+
+
+def choices(rows: list[dict[str, object]]) -> bytes:
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+def gold_texts(made: Prepared, store: Store) -> dict[str, str]:
+    """The question's first line -> the text of the option that gold's letter stands for."""
+    gold = {row.prompt_id: row.answer for row in read_rows(store, made.gold, GoldAnswer)}
+    found = {}
+    for manifest in (made.prompts, made.heldout):
+        for row in read_rows(store, manifest, Prompt):
+            question, *lines = row.prompt.split("\n")
+            found[question] = next(line[3:] for line in lines if line.startswith(f"{gold[row.prompt_id]}. "))
+    return found
+
+
+def test_options_are_shuffled_for_each_prompt_and_gold_goes_along(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    forms = ("Rome", "C", "(c)", "C.", 2, "2", 2.0)
+    rows: list[dict[str, object]] = [
+        {"prompt": f"capital {n}", "options": CAPITALS, "answer": forms[n % len(forms)]} for n in range(70)
+    ]
+    put(store, f"{work_uri}/in/data.jsonl", choices(rows))
+    config = config_for(task={"kind": "choice"})
+    made = run(f"{work_uri}/in/data.jsonl", "", config, store, work_uri)
+    assert gold_texts(made, store) == {f"capital {n}": "Rome" for n in range(70)}
+    letters = Counter(row.answer for row in read_rows(store, made.gold, GoldAnswer))
+    assert set(letters) == set("ABCD")
+    assert max(letters.values()) < 35
+
+    def prompts(work: str, **task: object) -> set[str]:
+        asked = config_for(task={"kind": "choice", **task})
+        out = run(f"{work_uri}/in/data.jsonl", "", asked, store, f"{work_uri}/{work}")
+        return {row.prompt for part in (out.prompts, out.heldout) for row in read_rows(store, part, Prompt)}
+
+    assert prompts("again") == {
+        row.prompt for part in (made.prompts, made.heldout) for row in read_rows(store, part, Prompt)
+    }
+    as_given = "A. Paris\nB. London\nC. Rome\nD. Berlin"
+    assert prompts("plain", shuffle_options=False) == {f"capital {n}\n{as_given}" for n in range(70)}
+
+
+def test_a_question_with_its_options_in_another_order_is_the_same_question(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"q{n}", "options": options, "answer": "Rome"}
+        for n in range(20)
+        for options in (CAPITALS, CAPITALS[::-1])
+    ]
+    put(store, f"{work_uri}/in/data.jsonl", choices(rows))
+    config = config_for(task={"kind": "choice"}, prepare={"heldout_fraction": 0.5})
+    made = run(f"{work_uri}/in/data.jsonl", "", config, store, work_uri)
+    assert made.prompts.rejected == {"duplicate": 20}
+
+
+def test_broken_options_are_set_aside_with_their_reason(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    broken: dict[str, dict[str, object]] = {
+        "options not a list of texts": {"options": "ABCD"},
+        "not 2 to 26 options": {"options": ["only"]},
+        "an option empty or repeated": {"options": ["a", " a"]},
+        "half a surrogate pair": {"options": ["a", "\ud800"]},
+        "answer not among the options": {"options": CAPITALS, "answer": "Oslo"},
+        "prompt too long": {"options": ["x" * 300, "y"]},
+    }
+    good: list[dict[str, object]] = [{"prompt": f"q{n}", "options": CAPITALS} for n in range(20)]
+    rows = [*good, *({"prompt": f"bad {n}", **row} for n, row in enumerate(broken.values()))]
+    put(store, f"{work_uri}/in/data.jsonl", choices(rows))
+    config = config_for(
+        task={"kind": "choice"},
+        prepare={"heldout_fraction": 0.5, "max_bad_fraction": 0.5, "max_prompt_chars": 200},
+    )
+    made = run(f"{work_uri}/in/data.jsonl", "", config, store, work_uri)
+    assert made.prompts.rejected == dict.fromkeys(broken, 1)
+    assert made.gold.num_rows == 0
+
+
+def test_options_of_parquet_are_read_and_other_kinds_leave_them_alone(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    buffer = io.BytesIO()
+    table = pa.table({"prompt": [f"q{n}" for n in range(30)], "answer": [2] * 30, "options": [CAPITALS] * 30})
+    pq.write_table(table, buffer)
+    data = f"{work_uri}/in/data.parquet"
+    put(store, data, buffer.getvalue())
+    half = {"heldout_fraction": 0.5}
+    made = run(data, "", config_for(task={"kind": "choice"}, prepare=half), store, work_uri)
+    assert set(gold_texts(made, store).values()) == {"Rome"}
+    other = run(data, "", config_for(prepare=half), store, work_uri)
+    assert {row.answer for row in read_rows(store, other.gold, GoldAnswer)} == {"2"}
+    assert all(row.prompt.startswith("q") for row in read_rows(store, other.prompts, Prompt))
+    assert not any("\n" in row.prompt for row in read_rows(store, other.prompts, Prompt))

@@ -52,9 +52,9 @@ def sampler(engine: VllmSampler, student: Path) -> VllmSampler:
     return engine
 
 
-def has_w(text: str) -> str:
-    """The 'answer': w if the letter was written at all."""
-    return "w" if "w" in text.split() else "none"
+def has_w(text: str, label: str) -> bool:
+    """Whether the letter, which is each prompt's label, was written at all."""
+    return label in text.split()
 
 
 def train(

@@ -7,16 +7,26 @@ from pydantic import Field, field_validator
 
 from limbeck.section import Count, Positive, Probability, Section
 
+TaskKind = Literal["pattern", "math", "choice", "text"]
+
 
 class TaskConfig(Section):
     """What is asked and how an answer is read. Shared by all stages."""
 
     prompt_template: str = "{prompt}"
     """The user message; `{prompt}` is replaced by the prompt."""
+    kind: TaskKind = "pattern"
+    """How answers are found and compared: `pattern` by `answer_pattern`; `math` by boxes, `####`, "the answer
+    is" and the last number, compared by algebra (math-verify); `choice` a letter; `text` a few words."""
     answer_pattern: str = r"(?:####|answer is:?|=)\s*\$?(-?[\w.,/]*\w)"
-    """Regular expression whose group 1 is the final answer; its last match in a completion counts."""
+    """Of the kind `pattern`: regular expression whose group 1 is the final answer; its last match counts."""
     case_sensitive: bool = False
     """Whether answers that differ in case alone are different answers."""
+    compare_seconds: Positive = 2.0
+    """Of the kind `math`: two formulas that take algebra longer than this to compare count as different."""
+    shuffle_options: bool = True
+    """Of the kind `choice`: ask a data set's `options` in an order drawn for each prompt, so that a model
+    gains nothing by its liking for a letter; else in their own order."""
 
     @field_validator("prompt_template")
     @classmethod

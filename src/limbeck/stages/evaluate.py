@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from limbeck import lease
 from limbeck import settings as deciding
-from limbeck.answers import extract_answer, normalise
+from limbeck.answers import Same, extract_answer, normalise
+from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
@@ -57,7 +58,7 @@ def run(
     Raises:
         LeaseError: when another attempt is at work.
         DataError: when no held-out prompt fits the context.
-        EngineError: when the engine cannot be kept alive.
+        EngineError: when the engine cannot be kept alive, or formulas cannot be compared.
     """
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
@@ -67,13 +68,14 @@ def run(
         say(f"evaluate({name}): already complete, {complete.num_rows} results")
         return complete
 
-    with lease.held(store, uri, f"evaluate({name})") as held:
+    with lease.held(store, uri, f"evaluate({name})") as held, Comparer(config.task) as comparer:
         require(store, heldout)
         answers = {
             row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, gold, GoldAnswer)
         }
         prompts = read_rows(store, heldout, Prompt)
-        made = make_rows(_work(prompts, answers, config, name), open_sampler, config, store, uri, held)
+        work = _work(prompts, answers, comparer.same, config, name)
+        made = make_rows(work, open_sampler, config, store, uri, held)
 
         manifest = Manifest(
             stage="evaluate",
@@ -101,9 +103,13 @@ def run(
             scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
             if scored:
                 metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
+        if config.task.kind == "math":
+            metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
         # A prompt that is too long is set aside in both decodings; it counts once.
         rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
-        shown = ", ".join(f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items())
+        shown = ", ".join(
+            f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items() if "accuracy" in key
+        )
         say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
         return commit(
             store,
@@ -118,7 +124,9 @@ def run(
         )
 
 
-def _work(prompts: list[Prompt], answers: dict[str, str], config: Config, name: str) -> Work[EvalResult]:
+def _work(
+    prompts: list[Prompt], answers: dict[str, str], same: Same, config: Config, name: str
+) -> Work[EvalResult]:
     """All answers: first greedy ones, then sampled ones."""
     chunks = [prompts[first : first + PROMPTS_PER_PART] for first in range(0, len(prompts), PROMPTS_PER_PART)]
     parts = [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
@@ -126,7 +134,9 @@ def _work(prompts: list[Prompt], answers: dict[str, str], config: Config, name: 
 
     def plan(number: int, prompt_ids: PromptIds) -> list[Task[EvalResult]]:
         decoding, chunk = parts[number]
-        return [task for row in chunk for task in _tasks(row, decoding, prompt_ids, answers, config, name)]
+        return [
+            task for row in chunk for task in _tasks(row, decoding, prompt_ids, answers, same, config, name)
+        ]
 
     def place(row: EvalResult) -> tuple[int, str]:
         part = chunk_of[row.prompt_id] + DECODINGS.index(row.decoding) * len(chunks)
@@ -157,6 +167,7 @@ def _tasks(
     decoding: Decoding,
     prompt_ids: PromptIds,
     answers: dict[str, str],
+    same: Same,
     config: Config,
     name: str,
 ) -> Iterator[Task[EvalResult]]:
@@ -169,7 +180,17 @@ def _tasks(
     for index in [-1] if too_long else range(num_samples):
 
         def result(text: str, answer: str | None, index: int = index) -> EvalResult:
-            return _result(prompt, name, decoding, index, text, answer, answers)
+            gold = answers.get(prompt.prompt_id)
+            correct = None if gold is None else answer is not None and same(answer, gold)
+            return EvalResult(
+                prompt_id=prompt.prompt_id,
+                name=name,
+                decoding=decoding,
+                sample_index=index,
+                text=text,
+                answer=answer,
+                correct=correct,
+            )
 
         def row(sample: Sample, result: Callable[[str, str | None], EvalResult] = result) -> EvalResult:
             return result(sample.text, extract_answer(sample.text, config.task))
@@ -184,25 +205,3 @@ def _tasks(
             spare=result("", None),
             num_rows=num_samples if too_long else 1,
         )
-
-
-def _result(
-    prompt: Prompt,
-    name: str,
-    decoding: Decoding,
-    index: int,
-    text: str,
-    answer: str | None,
-    answers: dict[str, str],
-) -> EvalResult:
-    """One result; correct is None when there is no gold answer."""
-    gold = answers.get(prompt.prompt_id)
-    return EvalResult(
-        prompt_id=prompt.prompt_id,
-        name=name,
-        decoding=decoding,
-        sample_index=index,
-        text=text,
-        answer=answer,
-        correct=None if gold is None else answer == gold,
-    )

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from limbeck import lease, settings
+from limbeck.answers.groups import representatives
+from limbeck.comparing import Comparer
 from limbeck.config import Config, LabelConfig
 from limbeck.errors import DataError
 from limbeck.labels import Label, is_selected, pseudo_label, with_validation
@@ -50,7 +52,7 @@ def run(
         completions: Shards from `generate`, all of one source.
         judgements: Shards from `judge`; none are needed when labels are given or the rule is `majority`.
         given_labels: Labels of an earlier run of this stage, to compare student completions with.
-        config: `label` and the seed are read.
+        config: `label`, `task` and the seed are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
@@ -61,6 +63,7 @@ def run(
     Raises:
         DataError: when judgements are missing, or no prompt got a label.
         LeaseError: when another attempt is at work.
+        EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
     inputs = input_hashes(
@@ -73,13 +76,13 @@ def run(
         say(f"label: already complete, {complete[1].num_rows} completions labelled")
         return Labelled(complete[0], complete[1])
 
-    with lease.held(store, uri, "label") as held:
+    with lease.held(store, uri, "label") as held, Comparer(config.task) as comparer:
         questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
         p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
         if given_labels:
             labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
         else:
-            labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config)
+            labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config, comparer)
         reasons = Counter(label.reason for label in labels if label.answer is None)
         by_prompt = {label.prompt_id: label for label in labels}
 
@@ -93,7 +96,8 @@ def run(
                 if label.answer is None:
                     counts["unlabelled"] += 1
                     continue
-                made = _labelled(row, prompt, label, p_correct.get(row.completion_id), config.label)
+                written = _as_label(row, label.answer, comparer)
+                made = _labelled(written, prompt, label, p_correct.get(row.completion_id), config.label)
                 counts["agreeing"] += made.pseudo_reward > 0
                 counts["selected"] += made.selected
                 labelled.add(made)
@@ -106,6 +110,7 @@ def run(
                 remedy="Look at the completions: do they match task.answer_pattern? Lower "
                 "label.min_vote_share or label.min_p_correct",
             )
+        slow = {"label/slow_comparisons": float(comparer.num_slow)} if config.task.kind == "math" else {}
         coverage = 1 - sum(reasons.values()) / len(labels)
         agreement = counts["agreeing"] / labelled.num_rows
         selected = "" if given_labels else f", {counts['selected']} are selected"
@@ -129,7 +134,7 @@ def run(
                     num_input_rows=rows_in,
                     num_rows=out.num_rows,
                     rejected=rejected,
-                    metrics={"label/coverage": coverage, "label/agreement": agreement},
+                    metrics={"label/coverage": coverage, "label/agreement": agreement, **slow},
                     wall_seconds=time.monotonic() - started,
                 ),
                 held,
@@ -145,7 +150,11 @@ def run(
 
 
 def _vote(
-    questions: Mapping[str, str], rows: Iterable[Completion], p_correct: Mapping[str, float], config: Config
+    questions: Mapping[str, str],
+    rows: Iterable[Completion],
+    p_correct: Mapping[str, float],
+    config: Config,
+    comparer: Comparer,
 ) -> list[Label]:
     """One label for each prompt, from its teacher completions."""
     by_prompt: dict[str, list[Voter]] = defaultdict(list)
@@ -163,10 +172,25 @@ def _vote(
             remedy="Give the judgements of the same completions, or set label.rule to majority",
         )
     labels = [
-        pseudo_label(prompt_id, by_prompt.pop(prompt_id, []), p_correct, config.label)
+        pseudo_label(prompt_id, _grouped(by_prompt.pop(prompt_id, []), comparer), p_correct, config.label)
         for prompt_id in questions
     ]
     return with_validation(labels, config.label.validation_prompts, config.seed)
+
+
+def _grouped(voters: Sequence[Voter], comparer: Comparer) -> list[Voter]:
+    """The voters of one prompt, with answers that are the same written in one way: so each counts once."""
+    stands = representatives((voter.answer for voter in voters), comparer.same)
+    return [
+        voter if voter.answer is None else voter._replace(answer=stands[voter.answer]) for voter in voters
+    ]
+
+
+def _as_label(row: Completion, label: str, comparer: Comparer) -> Completion:
+    """A completion whose answer, if it is the same as its prompt's label, is written as that is."""
+    if row.answer is None or not comparer.same(row.answer, label):
+        return row
+    return row.model_copy(update={"answer": label})
 
 
 def _of_prompt(

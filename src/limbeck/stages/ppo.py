@@ -12,6 +12,7 @@ from limbeck import lease
 from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.checkpoints import fetch, load_state, save_state
+from limbeck.comparing import Comparer
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
@@ -60,6 +61,7 @@ def run(
         LeaseError: when another attempt is at work.
         ConfigError: when the critic cannot start from a reward model with another tokenizer.
         DataError: when too few labelled prompts are there.
+        EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
     name = f"ppo_{reward}"
@@ -85,6 +87,7 @@ def run(
 
         with (
             tempfile.TemporaryDirectory() as scratch,
+            Comparer(config.task) as comparer,
             Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
         ):
             folder = Path(scratch)
@@ -109,13 +112,17 @@ def run(
                     for row in rows
                 ]
 
+            def agrees(text: str, label: str) -> bool:
+                answer = extract_answer(text, config.task)
+                return answer is not None and comparer.same(answer, label)
+
             result = train(
                 student=student,
                 reward_folder=reward_folder,
                 sampler=sampler,
                 prompts=asked(kept),
                 validation=asked(_fitting(validation, sampler, config)[0]),
-                extract=lambda text: extract_answer(text, config.task),
+                agrees=agrees,
                 reward=reward,
                 config=config,
                 folder=folder,
@@ -129,7 +136,9 @@ def run(
             ]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
             objects = store.write_folder(result.folder, uri)
+            num_slow = comparer.num_slow
         course = result.course
+        slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
         say(
             f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
             f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
@@ -154,6 +163,7 @@ def run(
                     "ppo/best_update": float(course.best_update),
                     "ppo/num_updates": float(course.update),
                     "ppo/stopped_by_monitor": float(course.stopped),
+                    **slow,
                 },
                 wall_seconds=time.monotonic() - started,
             ),

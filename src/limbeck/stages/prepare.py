@@ -8,6 +8,7 @@ known.
 """
 
 import json
+import random
 import tempfile
 import time
 from collections import Counter
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from limbeck import lease, settings
-from limbeck.config import Config, PrepareConfig
+from limbeck.answers.choice import LETTERS, letter_of, with_options
+from limbeck.config import Config
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, digest, find, stage_uri
 from limbeck.progress import say
@@ -52,7 +54,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
     Args:
         data: URI of a JSONL or Parquet file of prompts, or empty.
         heldout_data: The same of held-out prompts; without it a part of `data` is held out.
-        config: `prepare` and the seed are read.
+        config: `prepare`, `task.kind`, `task.shuffle_options` and the seed are read.
         store: Where the data lie and the results go.
         work_uri: The run's prefix.
 
@@ -85,7 +87,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             files = {name: Path(folder) / name for name in sources}
             with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
                 ids = {
-                    name: _read(store, source, files[name], config.prepare, rejected, reasons)
+                    name: _read(store, source, files[name], config, rejected, reasons)
                     for name, source in sources.items()
                 }
             asked = ids.get("prompts", set())
@@ -184,7 +186,7 @@ def _read(
     store: Store,
     uri: str,
     path: Path,
-    config: PrepareConfig,
+    config: Config,
     rejected: PartWriter[RejectedRow],
     reasons: Counter[str],
 ) -> set[str]:
@@ -195,8 +197,9 @@ def _read(
     ids: set[str] = set()
     broken = total = 0
     first: RejectedRow | None = None
+    columns = ("prompt", "answer", "options") if config.task.kind == "choice" else ("prompt", "answer")
     with path.open("w", encoding="ascii") as file:
-        for number, raw in _raw_rows(store, uri):
+        for number, raw in _raw_rows(store, uri, columns):
             total += 1
             question, reason = _question(raw, config)
             if question is not None and question.prompt_id not in ids:
@@ -218,11 +221,11 @@ def _read(
             got="no rows",
             remedy="Check the file",
         )
-    if first and broken > config.max_bad_fraction * total:
+    if first and broken > config.prepare.max_bad_fraction * total:
         raise DataError(
             "too many broken rows",
             where=first.where,
-            expected=f"at most {config.max_bad_fraction:.0%} (prepare.max_bad_fraction)",
+            expected=f"at most {config.prepare.max_bad_fraction:.0%} (prepare.max_bad_fraction)",
             got=f"{broken} of {total}, the first: {first.reason}: {first.row[:60]}",
             remedy="Mend the file, each row needs a text `prompt` and may have an `answer`",
         )
@@ -236,7 +239,9 @@ def _questions(path: Path | None) -> Iterator[Question]:
             yield from (Question(*json.loads(line)) for line in file)
 
 
-def _raw_rows(store: Store, uri: str) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
+def _raw_rows(
+    store: Store, uri: str, columns: tuple[str, ...]
+) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
     """Numbered rows of a JSONL file (as bytes) or of a Parquet file (as dicts)."""
     item = store.stored(uri)
     if item is None:
@@ -244,7 +249,7 @@ def _raw_rows(store: Store, uri: str) -> Iterator[tuple[int, bytes | dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         path = store.read_file(item, Path(folder) / "data")
         if uri.endswith(".parquet"):
-            yield from enumerate(parquet_rows(path, uri, ("prompt", "answer")), 1)
+            yield from enumerate(parquet_rows(path, uri, columns), 1)
             return
         with path.open("rb") as file:
             yield from ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
@@ -258,7 +263,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             line = file.readline(MAX_LINE_BYTES + 1)
 
 
-def _question(raw: bytes | dict[str, Any], config: PrepareConfig) -> tuple[Question | None, str]:
+def _question(raw: bytes | dict[str, Any], config: Config) -> tuple[Question | None, str]:
     """One row as a question, or None and the reason."""
     value: Any = raw
     if isinstance(raw, bytes):
@@ -280,13 +285,45 @@ def _question(raw: bytes | dict[str, Any], config: PrepareConfig) -> tuple[Quest
     prompt = prompt.strip()
     if not prompt:
         return None, "prompt empty"
-    if len(prompt) > config.max_prompt_chars:
+    if len(prompt) > config.prepare.max_prompt_chars:
         return None, "prompt too long"
     if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
         return None, "answer not a text or number"
     if not _is_unicode(prompt) or (isinstance(answer, str) and not _is_unicode(answer)):
         return None, "half a surrogate pair"
-    return Question(row_id(prompt), prompt, None if answer is None else str(answer)), ""
+    answer = None if answer is None else str(answer)
+    if config.task.kind == "choice" and value.get("options") is not None:
+        return _choice(prompt, answer, value["options"], config)
+    return Question(row_id(prompt), prompt, answer), ""
+
+
+def _choice(prompt: str, answer: str | None, options: object, config: Config) -> tuple[Question | None, str]:
+    """A question with its options below it and the letter of its gold answer, or None and the reason.
+
+    Options are sorted before they are shuffled, so a question that stands twice in the data, with its options
+    in two orders, becomes one prompt.
+    """
+    if not isinstance(options, list) or not all(isinstance(item, str) for item in options):
+        return None, "options not a list of texts"
+    texts = [" ".join(item.split()) for item in options]
+    if not 2 <= len(texts) <= len(LETTERS):
+        return None, f"not 2 to {len(LETTERS)} options"
+    if not all(texts) or len(set(texts)) < len(texts):
+        return None, "an option empty or repeated"
+    if not all(map(_is_unicode, texts)):
+        return None, "half a surrogate pair"
+    place = None if answer is None else letter_of(answer, texts)
+    if answer is not None and place is None:
+        return None, "answer not among the options"
+    shown = texts
+    if config.task.shuffle_options:
+        shown = sorted(texts)
+        random.Random(row_id(config.seed, "options", prompt, *shown)).shuffle(shown)  # noqa: S311 - no secret
+    letter = None if place is None else LETTERS[shown.index(texts[place])]
+    prompt = with_options(prompt, shown)
+    if len(prompt) > config.prepare.max_prompt_chars:
+        return None, "prompt too long"
+    return Question(row_id(prompt), prompt, letter), ""
 
 
 def _is_unicode(text: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from limbeck import lease, settings
 from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
+from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.label_quality import LabelQuality, label_quality
@@ -190,14 +191,16 @@ def _label_quality(
     """The label report, where labels were made or given."""
     if inputs.labels is None:
         return None
-    return label_quality(
-        iter_rows(store, [inputs.labels], PseudoLabel),
-        iter_rows(store, inputs.completions, Completion),
-        iter_rows(store, inputs.student_completions, Completion),
-        iter_rows(store, inputs.judgements, Judgement),
-        gold,
-        config.label,
-    )
+    with Comparer(config.task) as comparer:
+        return label_quality(
+            iter_rows(store, [inputs.labels], PseudoLabel),
+            iter_rows(store, inputs.completions, Completion),
+            iter_rows(store, inputs.student_completions, Completion),
+            iter_rows(store, inputs.judgements, Judgement),
+            gold,
+            config.label,
+            comparer.same,
+        )
 
 
 def _history(store: Store, manifest: Manifest) -> list[PpoStep]:

@@ -51,7 +51,7 @@ def train_ppo(
     sampler: LiveSampler,
     prompts: Sequence[PpoPrompt],
     validation: Sequence[PpoPrompt],
-    extract: Callable[[str], str | None],
+    agrees: Callable[[str, str], bool],
     reward: PpoReward,
     config: Config,
     folder: Path,
@@ -66,7 +66,7 @@ def train_ppo(
         sampler: A vLLM engine opened on `student`.
         prompts: What rollouts answer.
         validation: Labelled prompts kept out of training; agreement on them chooses the checkpoint.
-        extract: Finds the answer in a completion.
+        agrees: Whether a completion's answer is the same as a label.
         reward: What a rollout earns: `model`, `agreement` or `mixed`.
         config: `ppo`, `student.dtype`, `reward.max_length` and the seed are read.
         folder: An empty folder for the result and states.
@@ -104,9 +104,7 @@ def train_ppo(
             sampler.load_weights(folder / "weights")
             handed_over = time.monotonic()
             if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
-                measured = validate(
-                    sampler, networks.reward_model, validation, extract, settings, config.seed
-                )
+                measured = validate(sampler, networks.reward_model, validation, agrees, settings, config.seed)
         if measured:
             _choose(measured, networks, course, best_folder, settings, name)
         if course.stopped or course.update >= settings.num_updates:
@@ -119,7 +117,7 @@ def train_ppo(
                 networks.reward_model,
                 chosen,
                 seeds,
-                extract,
+                agrees,
                 reward,
                 settings,
                 networks.tokenizer.pad_token_id,

@@ -57,7 +57,7 @@ def roll_out(
     reward_model: RewardModel,
     prompts: Sequence[PpoPrompt],
     seeds: Sequence[int],
-    extract: Callable[[str], str | None],
+    agrees: Callable[[str, str], bool],
     reward: PpoReward,
     config: PpoConfig,
     pad_id: int,
@@ -69,7 +69,7 @@ def roll_out(
         reward_model: Scores text.
         prompts: B prompts, repeated where several samples of one are wanted.
         seeds: One for each.
-        extract: Finds the answer in a completion.
+        agrees: Whether a completion's answer is the same as a label.
         reward: `model`, `agreement`, or `mixed`: agreement where there is a label, the model elsewhere.
         config: `temperature`, `max_tokens` and `missing_eos_penalty` are read.
         pad_id: The policy's padding token.
@@ -82,15 +82,15 @@ def roll_out(
         ]
     )
     proxy_B = reward_model.scores(prompts, [sample.text for sample in samples])
-    agrees = [_agrees(prompt, sample, extract) for prompt, sample in zip(prompts, samples, strict=True)]
+    agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(prompts, samples, strict=True)]
     scores_B = torch.tensor(
         [
             proxy if reward == "model" or (reward == "mixed" and agree is None) else float(agree or 0.0)
-            for proxy, agree in zip(proxy_B.tolist(), agrees, strict=True)
+            for proxy, agree in zip(proxy_B.tolist(), agreed, strict=True)
         ]
     )
     cut_B = torch.tensor([float(sample.finish_reason != "stop") for sample in samples])
-    known = [agree for agree in agrees if agree is not None]
+    known = [agree for agree in agreed if agree is not None]
 
     left_ids, left_mask = pad_left(prompt_ids, pad_id)
     right_ids, right_mask = pad_right([sample.token_ids for sample in samples], pad_id)
@@ -118,7 +118,7 @@ def validate(
     sampler: Sampler,
     reward_model: RewardModel,
     prompts: Sequence[PpoPrompt],
-    extract: Callable[[str], str | None],
+    agrees: Callable[[str, str], bool],
     config: PpoConfig,
     seed: int,
 ) -> Validation:
@@ -130,14 +130,14 @@ def validate(
             for number, prompt in enumerate(repeated)
         ]
     )
-    agrees = [_agrees(prompt, sample, extract) for prompt, sample in zip(repeated, samples, strict=True)]
+    agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(repeated, samples, strict=True)]
     return Validation(
-        agreement=sum(float(agree or 0.0) for agree in agrees) / len(agrees),
+        agreement=sum(float(agree or 0.0) for agree in agreed) / len(agreed),
         proxy=float(reward_model.scores(repeated, [sample.text for sample in samples]).mean()),
         length=sum(len(sample.token_ids) for sample in samples) / len(samples),
     )
 
 
-def _agrees(prompt: PpoPrompt, sample: Sample, extract: Callable[[str], str | None]) -> float | None:
+def _agreed(prompt: PpoPrompt, sample: Sample, agrees: Callable[[str, str], bool]) -> float | None:
     """1 if the sample's answer is the prompt's pseudo label, 0 if not, None without a label."""
-    return None if prompt.label is None else float(extract(sample.text) == prompt.label)
+    return None if prompt.label is None else float(agrees(sample.text, prompt.label))
