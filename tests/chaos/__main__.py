@@ -30,7 +30,7 @@ from tests.server_crash import kill_and_restart
 TARGETS = {
     "prepare": "prompts",
     "generate": "teacher",
-    "judge": "teacher",
+    "judge": "judge",
     "label": "labelled_teacher",
     "sft": "sft_selected",
     "reward": "reward",
@@ -77,6 +77,7 @@ class Chaos:
         if code := self._run():
             sys.exit(f"the unbroken run ended with exit code {code}: see {out / 'run/run.log'}")
         self.unbroken = self._made()
+        assert self.unbroken.keys() == TARGETS.keys(), f"not found: {TARGETS.keys() - self.unbroken.keys()}"
 
     def cell(self, stage: str, moment: Moment, kind: Kind) -> Cell:
         """Strike one stage once, let the run come to its end, and compare."""
