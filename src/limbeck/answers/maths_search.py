@@ -1,7 +1,8 @@
 """Where the answer of a `math` completion stands.
 
-In the last box; else after the last `####`; else after the last "the answer is"; else after the last equals
-sign; else it is the last number. What was cut off within one of these has no answer.
+In the last box; else after the last `####`; else after the last "the answer is"; else, after the last equals
+sign, the one number of what begins with "so"; else after that sign; else it is the last number. What was cut
+off within one of these has no answer.
 """
 
 import re
@@ -25,6 +26,10 @@ EQUALS = re.compile(r"(?<![<>!:=])=(?![=>])|\u2248|\\approx(?![A-Za-z])")
 SENTENCE_END = re.compile(
     r"\n|[.!?;](?=[\s*\"')]|$)|,?\s+(?:because|since|which|so|as|when|where|while|after|but|if|given)\b"
     r"|\s\((?=[a-z ]{3,})|\.?\*\*(?=\s)"
+)
+CONCLUSION = re.compile(
+    r"(?:[.!?]\s+|\n\s*)(?:so|thus|hence|therefore|altogether|in total|in conclusion|finally)\b(.*)\Z",
+    re.IGNORECASE | re.DOTALL,
 )
 TALK = re.compile(
     r"(?:in)?correct\b.*|right|wrong|not\b.*|reasonable|in\b.*|given by.*|(?:as )?follows?.*|found.*"
@@ -94,6 +99,10 @@ def _after_equals(text: str) -> str | None:
     ends = [match.end() for match in EQUALS.finditer(text)]
     if not text[ends[-1] :].strip(" $\\([{\n*"):
         return None
+    concluded = CONCLUSION.search(text[ends[-1] :])
+    numbers = [*NUMBERS.finditer(concluded[1])] if concluded else []
+    if len(numbers) == 1:
+        return numbers[0][0]  # "x = 3 or x = -2. So their sum is 1."
     for end in reversed(ends):
         rest = text[end:].lstrip(" *&{")
         line = re.split(
