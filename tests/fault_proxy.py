@@ -66,6 +66,8 @@ class FaultProxy:
         """What stands between a request that was let through and the store."""
         self.seen: Counter[str] = Counter()
         """Requests by method, and faults by name."""
+        self.unheard: list[Request] = []
+        """What the store has done without the client hearing of it."""
         self._rng, self._lock = random.Random(seed), threading.Lock()  # noqa: S311 - no secrets
 
     def choose(self, method: str) -> str:
@@ -142,6 +144,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._reset()
                 return
             status, headers, data = answer
+            if fault == "lost answer" or (fault == "reset" and self.command != "GET"):
+                proxy.unheard.append(request)
             if fault == "lost answer":
                 self._refuse("500")
             elif fault in ("reset", "truncated") and data and self.command == "GET":

@@ -51,7 +51,24 @@ def test_a_folder_passes_whole_where_one_request_in_twenty_fails(
     # What lies there is right as well, seen without the proxy.
     store.read_folder(objects, base_of(objects, work_uri), tmp_path / "straight")
     assert contents(tmp_path / "straight") == contents(folder)
+    # An upload that was begun without an answer has an id that the client never learns.
+    begun = [request for request in proxy.unheard if request.path.endswith("?uploads")]
+    assert len(store.uploads(work_uri)) == len(begun)
+
+
+def test_an_upload_begun_without_an_answer_stays_for_gc(
+    through: Through, store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(9 * MIB))
+    client, proxy = through()
+    proxy.planned += ["", "lost answer"]  # is it there, begin
+    item = client.write_file(tmp_path / "a", f"{work_uri}/a")
+    assert [request.path.endswith("?uploads") for request in proxy.unheard] == [True]
+    assert store.stored(item.uri) == item
+    (left,) = store.uploads(work_uri)
+    store.abort(left)
     assert store.uploads(work_uri) == []
+    assert store.stored(item.uri) == item
 
 
 @pytest.mark.parametrize("fault", FAULTS)
