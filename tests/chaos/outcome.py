@@ -52,6 +52,8 @@ def difference(unbroken: Made, broken: Made) -> str:
     stage = unbroken.manifests[0].stage
     if stage in TOLERANCES:
         return _off_curve(unbroken, broken, TOLERANCES[stage])
+    if len(broken.manifests) < len(unbroken.manifests):
+        return f"{len(broken.manifests)} manifests instead of {len(unbroken.manifests)}"
     for one, other in zip(unbroken.manifests, broken.manifests, strict=True):
         # The report shows how long everything took.
         if one.metrics != other.metrics or (stage != "report" and one.content_hash != other.content_hash):
