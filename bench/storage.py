@@ -2,7 +2,8 @@
 
 Each round starts an embedded SeaweedFS with empty folders on loopback; in it, every client in a random
 order uploads a checkpoint of 2 GiB in 8 files and 5,000 files of 64 KiB, and downloads them again. What
-came back is compared with what went, outside of the time. The table has medians over the rounds.
+came back is compared with what went, outside of the time. The table has medians over the rounds; a client
+that fails is named below it.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def main() -> None:
     asked = parser.parse_args()
     rng = random.Random(1)  # noqa: S311 - no secrets
     measured: list[Measured] = []
+    failures: list[str] = []
     with TemporaryDirectory(dir=asked.work) as work:
         data = {
             "checkpoint": _make(Path(work) / "checkpoint", 8, asked.large_mib * MIB // 8, rng),
@@ -69,9 +71,12 @@ def main() -> None:
                 for name, source in data.items():
                     clients = [name for name in (*PYTHON, *PROGRAMS) if asked.tools or name in ALONE]
                     for client in rng.sample(clients, len(clients)):
-                        measured += _measure(client, name, source, folder, asked.tools or Path())
+                        try:
+                            measured += _measure(client, name, source, folder, asked.tools or Path())
+                        except subprocess.CalledProcessError as error:
+                            failures.append(f"round {number + 1}, {name}: {client} failed, {error}")
             shutil.rmtree(folder)
-    print(table(measured))
+    print(table(measured), *failures, sep="\n")
     if asked.json:
         asked.json.write_text(json.dumps([item._asdict() for item in measured], indent=1), encoding="utf-8")
 
@@ -88,21 +93,21 @@ def _make(folder: Path, num_files: int, num_bytes: int, rng: random.Random) -> P
 def _measure(client: str, data: str, source: Path, work: Path, tools: Path) -> list[Measured]:
     """One client's way up and down; s5cmd's also with a check of its own, as it makes none."""
     uri = f"{BUCKET}/{client.replace(' ', '-').replace(',', '')}/{data.replace(' ', '-')}"
-    back = work / "back"
-    back.mkdir()
     measured = []
-    for way, folder in (("up", source), ("down", back)):
-        os.sync()  # so that no one writes the bytes of another
-        address = str(source) if client == "socket and disk alone" else uri
-        item = Measured(client, data, way, *_run(client, command(client, way, folder, address, tools), tools))
-        print(*item, file=sys.stderr, flush=True)
-        measured.append(item)
-        if client == "s5cmd":
-            name = "s5cmd + sha256sum"
-            measured.append(item._replace(client=name, seconds=item.seconds + hash_all(folder)))
-    if not same_files(source, back):
-        raise SystemExit(f"{client} brought other files back")
-    shutil.rmtree(back)
+    with TemporaryDirectory(dir=work) as back:
+        for way, folder in (("up", source), ("down", Path(back))):
+            os.sync()  # so that no one writes the bytes of another
+            address = str(source) if client == "socket and disk alone" else uri
+            item = Measured(
+                client, data, way, *_run(client, command(client, way, folder, address, tools), tools)
+            )
+            print(*item, file=sys.stderr, flush=True)
+            measured.append(item)
+            if client == "s5cmd":
+                name = "s5cmd + sha256sum"
+                measured.append(item._replace(client=name, seconds=item.seconds + hash_all(folder)))
+        if not same_files(source, Path(back)):
+            raise SystemExit(f"{client} brought other files back")
     return measured
 
 
@@ -114,7 +119,7 @@ def _run(client: str, arguments: Sequence[str], tools: Path) -> tuple[float, flo
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status:
-        raise SystemExit(f"{client} failed")
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), arguments[:4])
     said = [line.split()[1] for line in out.splitlines() if line.startswith("seconds ")]
     return float(said[0]) if said else seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
