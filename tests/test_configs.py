@@ -7,7 +7,7 @@ import pytest
 from limbeck.demo import task
 from limbeck.run_file import RunFile, load_run_file
 
-RUN_FILES = sorted([*Path("examples").glob("*.yaml"), *Path("src/limbeck/demo").glob("*.yaml")])
+RUN_FILES = sorted([*Path("examples").rglob("*.yaml"), *Path("src/limbeck/demo").glob("*.yaml")])
 
 
 @pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: path.name)
