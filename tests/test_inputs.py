@@ -69,15 +69,16 @@ def test_everything_else_of_a_run_file_stays(here: Path, store: Store, work_uri:
     ("data", "message"),
     [
         ({"prompts": "none.jsonl"}, r"no such file in `prompts`.*got none\.jsonl"),
-        ({"prompts": "model"}, "no such file"),
-        (
-            {"heldout": "prompts.csv"},
-            r"unknown kind of file in `heldout`.*\.jsonl.*prompts\.csv",
-        ),
+        ({"prompts": "model/tokenizer.txt"}, "no such file"),
+        ({"prompts": "texts"}, r"unknown kind of file in `prompts`.*a folder of others: texts"),
+        ({"heldout": "prompts.txt"}, r"unknown kind of file in `heldout`.*\.jsonl.*prompts\.txt"),
+        ({"prompts": "hf://openai/gsm8k"}, r"not the address of a data set on a hub.*openai/gsm8k"),
     ],
 )
 def test_a_wrong_data_file_is_a_config_error(here: Path, data: dict[str, str], message: str) -> None:
-    (here / "prompts.csv").write_text("prompt\n")
+    (here / "prompts.txt").write_text("prompt\n")
+    (here / "texts").mkdir()
+    (here / "texts" / "a.txt").write_text("prompt\n")
     with pytest.raises(ConfigError, match=message):
         check_inputs(run_file(**data))
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from limbeck.config import Config
 from limbeck.preflight.data import HEAD_BYTES, check_data
 from limbeck.preflight.places import Place
 from limbeck.preflight.probes import ProbedStore
@@ -31,7 +32,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "no line end": ("a.jsonl", text(ROWS.rstrip()), []),
     "longer than what is read": ("a.jsonl", text(b"\n" * 9 + ROWS * HEAD_BYTES), []),
     "not there": ("a.jsonl", lambda _: None, ["error: no such file in `prompts` in "]),
-    "another suffix": ("a.csv", text(b"prompt\n1"), ["error: unknown kind of file in `prompts` in "]),
+    "another suffix": ("a.txt", text(b"prompt\n1"), ["error: unknown kind of file in `prompts` in "]),
     "empty": ("a.jsonl", text(b""), ["error: the data set is empty in "]),
     "blank lines": ("a.jsonl", text(b"\n\n"), ["error: no usable row at the start"]),
     "no JSON": ("a.jsonl", text(b"prompt,answer\n"), ["error: no usable row at the start"]),
@@ -62,7 +63,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "Parquet without prompts": (
         "a.parquet",
         parquet({"question": ["a"]}),
-        ["error: a data set without prompts in "],
+        ["error: no column `prompt` in "],
     ),
     "prompts that are numbers": (
         "a.parquet",
@@ -90,7 +91,7 @@ def test_a_file_on_this_machine_is_checked(
 ) -> None:
     path = tmp_path / name
     write(path)
-    found = lines(check_data(Place("prompts", str(path), None), measures=True))
+    found = lines(check_data(Place("prompts", str(path), None), Config(), measures=True))
     assert len(found) == len(messages)
     for line, message in zip(found, messages, strict=True):
         assert line.startswith(message)
@@ -106,7 +107,7 @@ def test_an_object_is_checked_alike_by_a_part_of_it(
     file, write, messages = FILES[name]
     write(tmp_path / file)
     store.write_file(tmp_path / file, f"{work_uri}/{file}")
-    found = lines(check_data(Place("prompts", f"{work_uri}/{file}", ProbedStore()), measures=True))
+    found = lines(check_data(Place("prompts", f"{work_uri}/{file}", ProbedStore()), Config(), measures=True))
     assert len(found) == len(messages)
     for line, message in zip(found, messages, strict=True):
         assert line.startswith(message)
@@ -115,5 +116,5 @@ def test_an_object_is_checked_alike_by_a_part_of_it(
 def test_answers_of_train_prompts_are_missed_for_another_reason(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n')
-    (line,) = lines(check_data(Place("prompts", str(path), None), measures=False))
+    (line,) = lines(check_data(Place("prompts", str(path), None), Config(), measures=False))
     assert line.startswith("warning: no `answer`, so how often the labels are right stays unknown")

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck import lease, settings
-from limbeck.config import Config
+from limbeck.config import Config, Preset
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, find, stage_uri
+from limbeck.presets import Aside, check_task
 from limbeck.progress import say
-from limbeck.questions import Aside, Question, Raw, question
+from limbeck.questions import Question, Raw, Unread, columns, preset_of, question
 from limbeck.records import GoldAnswer, Prompt, RejectedRow, row_id
 from limbeck.rows import PartWriter
 from limbeck.sources import Source, locate, rows
@@ -41,18 +42,21 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
     Held-out data alone, without train prompts, is enough for pipelines that only evaluate.
 
     Args:
-        data: URI of a JSONL or Parquet file of prompts, or empty.
+        data: Address of the prompts, see `limbeck.sources`, or empty.
         heldout_data: The same of held-out prompts; without it a part of `data` is held out.
         config: `prepare`, `task.kind`, `task.shuffle_options` and the seed are read.
         store: Where the data lie and the results go.
         work_uri: The run's prefix.
 
     Raises:
-        ConfigError: when no data set is named.
+        ConfigError: when no data set is named, or `task.kind` does not go with the preset.
         LeaseError: when another attempt is at work.
-        DataError: when a file is no JSONL or Parquet, holds no usable row, or too many broken ones.
+        DataError: when a file is not what its name says, holds no usable row, or too many broken ones.
+        StorageError: when the store or the hub cannot be reached.
     """
     started = time.monotonic()
+    for preset in (config.prepare.preset, config.prepare.heldout_preset):
+        check_task(preset, config.task.kind)
     addresses = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
     if not addresses:
         raise ConfigError(
@@ -60,9 +64,9 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             where="prepare",
             expected="prompts, held-out prompts or both",
             got="neither",
-            remedy="Name a JSONL or Parquet file",
+            remedy="Name a file, a folder or hf://, see docs/data.md",
         )
-    sources = {name: locate(address, store) for name, address in addresses.items()}
+    sources = {name: locate(address, store, config.prepare) for name, address in addresses.items()}
     inputs = {name: source.content_hash for name, source in sources.items()}
     config_hash = settings.of_prepare(config)
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
@@ -77,7 +81,9 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             files = {name: Path(folder) / name for name in sources}
             with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
                 ids = {
-                    name: _read(store, source, files[name], config, rejected, reasons)
+                    name: _read(
+                        store, source, files[name], preset_of(name, config), config, rejected, reasons
+                    )
                     for name, source in sources.items()
                 }
             asked = ids.get("prompts", set())
@@ -126,6 +132,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
                     inputs=inputs,
                     config_hash=config_hash,
                     code_version=code_version("prepare"),
+                    sources={name: source.address for name, source in sources.items()},
                     num_rows=out.num_rows,
                     wall_seconds=time.monotonic() - started,
                     **extra,
@@ -168,6 +175,7 @@ def _read(
     store: Store,
     source: Source,
     path: Path,
+    preset: Preset | None,
     config: Config,
     rejected: PartWriter[RejectedRow],
     reasons: Counter[str],
@@ -179,11 +187,10 @@ def _read(
     ids: set[str] = set()
     broken = total = 0
     first: RejectedRow | None = None
-    columns = ("prompt", "answer", "options") if config.task.kind == "choice" else ("prompt", "answer")
     with path.open("w", encoding="ascii") as file:
-        for row in rows(source, store, columns):
+        for row in rows(source, store, config.prepare, columns(preset, config)):
             total += 1
-            asked = question(row.value, config)
+            asked = question(row.value, preset, config)
             if isinstance(asked, Question) and asked.prompt_id not in ids:
                 ids.add(asked.prompt_id)
                 file.write(json.dumps(asked) + "\n")
@@ -192,14 +199,14 @@ def _read(
             reasons[reason] += 1
             aside = RejectedRow(where=row.where, reason=reason, row=_shown(row.value))
             rejected.add(aside)
-            if isinstance(asked, Aside):
+            if isinstance(asked, Aside) and asked.is_broken:
                 broken += 1
                 first = first or aside
     if not total:
         raise DataError(
             "the data set is empty",
             where=source.address,
-            expected="rows with a field `prompt`",
+            expected=f"rows with a field `{columns(preset, config)[0]}`",
             got="no rows",
             remedy="Check the file",
         )
@@ -209,7 +216,7 @@ def _read(
             where=first.where,
             expected=f"at most {config.prepare.max_bad_fraction:.0%} (prepare.max_bad_fraction)",
             got=f"{broken} of {total}, the first: {first.reason}: {first.row[:60]}",
-            remedy="Mend the file, each row needs a text `prompt` and may have an `answer`",
+            remedy="Mend the file; prepare.fields names its columns, prepare.preset a published form",
         )
     return ids
 
@@ -223,5 +230,7 @@ def _questions(path: Path | None) -> Iterator[Question]:
 
 def _shown(raw: Raw) -> str:
     """A row as text for people, cut."""
+    if isinstance(raw, Unread):
+        raw = raw.text.encode("utf-8", "surrogateescape")
     text = raw.decode("utf-8", errors="replace") if isinstance(raw, bytes) else repr(raw)
     return text.strip()[:500]
