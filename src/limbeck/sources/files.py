@@ -143,7 +143,8 @@ def _csv(file: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[tuple[in
         except StopIteration:
             return
         except csv.Error as error:
-            if not header or "expected after" not in str(error):
+            # A quote that is left open swallows lines until the next one: only one line's loss is known.
+            if not header or "expected after" not in str(error) or reader.line_num > begin:
                 raise DataError(
                     "not CSV",
                     where=f"{name}, line {begin}",

@@ -151,8 +151,8 @@ def _said(error: BaseException) -> str:
     """An error on one line; the first cause tells what an endpoint that is away said."""
     while error.__cause__ is not None:
         error = error.__cause__
-    first = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {first}"[:300]
+    text = str(error).partition("\nFor more information")[0]
+    return f"{type(error).__name__}: {text}"[:300]
 
 
 def main() -> None:
