@@ -229,7 +229,9 @@ def test_without_an_age_limit_what_was_begun_just_now_goes_too() -> None:
     assert store.begun == []
 
 
-@pytest.mark.parametrize("named", ["file", "foreign file", "folder of files", "model", "model/", "model as bfloat16", "minio"])
+@pytest.mark.parametrize(
+    "named", ["file", "foreign file", "folder of files", "model", "model/", "model as bfloat16", "minio"]
+)
 def test_inputs_go_only_when_asked_for_and_when_no_manifest_was_made_from_them(named: str) -> None:
     store = MemoryStore()
     item = stored(store, f"{WORK}/inputs/aa/data.jsonl", OLD, b"rows")
