@@ -9,6 +9,9 @@ from kfp.dsl import pipeline_channel
 
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 S3_OPTIONAL = ("AWS_REGION",)
+HUB_OPTIONAL = ("HF_TOKEN",)
+READS_DATA = ("preflight", "prepare")
+"""Tasks that may have to ask a hub of data sets; no other one gets its token."""
 GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 
 # Kubeflow knows these only when a pipeline is compiled; `limbeck compile` sets others.
@@ -110,7 +113,8 @@ class Pods:
         )
         variables = {key: key for key in S3_VARIABLES}
         kubernetes.use_secret_as_env(task, self.s3_secret, variables, optional=secret_is_optional)
-        kubernetes.use_secret_as_env(task, self.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True)
+        optional_keys = S3_OPTIONAL + (HUB_OPTIONAL if name in READS_DATA else ())
+        kubernetes.use_secret_as_env(task, self.s3_secret, {key: key for key in optional_keys}, optional=True)
         kubernetes.set_security_context(
             task, run_as_non_root=True
         )  # `limbeck compile --kfp 2.15` takes it out

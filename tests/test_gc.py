@@ -24,6 +24,7 @@ from limbeck.lease import Lease
 from limbeck.manifest import MANIFEST, Manifest, commit, digest, find
 from limbeck.records import GoldAnswer
 from limbeck.rows import write_rows
+from limbeck.sources import folder_hash
 from limbeck.storage import Store, StoredObject, Upload, split
 from tests.memory_store import MemoryStore
 
@@ -228,7 +229,9 @@ def test_without_an_age_limit_what_was_begun_just_now_goes_too() -> None:
     assert store.begun == []
 
 
-@pytest.mark.parametrize("named", ["file", "foreign file", "model", "model/", "model as bfloat16", "minio"])
+@pytest.mark.parametrize(
+    "named", ["file", "foreign file", "folder of files", "model", "model/", "model as bfloat16", "minio"]
+)
 def test_inputs_go_only_when_asked_for_and_when_no_manifest_was_made_from_them(named: str) -> None:
     store = MemoryStore()
     item = stored(store, f"{WORK}/inputs/aa/data.jsonl", OLD, b"rows")
@@ -240,6 +243,7 @@ def test_inputs_go_only_when_asked_for_and_when_no_manifest_was_made_from_them(n
     hashes = {
         "file": digest([item.sha256, item.bytes]),
         "foreign file": digest([item.uri, item.bytes]),
+        "folder of files": folder_hash([item], f"{WORK}/inputs/aa"),
         "model": identity(store, folder),
         "model/": identity(store, f"{folder}/"),
         "model as bfloat16": digest([identity(store, folder), "bfloat16"]),

@@ -53,6 +53,21 @@ def test_addresses_follow_the_content(here: Path, store: Store, work_uri: str) -
     assert store.read_bytes(first.prompts) == b'{"prompt": "1 + 1"}\n'
 
 
+def test_a_folder_of_data_is_uploaded_without_what_is_no_data(
+    here: Path, store: Store, work_uri: str
+) -> None:
+    for name in ("rows/a.csv", "rows/more/b.JSONL", "rows/notes.txt", "rows/.env.json"):
+        (here / name).parent.mkdir(exist_ok=True, parents=True)
+        (here / name).write_text(name)
+    staged = stage_inputs(run_file(work_uri, prompts="rows", heldout="hf://org/set?split=test"), store)
+    assert staged.prompts.endswith("/rows")
+    names = {uri.removeprefix(f"{staged.prompts}/") for uri in store.sizes(staged.prompts)}
+    assert names == {"a.csv", "more/b.JSONL"}
+    assert staged.heldout == "hf://org/set?split=test"
+    (here / "rows" / "notes.txt").write_text("other words")
+    assert stage_inputs(run_file(work_uri, prompts="rows"), store).prompts == staged.prompts
+
+
 def test_the_bucket_is_made(here: Path, store: Store) -> None:
     staged = stage_inputs(run_file("s3://fresh-bucket/work"), store)
     assert store.exists(staged.prompts)
@@ -69,15 +84,16 @@ def test_everything_else_of_a_run_file_stays(here: Path, store: Store, work_uri:
     ("data", "message"),
     [
         ({"prompts": "none.jsonl"}, r"no such file in `prompts`.*got none\.jsonl"),
-        ({"prompts": "model"}, "no such file"),
-        (
-            {"heldout": "prompts.csv"},
-            r"unknown kind of file in `heldout`.*\.jsonl.*prompts\.csv",
-        ),
+        ({"prompts": "model/tokenizer.txt"}, "no such file"),
+        ({"prompts": "texts"}, r"unknown kind of file in `prompts`.*a folder of others: texts"),
+        ({"heldout": "prompts.txt"}, r"unknown kind of file in `heldout`.*\.jsonl.*prompts\.txt"),
+        ({"prompts": "hf://openai/gsm8k"}, r"not the address of a data set on a hub.*openai/gsm8k"),
     ],
 )
 def test_a_wrong_data_file_is_a_config_error(here: Path, data: dict[str, str], message: str) -> None:
-    (here / "prompts.csv").write_text("prompt\n")
+    (here / "prompts.txt").write_text("prompt\n")
+    (here / "texts").mkdir()
+    (here / "texts" / "a.txt").write_text("prompt\n")
     with pytest.raises(ConfigError, match=message):
         check_inputs(run_file(**data))
 

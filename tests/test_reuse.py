@@ -251,6 +251,18 @@ def test_other_code_is_named(store: Store, run_path: Path) -> None:
     assert ": code (0.0.9+abc, now 0." in why
 
 
+def test_a_folder_of_data_is_known_before_it_is_uploaded(store: Store, run_path: Path, work_uri: str) -> None:
+    folder = run_path.parent / "rows"
+    for name in ("b-c.jsonl", "b/d.jsonl"):  # in another order than their paths have
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text("\n".join(json.dumps({"prompt": f"{name} {n}"}) for n in range(20)))
+    write(run_path, work_uri, SETTINGS, prompts=str(folder))
+    run_all(store, stage_inputs(load_run_file(run_path), store), until="prepare")
+    assert expected(store, run_path)["prepare"].verdict == "reused"
+    (folder / "b-c.jsonl").write_text('{"prompt": "another"}\n')
+    assert expected(store, run_path)["prepare"].why.endswith(": inputs (prompts)")
+
+
 def test_nothing_is_promised_of_what_was_never_made(store: Store, run_path: Path) -> None:
     store.make_bucket(load_run_file(run_path).work_uri)
     tasks = expected(store, run_path)

@@ -65,8 +65,8 @@ def preflight(
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
         stages: The stages that will run; what they need is checked.
-        prompts: URI of the data set, JSONL or Parquet.
-        heldout: URI of the held-out data set; may be empty.
+        prompts: Address of the data set: a file or folder of JSONL, JSON, Parquet or CSV, or `hf://`.
+        heldout: Address of the held-out data set; may be empty.
         teacher: URI of the teacher's Hugging Face folder.
         student: URI of the student's Hugging Face folder.
         models: URIs of further Hugging Face folders.

@@ -101,7 +101,8 @@ def distill(
 
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
-        prompts: URI of the data set, JSONL or Parquet; columns `prompt` and, to measure with, `answer`.
+        prompts: Data set: a file or folder (JSONL, JSON, Parquet, CSV) or `hf://`; columns `prompt` and, to
+            measure with, `answer`.
         teacher: URI of the larger model's Hugging Face folder.
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.

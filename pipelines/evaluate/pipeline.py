@@ -31,7 +31,8 @@ def evaluate(
 
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
-        heldout: URI of the held-out data set, JSONL or Parquet; columns `prompt` and `answer`.
+        heldout: Held-out data set: a file or folder (JSONL, JSON, Parquet, CSV) or `hf://`; columns `prompt`
+            and `answer`.
         models: URIs of Hugging Face folders; the others are compared with the first.
         config: Settings of all stages, as under `config` in a run file.
         gpus: GPUs of each task that uses some; 0 asks for none.

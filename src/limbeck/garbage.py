@@ -18,6 +18,8 @@ from limbeck.errors import DataError
 from limbeck.keys import fault
 from limbeck.lease import LEASE
 from limbeck.manifest import MANIFEST, Manifest, digest, parse
+from limbeck.sources import file_hash, folder_hash
+from limbeck.sources.files import is_data
 from limbeck.status import MAX_BYTES, STAGES, THREADS, Place, StageState, by_place, latest_step, state_of
 from limbeck.storage import Listed, ObjectError, Store, Upload
 
@@ -262,17 +264,22 @@ def _inputs(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
 
 
 def _hashes(store: Store, items: Mapping[str, Listed]) -> set[str]:
-    """All hashes under which stages may name these files, or the model folders that hold them.
+    """All hashes under which stages may name these files, or the folders of rows or models that hold them.
 
-    See `limbeck.stages.prepare` for files and `limbeck.checkpoints.identity` for folders.
+    See `limbeck.sources` for data sets and `limbeck.checkpoints.identity` for models.
     """
     found: set[str] = set()
     for scheme in ("s3", "minio"):
         sizes = {f"{scheme}://{_key(uri)}": item.bytes for uri, item in items.items()}
-        for uri, size in sizes.items():
-            item = store.stored(uri)
-            found |= {digest([uri, size]), digest([item.sha256 if item else "", size])}
+        data = [item for uri in sizes if is_data(uri) and (item := store.stored(uri)) is not None]
+        unhashed = [item.model_copy(update={"sha256": ""}) for item in data]  # as others' objects are
+        found |= {file_hash(item) for item in (*data, *unhashed)}
         folders = {uri[:end] for uri in sizes for end, letter in enumerate(uri) if letter == "/"}
+        for path in folders:
+            found |= {
+                folder_hash([item for item in items if item.uri.startswith(f"{path}/")], path)
+                for items in (data, unhashed)
+            }
         for path, end in product(folders, ("", "/")):
             inside = {uri: size for uri, size in sizes.items() if uri.startswith(f"{path}/")}
             model = digest([path + end, inside])

@@ -9,6 +9,8 @@ from limbeck.models import check_folder
 from limbeck.progress import say
 from limbeck.records import DATA_SUFFIXES
 from limbeck.run_file import RunFile
+from limbeck.sources import hub
+from limbeck.sources.files import is_data
 from limbeck.storage import Store, sha256
 
 DATA = ("prompts", "heldout")
@@ -19,12 +21,14 @@ def check_inputs(run_file: RunFile) -> None:
     """Check the local files and folders that parameters name, before anything starts.
 
     Raises:
-        ConfigError: when one is missing or has an unknown suffix.
+        ConfigError: when one is missing or has an unknown suffix, or an `hf://` address has another form.
         DataError: when a model folder is not a checkpoint that can be used.
     """
     for key in DATA:
         path = getattr(run_file, key)
-        if _is_local(path):
+        if hub.is_hub(path):
+            hub.parse(path)
+        elif _is_local(path):
             _check_data(key, Path(path).expanduser())
     for key, path in _models(run_file):
         if _is_local(path):
@@ -59,7 +63,7 @@ def stage_inputs(run_file: RunFile, store: Store) -> RunFile:
     check_inputs(run_file)
     store.make_bucket(run_file.work_uri)
     uri = f"{run_file.work_uri.rstrip('/')}/inputs"
-    staged = {key: _stage_file(getattr(run_file, key), uri, store) for key in DATA}
+    staged = {key: _stage_data(getattr(run_file, key), uri, store) for key in DATA}
     staged |= {key: _stage_model(getattr(run_file, key), uri, store) for key in MODELS}
     models = tuple(_stage_model(path, uri, store) for path in run_file.models)
     return run_file.model_copy(update={**staged, "models": models})
@@ -75,29 +79,37 @@ def _is_local(path: str) -> bool:
     return path != "" and "://" not in path
 
 
+def data_files(path: Path) -> list[Path]:
+    """The files of rows that a local path names: itself, or those in the folder, in name order."""
+    return [file for file in uploaded_files(path) if is_data(file.name)] if path.is_dir() else [path]
+
+
 def _check_data(key: str, path: Path) -> None:
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"no such file in `{key}`",
-            expected="JSONL or Parquet with a column `prompt`",
+            expected="a file or a folder, an s3:// URI or hf://",
             got=str(path),
             remedy="Correct the path; it is relative to where you run the command",
         )
-    if path.suffix not in DATA_SUFFIXES:
+    if not all(is_data(file.name) for file in data_files(path)) or not data_files(path):
         raise ConfigError(
             f"unknown kind of file in `{key}`",
             expected=", ".join(DATA_SUFFIXES),
-            got=path.name,
+            got=path.name if path.is_file() else f"a folder of others: {path}",
             remedy="Convert it, or rename it if it is one of these",
         )
 
 
-def _stage_file(path: str, uri: str, store: Store) -> str:
+def _stage_data(path: str, uri: str, store: Store) -> str:
     if not _is_local(path):
         return path
-    file = Path(path).expanduser()
-    say(f"inputs: {file}, {file.stat().st_size / 1e6:.1f} MB")
-    return store.write_file(file, f"{uri}/{sha256(file)[:16]}/{file.name}").uri
+    local = Path(path).expanduser()
+    size = sum(file.stat().st_size for file in data_files(local))
+    say(f"inputs: {local}, {size / 1e6:.1f} MB")
+    if local.is_dir():
+        return _stage_folder(local, uri, store, DATA_SUFFIXES)
+    return store.write_file(local, f"{uri}/{sha256(local)[:16]}/{local.name}").uri
 
 
 def _stage_model(path: str, uri: str, store: Store) -> str:
@@ -105,6 +117,11 @@ def _stage_model(path: str, uri: str, store: Store) -> str:
         return path
     folder = Path(path).expanduser()
     say(f"inputs: {folder}, {sum(file.stat().st_size for file in uploaded_files(folder)) / 1e6:.1f} MB")
+    return _stage_folder(folder, uri, store)
+
+
+def _stage_folder(folder: Path, uri: str, store: Store, suffixes: tuple[str, ...] = ()) -> str:
     name = folder.name or folder.resolve().name  # what `evaluate` and the report call it
-    content = store.write_folder(folder, uri, name)[0].uri.removeprefix(f"{uri}/").partition("/")[0]
+    objects = store.write_folder(folder, uri, name, suffixes)
+    content = objects[0].uri.removeprefix(f"{uri}/").partition("/")[0]
     return f"{uri}/{content}/{name}"

@@ -78,6 +78,8 @@ class Manifest(BaseModel):
     """Content hash of each input, by its name."""
     config_hash: str
     code_version: str
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Address of each input that no stage made; of a hub's data set with the commit that was read."""
     num_input_rows: int = 0
     num_rows: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)

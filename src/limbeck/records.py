@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
-"""Of the files of prompts that users bring; .json is read as JSONL."""
+DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+"""Of the files of prompts that users bring; .json holds an array, or lines as .jsonl does."""
 Source = Literal["teacher", "student"]
 Decoding = Literal["greedy", "sampled"]
 

@@ -15,14 +15,14 @@ from limbeck import settings
 from limbeck.checkpoints import identity
 from limbeck.compiled import Compiled
 from limbeck.config import PpoReward
-from limbeck.errors import DataError
-from limbeck.inputs import check_inputs
+from limbeck.inputs import check_inputs, data_files
 from limbeck.keys import uploaded_files
 from limbeck.manifest import Manifest, code_version, digest, load_manifest, stage_uri
 from limbeck.run_file import RunFile
+from limbeck.sources import file_hash, folder_hash, locate
 from limbeck.status import OUTPUTS, StageState
 from limbeck.status_text import printable
-from limbeck.storage import Store, sha256
+from limbeck.storage import Store, StoredObject, sha256
 
 Verdict = Literal["reused", "goes on", "runs", "not known"]
 Given = Manifest | str | None
@@ -99,7 +99,7 @@ class Outlook:
         kinds = OUTPUTS["prepare"]
         if "prepare" in self.stages:
             data = {"prompts": self.run_file.prompts, "heldout": self.run_file.heldout}
-            files = {name: self._file(path) for name, path in data.items() if path}
+            files = {name: self._data(path) for name, path in data.items() if path}
             hashed = settings.of_prepare(self.config)
             made: Mapping[str, Given] = self._task("prepare", "prepare", hashed, files, kinds, kinds)
         else:
@@ -242,15 +242,16 @@ class Outlook:
     def _finished(self, uri: str, kind: str) -> Manifest | None:
         return load_manifest(self.store, uri, kind) if "://" in uri else None
 
-    def _file(self, path: str) -> str:
-        """What `prepare` takes for a data file."""
-        if "://" not in path:
-            file = Path(path).expanduser()
-            return digest([sha256(file), file.stat().st_size])
-        item = self.store.stored(path)
-        if item is None:
-            raise DataError("no such data set", where=path, remedy="Check the address")
-        return digest([item.sha256 or path, item.bytes])
+    def _data(self, path: str) -> str:
+        """What `prepare` takes for a data set: a local one as `limbeck run` would upload it."""
+        if "://" in path:
+            return locate(path, self.store, self.config.prepare).content_hash
+        local = Path(path).expanduser()
+        files = [
+            StoredObject(uri=file.as_posix(), bytes=file.stat().st_size, sha256=sha256(file))
+            for file in data_files(local)
+        ]
+        return folder_hash(files, local.as_posix()) if local.is_dir() else file_hash(files[0])
 
     def _model(self, path: str) -> str | None:
         """What stages take for a model: a local one as `limbeck run` would upload it."""

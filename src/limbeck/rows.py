@@ -192,6 +192,18 @@ def parquet_rows(path: Path, where: str, columns: Sequence[str] | None = None) -
         raise DataError("not a Parquet file", where=where, got=str(error), remedy="Write it again") from error
 
 
+def parquet_columns(path: Path, where: str) -> list[str]:
+    """The columns of a local Parquet file.
+
+    Raises:
+        DataError: when it is no Parquet file, or a damaged one.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError("not a Parquet file", where=where, got=str(error), remedy="Write it again") from error
+
+
 def _iter_part(store: Store, item: StoredObject, row_type: type[RowType]) -> Iterator[RowType]:
     """The rows of one part, checked one by one."""
     with tempfile.TemporaryDirectory() as folder:

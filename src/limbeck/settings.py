@@ -14,9 +14,10 @@ NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states
 
 
 def of_prepare(config: Config) -> str:
-    """Of `prepare`."""
+    """Of `prepare`; where data sets of a hub are fetched from decides nothing, their commit is an input."""
     choices = [config.task.kind, config.task.shuffle_options]
-    return digest([config.seed, config.prepare.model_dump(), choices])
+    read = config.prepare.model_dump(exclude={"hub_endpoint", "hub_offline"})
+    return digest([config.seed, read, choices])
 
 
 def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from limbeck.errors import ConfigError, DataError
+from limbeck.questions import MAX_LINE_BYTES
 from limbeck.records import GoldAnswer, Prompt, RejectedRow
 from limbeck.rows import ROWS_PER_PART, iter_rows, read_part, read_rows
-from limbeck.stages.prepare import MAX_LINE_BYTES, Prepared, run
+from limbeck.stages.prepare import Prepared, run
 from limbeck.storage import Store
 from tests.stages.conftest import ConfigFor, put
 

@@ -12,10 +12,12 @@ from pydantic import Field
 from limbeck.config.engines import DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
 from limbeck.config.rows import (
     EvaluateConfig,
+    FieldsConfig,
     GenerateConfig,
     JudgeConfig,
     LabelConfig,
     PrepareConfig,
+    Preset,
     SamplingConfig,
     TaskConfig,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "Dtype",
     "EngineConfig",
     "EvaluateConfig",
+    "FieldsConfig",
     "GenerateConfig",
     "JudgeConfig",
     "LabelConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "PpoConfig",
     "PpoReward",
     "PrepareConfig",
+    "Preset",
     "ReportConfig",
     "RewardConfig",
     "SamplingConfig",

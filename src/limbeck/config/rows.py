@@ -1,13 +1,17 @@
 """Settings of the task, and of the stages that make rows: from prompts to labels, and the evaluation."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.section import Count, Positive, Probability, Section
 
 TaskKind = Literal["pattern", "math", "choice", "text"]
+Preset = Literal["gsm8k", "gsm_plus", "mmlu_pro", "alpaca_eval"]
+Name = Annotated[str, Field(min_length=1)]
+ENDPOINT = r"^https?://[\w.-]+(:\d+)?(/[\w./-]*)?$"
+"""Without a user and a password: those would be seen with the run."""
 
 
 class TaskConfig(Section):
@@ -47,15 +51,42 @@ class TaskConfig(Section):
         return value
 
 
+class FieldsConfig(Section):
+    """What the columns of a data set are called."""
+
+    prompt: Name = "prompt"
+    """What is asked."""
+    answer: Name = "answer"
+    """The gold answer; the column need not be there."""
+    options: Name = "options"
+    """The options of a question of the kind `choice`; the column need not be there."""
+
+
 class PrepareConfig(Section):
     """Reading and splitting the data set."""
 
+    preset: Preset | None = None
+    """A published data set in its official columns and answers (docs/data.md); null reads `fields`."""
+    heldout_preset: Preset | None = None
+    """The same for held-out data that have another form; null reads them like the prompts."""
+    fields: FieldsConfig = FieldsConfig()
+    """Columns of your own data."""
+    hub_endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = None
+    """Address of the hub or a mirror, for `hf://`; null takes the variable HF_ENDPOINT, or the public one."""
+    hub_offline: bool = False
+    """Read `hf://` from the hub's local cache (HF_HOME) alone, without any request."""
     heldout_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Part of the prompts that is held out when no held-out data are given."""
     max_bad_fraction: Probability = 0.05
     """Share of broken rows above which the stage fails instead of setting them aside."""
     max_prompt_chars: Count = 20_000
     """Longer prompts are set aside."""
+
+    @model_validator(mode="after")
+    def _says_one_form(self) -> Self:
+        if self.preset and self.fields != FieldsConfig():
+            raise ValueError("takes `preset` or `fields`: a preset has its own columns")
+        return self
 
 
 class SamplingConfig(Section):

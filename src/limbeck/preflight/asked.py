@@ -200,9 +200,9 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
         yield "work_uri", "where all results go, such as s3://bucket/work"
     if asked.runs("prepare") and not asked.prompts:
         if asked.runs(*TRAIN_STAGES):
-            yield "prompts", "the data set that the models answer, JSONL or Parquet"
+            yield "prompts", "the data set that the models answer: a file, a folder or hf://"
         elif not asked.heldout:
-            yield "heldout", "the prompts to evaluate on, JSONL or Parquet"
+            yield "heldout", "the prompts to evaluate on: a file, a folder or hf://"
     judged_by_teacher = asked.runs("judge")
     starts_from_teacher = asked.runs("reward") and config is not None and config.reward.init == "teacher"
     if not asked.teacher and (judged_by_teacher or starts_from_teacher):

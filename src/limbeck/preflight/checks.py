@@ -45,7 +45,7 @@ def check(given: Asked) -> Outcome:
     config, requests = settings.config, settings.requests
     findings += [*wrong, *missing(given, config), *misnamed(asked)]
     world = look(asked, findings)
-    findings += _data(asked, world) + _finished(asked, world)
+    findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)
     checked = ["settings", *world.checked, *_names(asked, world, models)]
     if config:
@@ -60,14 +60,15 @@ def check(given: Asked) -> Outcome:
     return Outcome(list({str(finding): finding for finding in findings}.values()), checked)
 
 
-def _data(asked: Asked, world: World) -> list[Finding]:
-    """The data sets."""
+def _data(asked: Asked, world: World, config: Config | None) -> list[Finding]:
+    """The data sets; by the default columns where the settings cannot be read."""
     findings: list[Finding] = []
+    config = config or Config()
     for key in ("prompts", "heldout"):
         place = world.place(key, getattr(asked, key))
         if place:
             measures = key == "heldout" or not asked.heldout
-            findings += check_data(place, measures=measures and asked.runs("evaluate"))
+            findings += check_data(place, config, measures=measures and asked.runs("evaluate"))
     return findings
 
 

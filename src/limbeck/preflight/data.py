@@ -1,138 +1,212 @@
-"""Checks of data sets by their first bytes (JSONL) or their footer (Parquet)."""
+"""Checks of data sets: by first bytes, a Parquet file by its footer, what a hub has by its files' names."""
 
-import json
+import contextlib
+import io
 import re
-from typing import Any
 
+from limbeck.config import Config, Preset
 from limbeck.errors import ConfigError, DataError
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.places import Place
+from limbeck.presets import FORMS, Aside, check_task
+from limbeck.questions import Question, Raw, columns, preset_of, question
 from limbeck.records import DATA_SUFFIXES
+from limbeck.sources import hub
+from limbeck.sources.files import is_data, require_column, text_rows
 
 HEAD_BYTES = 256 << 10
 MAX_FOOTER_BYTES = 64 << 20
 PARQUET = b"PAR1"
 TEXT = re.compile(r"(dictionary<values=)?(large_)?string")
-FORM = "rows with a text `prompt` and, to measure with, an `answer`"
+TEXTS = re.compile(r"(large_)?list(_view)?<\w+: (large_)?string")
 UNKNOWN = {
     "prompts": "how often the labels are right stays unknown",
     "heldout": "accuracies stay unknown",
 }
 
 
-def check_data(place: Place, *, measures: bool) -> list[Finding]:
+def check_data(place: Place, config: Config, *, measures: bool) -> list[Finding]:
     """Check one data set.
 
     Args:
-        place: The file that `prompts` or `heldout` names.
+        place: What `prompts` or `heldout` names. Of a folder the first file of each kind is looked at.
+        config: `prepare` and `task` say how its rows are read.
         measures: Whether accuracies are taken on its rows.
 
     Returns:
         What is wrong with it; rows beyond the first are not looked at.
     """
     findings: list[Finding] = []
+    preset = preset_of(place.key, config)
     with collected(findings):
-        if not place.path.endswith(DATA_SUFFIXES):
-            raise ConfigError(
-                f"unknown kind of file in `{place.key}`",
-                where=place.path,
-                expected=", ".join(DATA_SUFFIXES),
-                remedy="Convert it, or rename it if it is one of these",
-            )
-        size = place.size()
-        if size == 0:
-            raise DataError("the data set is empty", where=place.path, expected=FORM, remedy="Check the file")
-        parquet = place.path.endswith(".parquet")
-        has_answers = _parquet(place, size) if parquet else _json_lines(place, size, findings)
-        if not has_answers:
+        check_task(preset, config.task.kind)
+    with collected(findings):
+        if hub.is_hub(place.path):
+            data = hub.pinned(hub.parse(place.path), config.prepare)
+            hub.names(data, config.prepare)
+            return findings
+        looked = [_look(place, name, preset, config, findings) for name in _files(place)]
+        if not any(looked) and not _has_no_gold(preset):
             unknown = UNKNOWN["heldout" if measures else "prompts"]
             findings.append(
                 warning(
                     DataError(
-                        f"no `answer`, so {unknown}",
+                        f"no `{_answer(preset, config)}`, so {unknown}",
                         where=place.path,
-                        remedy="Add the field `answer` where answers are known; training never sees it",
+                        remedy="Add it where answers are known; training never sees it",
                     )
                 )
             )
     return findings
 
 
-def _json_lines(place: Place, size: int, findings: list[Finding]) -> bool:
-    """Check the first rows; gives whether any has an answer.
+def _files(place: Place) -> list[str]:
+    """The names to look at: none for a file itself, else the first of each kind in the folder.
+
+    Raises:
+        ConfigError: when no file is of a known kind.
+    """
+    below = sorted(name for name in place.below() if is_data(name))
+    first = [next((name for name in below if name.lower().endswith(kind)), "") for kind in DATA_SUFFIXES]
+    if below:
+        return [name for name in first if name]
+    if is_data(place.path):
+        return [""]
+    raise ConfigError(
+        f"unknown kind of file in `{place.key}`",
+        where=place.path,
+        expected=f"{', '.join(DATA_SUFFIXES)}, or a folder of them",
+        remedy="Convert it, or rename it if it is one of these",
+    )
+
+
+def _look(place: Place, name: str, preset: Preset | None, config: Config, findings: list[Finding]) -> bool:
+    """Check one file; gives whether it has answers.
+
+    Raises:
+        DataError: when it holds nothing that can be used.
+    """
+    where = f"{place.path.rstrip('/')}/{name}" if name else place.path
+    size = place.size(name)
+    if size == 0:
+        raise DataError(
+            "the data set is empty", where=where, expected=_form(preset, config), remedy="Check the file"
+        )
+    if where.lower().endswith(".parquet"):
+        return _parquet(place, name, where, size, preset, config)
+    return _text(place, name, where, size, preset, config, findings)
+
+
+def _text(
+    place: Place,
+    name: str,
+    where: str,
+    size: int,
+    preset: Preset | None,
+    config: Config,
+    findings: list[Finding],
+) -> bool:
+    """Check the first rows as `prepare` reads them; gives whether any has an answer.
 
     Raises:
         DataError: when none of them can be used.
     """
-    lines = place.read(0, min(HEAD_BYTES, size)).split(b"\n")
+    head = place.read(0, min(HEAD_BYTES, size), name)
+    rows: list[tuple[int, Raw]] = []
+    with contextlib.suppress(DataError) if size > HEAD_BYTES else contextlib.nullcontext():
+        rows.extend(text_rows(io.BytesIO(head), where, columns(preset, config)))
     if size > HEAD_BYTES:
-        lines.pop()  # cut in the middle
-    rows = [(number, *_row(line)) for number, line in enumerate(lines, 1) if line.strip()]
-    broken = [(number, reason) for number, _, reason in rows if reason]
-    if len(broken) == len(rows):
-        number, reason = broken[0] if broken else (1, f"no line ends within {HEAD_BYTES >> 10} KiB")
+        del rows[-1:]  # cut in the middle
+    read = [(number, question(raw, preset, config)) for number, raw in rows]
+    usable = [found for _, found in read if isinstance(found, Question)]
+    broken = [(number, found) for number, found in read if isinstance(found, Aside) and found.is_broken]
+    if not usable:
+        number, reason = (broken[0][0], broken[0][1].reason) if broken else (1, "no whole row")
         raise DataError(
             "no usable row at the start of the data set",
-            where=f"{place.path}, row {number}",
-            expected=FORM,
+            where=f"{where}, row {number}",
+            expected=_form(preset, config),
             got=reason,
-            remedy="Write one JSON object a line",
+            remedy="Correct the file, or how it is read: prepare.fields, prepare.preset",
         )
     if broken:
-        number, reason = broken[0]
+        number, first = broken[0]
         findings.append(
             warning(
                 DataError(
                     f"{len(broken)} of the first {len(rows)} rows are broken and will be set aside",
-                    where=f"{place.path}, row {number}",
-                    expected=FORM,
-                    got=reason,
+                    where=f"{where}, row {number}",
+                    expected=_form(preset, config),
+                    got=first.reason,
                     remedy="Mend them; above prepare.max_bad_fraction the stage fails",
                 )
             )
         )
-    return any(row.get("answer") is not None for _, row, _ in rows)
+    return any(found.answer is not None for found in usable)
 
 
-def _row(line: bytes) -> tuple[dict[str, Any], str]:
-    """A line as a row, and why it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}, "not JSON in UTF-8"
-    if not isinstance(row, dict):
-        return {}, "not an object"
-    prompt = row.get("prompt")
-    return row, "" if isinstance(prompt, str) and prompt.strip() else "no text in `prompt`"
-
-
-def _parquet(place: Place, size: int) -> bool:
+def _parquet(place: Place, name: str, where: str, size: int, preset: Preset | None, config: Config) -> bool:
     """Check rows and columns by the footer; gives whether there are answers.
 
     Raises:
-        DataError: when it is no Parquet file, holds no rows, or no text column `prompt`.
+        DataError: when it is no Parquet file, holds no rows, or lacks a column, or one of the right type.
     """
     import pyarrow as pa  # noqa: PLC0415 - a good part of a second, for Parquet alone
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    tail = place.read(max(0, size - 8), 8)
+    tail = place.read(max(0, size - 8), 8, name)
     length = int.from_bytes(tail[:4], "little")
     if size < 12 or tail[4:] != PARQUET or length > min(size - 8, MAX_FOOTER_BYTES):
-        raise DataError("not a Parquet file", where=place.path, got="no footer", remedy="Write it again")
+        raise DataError("not a Parquet file", where=where, got="no footer", remedy="Write it again")
     try:
-        footer = pq.ParquetFile(pa.BufferReader(place.read(size - 8 - length, length) + tail))
+        footer = pq.ParquetFile(pa.BufferReader(place.read(size - 8 - length, length, name) + tail))
         schema, num_rows = footer.schema_arrow, footer.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            "not a Parquet file", where=place.path, got=str(error)[:200], remedy="Write it again"
+            "not a Parquet file", where=where, got=str(error)[:200], remedy="Write it again"
         ) from error
-    columns = {field.name: str(field.type) for field in schema}
-    if not num_rows or not TEXT.match(columns.get("prompt", "")):
+    found = {field.name: str(field.type) for field in schema}
+    require_column(list(found), columns(preset, config), where)
+    asked, options = columns(preset, config)[0], _options(preset, config)
+    if not num_rows or not TEXT.match(found[asked]):
         raise DataError(
             "a data set without prompts",
-            where=place.path,
-            expected="rows with a text column `prompt`",
-            got=f"{num_rows} rows of {', '.join(f'{name} ({kind})' for name, kind in columns.items())[:200]}",
-            remedy="Name the column `prompt`, of text",
+            where=where,
+            expected=f"rows with a text column `{asked}`",
+            got=f"{num_rows} rows, `{asked}` of {found[asked]}",
+            remedy="Write the column as text, or name another in prepare.fields",
         )
-    return "answer" in columns
+    if options in found and not TEXTS.match(found[options]):
+        raise DataError(
+            "options that are no texts",
+            where=where,
+            expected=f"a column `{options}`, each a list of texts",
+            got=found[options][:200],
+            remedy="Write it so, or take it away where the prompts hold their options",
+        )
+    return _answer(preset, config) in found
+
+
+def _form(preset: Preset | None, config: Config) -> str:
+    """What a usable row is."""
+    if preset:
+        return f"rows of the preset `{preset}`: {', '.join(FORMS[preset].columns)}"
+    asked, answer = columns(None, config)[:2]
+    return f"rows with a text `{asked}` and, to measure with, `{answer}`"
+
+
+def _answer(preset: Preset | None, config: Config) -> str:
+    """The column of gold answers; those of presets are all called so."""
+    return "answer" if preset else config.prepare.fields.answer
+
+
+def _options(preset: Preset | None, config: Config) -> str:
+    """The column of options; none where no options are asked."""
+    if config.task.kind != "choice":
+        return ""
+    return "options" if preset else config.prepare.fields.options
+
+
+def _has_no_gold(preset: Preset | None) -> bool:
+    """Whether a published data set is known to have no answers."""
+    return preset is not None and "answer" not in FORMS[preset].columns

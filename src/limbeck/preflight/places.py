@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.errors import ConfigError, DataError
+from limbeck.keys import uploaded_files
 from limbeck.preflight.probes import ProbedStore
+from limbeck.sources import hub
 
 
 def is_stored(path: str) -> bool:
     """Whether an address is one of the object store."""
-    return "://" in path
+    return "://" in path and not hub.is_hub(path)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ class Place:
                 remedy="Correct the path; on a cluster give an s3:// URI",
             )
         return {item.name: item.stat().st_size for item in folder.iterdir() if item.is_file()}
+
+    def below(self) -> dict[str, int]:
+        """Bytes of each file anywhere below the folder, by name; none when it is a file, or not there.
+
+        Raises:
+            StorageError: when the store does not list it, or a local link leads out of the folder.
+        """
+        if self.store and is_stored(self.path):
+            base = self.path.rstrip("/") + "/"
+            return {uri.removeprefix(base): size for uri, size in self.store.sizes(self.path).items()}
+        folder = Path(self.path).expanduser()
+        files = uploaded_files(folder) if folder.is_dir() else []
+        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
 
     def size(self, name: str = "") -> int:
         """Bytes of the file, or of one in the folder.

@@ -8,26 +8,24 @@ known.
 """
 
 import json
-import random
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from limbeck import lease, settings
-from limbeck.answers.choice import LETTERS, letter_of, with_options
-from limbeck.config import Config
+from limbeck.config import Config, Preset
 from limbeck.errors import ConfigError, DataError
-from limbeck.manifest import Manifest, code_version, commit, digest, find, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, find, stage_uri
+from limbeck.presets import Aside, check_task
 from limbeck.progress import say
+from limbeck.questions import Question, Raw, Unread, columns, preset_of, question
 from limbeck.records import GoldAnswer, Prompt, RejectedRow, row_id
-from limbeck.rows import PartWriter, parquet_rows
+from limbeck.rows import PartWriter
+from limbeck.sources import Source, locate, rows
 from limbeck.storage import Store, StoredObject
-
-MAX_LINE_BYTES = 16 << 20
-"""Longer lines are set aside: one without an end would fill the memory."""
 
 
 class Prepared(NamedTuple):
@@ -38,42 +36,38 @@ class Prepared(NamedTuple):
     gold: Manifest
 
 
-class Question(NamedTuple):
-    """A prompt with its gold answer, if any, before they part."""
-
-    prompt_id: str
-    prompt: str
-    answer: str | None
-
-
 def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: str) -> Prepared:
     """Read a data set, split it and write the three parts.
 
     Held-out data alone, without train prompts, is enough for pipelines that only evaluate.
 
     Args:
-        data: URI of a JSONL or Parquet file of prompts, or empty.
+        data: Address of the prompts, see `limbeck.sources`, or empty.
         heldout_data: The same of held-out prompts; without it a part of `data` is held out.
         config: `prepare`, `task.kind`, `task.shuffle_options` and the seed are read.
         store: Where the data lie and the results go.
         work_uri: The run's prefix.
 
     Raises:
-        ConfigError: when no data set is named.
+        ConfigError: when no data set is named, or `task.kind` does not go with the preset.
         LeaseError: when another attempt is at work.
-        DataError: when a file is no JSONL or Parquet, holds no usable row, or too many broken ones.
+        DataError: when a file is not what its name says, holds no usable row, or too many broken ones.
+        StorageError: when the store or the hub cannot be reached.
     """
     started = time.monotonic()
-    sources = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
-    if not sources:
+    for preset in (config.prepare.preset, config.prepare.heldout_preset):
+        check_task(preset, config.task.kind)
+    addresses = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
+    if not addresses:
         raise ConfigError(
             "no data set",
             where="prepare",
             expected="prompts, held-out prompts or both",
             got="neither",
-            remedy="Name a JSONL or Parquet file",
+            remedy="Name a file, a folder or hf://, see docs/data.md",
         )
-    inputs = {name: _content_hash(store, uri) for name, uri in sources.items()}
+    sources = {name: locate(address, store, config.prepare) for name, address in addresses.items()}
+    inputs = {name: source.content_hash for name, source in sources.items()}
     config_hash = settings.of_prepare(config)
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
     complete = [find(store, f"{uri}/{part}") for part in Prepared._fields]
@@ -87,7 +81,9 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             files = {name: Path(folder) / name for name in sources}
             with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
                 ids = {
-                    name: _read(store, source, files[name], config, rejected, reasons)
+                    name: _read(
+                        store, source, files[name], preset_of(name, config), config, rejected, reasons
+                    )
                     for name, source in sources.items()
                 }
             asked = ids.get("prompts", set())
@@ -136,6 +132,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
                     inputs=inputs,
                     config_hash=config_hash,
                     code_version=code_version("prepare"),
+                    sources={name: source.address for name, source in sources.items()},
                     num_rows=out.num_rows,
                     wall_seconds=time.monotonic() - started,
                     **extra,
@@ -156,26 +153,18 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
         )
 
 
-def _content_hash(store: Store, uri: str) -> str:
-    """What stands for a data file in the stage's inputs."""
-    item = store.stored(uri)
-    if item is None:
-        raise DataError("no such data set", where=uri, remedy="Check the address")
-    return digest([item.sha256 or uri, item.bytes])
-
-
 def _is_held(prompt_id: str, config: Config) -> bool:
     """Hold out a part, chosen by a hash of seed and prompt: stable when rows are added."""
     return int(row_id(config.seed, prompt_id), 16) / 16**16 < config.prepare.heldout_fraction
 
 
-def _check_sides(sources: dict[str, str], num_train: int, num_heldout: int) -> None:
+def _check_sides(sources: dict[str, Source], num_train: int, num_heldout: int) -> None:
     """Refuse a split with an empty side; without train prompts only held-out ones are asked for."""
     if num_heldout and (num_train or "prompts" not in sources):
         return
     raise DataError(
         "no prompts are left",
-        where=next(iter(sources.values())),
+        where=next(iter(sources.values())).address,
         expected="at least one train and one held-out prompt",
         got=f"{num_train} train, {num_heldout} held out",
         remedy="Give more prompts or `data.heldout`",
@@ -184,40 +173,40 @@ def _check_sides(sources: dict[str, str], num_train: int, num_heldout: int) -> N
 
 def _read(
     store: Store,
-    uri: str,
+    source: Source,
     path: Path,
+    preset: Preset | None,
     config: Config,
     rejected: PartWriter[RejectedRow],
     reasons: Counter[str],
 ) -> set[str]:
-    """Write the usable questions of one file, each prompt once, to a local path; give their ids.
+    """Write the usable questions of a data set, each prompt once, to a local path; give their ids.
 
     The other rows go to `rejected`, and are counted by reason.
     """
     ids: set[str] = set()
     broken = total = 0
     first: RejectedRow | None = None
-    columns = ("prompt", "answer", "options") if config.task.kind == "choice" else ("prompt", "answer")
     with path.open("w", encoding="ascii") as file:
-        for number, raw in _raw_rows(store, uri, columns):
+        for row in rows(source, store, config.prepare, columns(preset, config)):
             total += 1
-            question, reason = _question(raw, config)
-            if question is not None and question.prompt_id not in ids:
-                ids.add(question.prompt_id)
-                file.write(json.dumps(question) + "\n")
+            asked = question(row.value, preset, config)
+            if isinstance(asked, Question) and asked.prompt_id not in ids:
+                ids.add(asked.prompt_id)
+                file.write(json.dumps(asked) + "\n")
                 continue
-            reason = reason or "duplicate"
+            reason = asked.reason if isinstance(asked, Aside) else "duplicate"
             reasons[reason] += 1
-            row = RejectedRow(where=f"{uri}, row {number}", reason=reason, row=_shown(raw))
-            rejected.add(row)
-            if question is None:
+            aside = RejectedRow(where=row.where, reason=reason, row=_shown(row.value))
+            rejected.add(aside)
+            if isinstance(asked, Aside) and asked.is_broken:
                 broken += 1
-                first = first or row
+                first = first or aside
     if not total:
         raise DataError(
             "the data set is empty",
-            where=uri,
-            expected="rows with a field `prompt`",
+            where=source.address,
+            expected=f"rows with a field `{columns(preset, config)[0]}`",
             got="no rows",
             remedy="Check the file",
         )
@@ -227,7 +216,7 @@ def _read(
             where=first.where,
             expected=f"at most {config.prepare.max_bad_fraction:.0%} (prepare.max_bad_fraction)",
             got=f"{broken} of {total}, the first: {first.reason}: {first.row[:60]}",
-            remedy="Mend the file, each row needs a text `prompt` and may have an `answer`",
+            remedy="Mend the file; prepare.fields names its columns, prepare.preset a published form",
         )
     return ids
 
@@ -239,103 +228,9 @@ def _questions(path: Path | None) -> Iterator[Question]:
             yield from (Question(*json.loads(line)) for line in file)
 
 
-def _raw_rows(
-    store: Store, uri: str, columns: tuple[str, ...]
-) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
-    """Numbered rows of a JSONL file (as bytes) or of a Parquet file (as dicts)."""
-    item = store.stored(uri)
-    if item is None:
-        raise DataError("no such data set", where=uri, remedy="Check the address")
-    with tempfile.TemporaryDirectory() as folder:
-        path = store.read_file(item, Path(folder) / "data")
-        if uri.endswith(".parquet"):
-            yield from enumerate(parquet_rows(path, uri, columns), 1)
-            return
-        with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long its beginning, which is still too long."""
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        yield line
-        while line and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES + 1)
-
-
-def _question(raw: bytes | dict[str, Any], config: Config) -> tuple[Question | None, str]:
-    """One row as a question, or None and the reason."""
-    value: Any = raw
-    if isinstance(raw, bytes):
-        if len(raw) > MAX_LINE_BYTES:
-            return None, "line too long"
-        try:
-            value = json.loads(raw.decode("utf-8"))
-        except UnicodeDecodeError:
-            return None, "not UTF-8"
-        except (ValueError, RecursionError):  # ValueError: also an integer of thousands of digits
-            return None, "not JSON"
-    if not isinstance(value, dict):
-        return None, "not an object"
-    prompt, answer = value.get("prompt"), value.get("answer")
-    if prompt is None:
-        return None, "prompt missing"
-    if not isinstance(prompt, str):
-        return None, "prompt not a text"
-    prompt = prompt.strip()
-    if not prompt:
-        return None, "prompt empty"
-    if len(prompt) > config.prepare.max_prompt_chars:
-        return None, "prompt too long"
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
-        return None, "answer not a text or number"
-    if not _is_unicode(prompt) or (isinstance(answer, str) and not _is_unicode(answer)):
-        return None, "half a surrogate pair"
-    answer = None if answer is None else str(answer)
-    if config.task.kind == "choice" and value.get("options") is not None:
-        return _choice(prompt, answer, value["options"], config)
-    return Question(row_id(prompt), prompt, answer), ""
-
-
-def _choice(prompt: str, answer: str | None, options: object, config: Config) -> tuple[Question | None, str]:
-    """A question with its options below it and the letter of its gold answer, or None and the reason.
-
-    Options are sorted before they are shuffled, so a question that stands twice in the data, with its options
-    in two orders, becomes one prompt.
-    """
-    if not isinstance(options, list) or not all(isinstance(item, str) for item in options):
-        return None, "options not a list of texts"
-    texts = [" ".join(item.split()) for item in options]
-    if not 2 <= len(texts) <= len(LETTERS):
-        return None, f"not 2 to {len(LETTERS)} options"
-    if not all(texts) or len(set(texts)) < len(texts):
-        return None, "an option empty or repeated"
-    if not all(map(_is_unicode, texts)):
-        return None, "half a surrogate pair"
-    place = None if answer is None else letter_of(answer, texts)
-    if answer is not None and place is None:
-        return None, "answer not among the options"
-    shown = texts
-    if config.task.shuffle_options:
-        shown = sorted(texts)
-        random.Random(row_id(config.seed, "options", prompt, *shown)).shuffle(shown)  # noqa: S311 - no secret
-    letter = None if place is None else LETTERS[shown.index(texts[place])]
-    prompt = with_options(prompt, shown)
-    if len(prompt) > config.prepare.max_prompt_chars:
-        return None, "prompt too long"
-    return Question(row_id(prompt), prompt, letter), ""
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be encoded; JSON may spell out lone halves of surrogate pairs, which cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(raw: bytes | dict[str, Any]) -> str:
+def _shown(raw: Raw) -> str:
     """A row as text for people, cut."""
+    if isinstance(raw, Unread):
+        raw = raw.text.encode("utf-8", "surrogateescape")
     text = raw.decode("utf-8", errors="replace") if isinstance(raw, bytes) else repr(raw)
     return text.strip()[:500]

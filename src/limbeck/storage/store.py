@@ -186,7 +186,9 @@ class Store:
         fetch_files(self._wire, [Incoming(item, path)])
         return path
 
-    def write_folder(self, folder: Path, uri: str, name: str = "") -> tuple[StoredObject, ...]:
+    def write_folder(
+        self, folder: Path, uri: str, name: str = "", suffixes: tuple[str, ...] = ()
+    ) -> tuple[StoredObject, ...]:
         """Upload the files of a folder under `{uri}/{hash of the content}/`, in name order.
 
         Hidden files (`.git`, `.cache`, `.env`) stay here.
@@ -195,11 +197,12 @@ class Store:
             folder: The local folder.
             uri: Where to.
             name: A further folder below the hash, where people should see a name.
+            suffixes: Which files alone are meant, in small letters; all when there are none.
 
         Raises:
             StorageError: also when a link leads out of the folder.
         """
-        paths = uploaded_files(folder)
+        paths = [path for path in uploaded_files(folder) if path.name.lower().endswith(suffixes or ("",))]
         below = [path.relative_to(folder).as_posix() for path in paths]
         hashed = read_all(paths)
         total = hashlib.sha256()
