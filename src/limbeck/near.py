@@ -60,7 +60,7 @@ class Banding:
         """The MinHash values of a text's shingles; at least 3 words."""
         self._minhash.clear()
         self._minhash.update_batch((shingles(wording) >> np.uint64(32)).tolist())
-        return self._minhash.digest().astype(np.uint32)
+        return np.asarray(self._minhash.digest(), dtype=np.uint32)
 
     def bands(self, wording: Wording) -> HashArray:
         """A hash of each band of a text's signature and of its figures, of shape [B]."""

@@ -90,7 +90,8 @@ def runs(words_T: HashArray, length: int) -> HashArray:
     """
     if len(words_T) < length:
         return np.empty(0, dtype=np.uint64)
-    return np.unique(np.convolve(words_T, POWERS[:length], "valid"))
+    found = np.sort(np.convolve(words_T, POWERS[:length], "valid"))
+    return found[np.append(True, found[1:] != found[:-1])]  # np.unique takes three times as long
 
 
 @lru_cache(maxsize=1 << 16)
