@@ -71,11 +71,10 @@ def clean(
         max_alike: What more prompts than this share is a template.
     """
 
-    def heldout_runs() -> Iterator[tuple[int, HashArray]]:
+    def heldout_runs() -> Iterator[HashArray]:
         for prompt_id, text in heldout:
             words_T = prompts.add(prompt_id, text).words_T
-            if ngram is not None:
-                yield int(prompt_id, 16), runs(words_T, ngram)
+            yield runs(words_T, ngram) if ngram else words_T[:0]
 
     with HashedPrompts(Banding(near_duplicates) if near_duplicates is not None else None) as prompts:
         overlap = Overlap(heldout_runs(), max_alike)
@@ -89,12 +88,7 @@ def clean(
         num_prompts = len(ids)
         rows_N = np.lexsort((ids, np.arange(num_prompts) >= num_heldout))
         ids_N = ids[rows_N]
-        place_of = np.empty(num_prompts, dtype=np.int64)
-        place_of[rows_N] = np.arange(num_prompts)
-        by_ngram = {
-            int(place_of[row]): int(np.searchsorted(ids_N[:num_heldout], np.uint64(owner)))
-            for row, owner in overlap.contaminated().items()
-        }
+        by_ngram = prompts.with_figures(overlap.pairs(), rows_N)
         first_N = np.arange(num_prompts)
         near = Alike(np.empty((0, 2), np.int64), np.empty(0), np.zeros(num_prompts, dtype=np.bool_))
         if near_duplicates is not None:

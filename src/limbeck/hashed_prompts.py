@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.near import MIN_WORDS, Alike, Banding, RowArray, alike
-from limbeck.wording import Wording, wording
+from limbeck.wording import Wording, holds_figures, wording
 
 
 class HashedPrompts:
@@ -54,6 +54,28 @@ class HashedPrompts:
         """The prompt of a row again."""
         self._file.seek(self._ends[row])
         return self._file.read(self._ends[row + 1] - self._ends[row]).decode()
+
+    def with_figures(self, pairs_P_2: RowArray, rows_N: RowArray) -> dict[int, int]:
+        """Of pairs (train row, held-out row) those whose first has the figures of the second.
+
+        Args:
+            pairs_P_2: The first row of a pair holds most words of the second.
+            rows_N: The row of each place.
+
+        Returns:
+            Train place -> the first held-out place that it is paired with.
+        """
+        place_of = np.empty(len(rows_N), dtype=np.int64)
+        place_of[rows_N] = np.arange(len(rows_N))
+        found: dict[int, int] = {}
+        last, train = -1, wording("")
+        for row, heldout_row in pairs_P_2.tolist():
+            if row != last:
+                last, train = row, wording(self.text(row))
+            if holds_figures(train, wording(self.text(heldout_row))):
+                place = int(place_of[row])
+                found[place] = min(int(place_of[heldout_row]), found.get(place, len(rows_N)))
+        return found
 
     def alike(self, rows_N: RowArray, chosen_N: NDArray[np.bool_], threshold: float, max_alike: int) -> Alike:
         """Pairs of near-duplicates, by place.

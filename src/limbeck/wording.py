@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 HashArray = NDArray[np.uint64]
@@ -42,7 +43,7 @@ TOKEN = re.compile(
 )
 """A number, a character of an unspaced script, a word, a minus, a factorial, another sign. Lengths are
 bounded: what is known of each word is cached."""
-LETTER = re.compile("[A-Za-z\u0370-\u03ff]")
+LETTER = re.compile("[a-z\u0370-\u03ff]")
 """A name in a formula, when it stands alone."""
 NUMBER_WORD = re.compile(
     "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
@@ -91,14 +92,21 @@ def runs(words_T: HashArray, length: int) -> HashArray:
     if len(words_T) < length:
         return np.empty(0, dtype=np.uint64)
     found = np.sort(np.convolve(words_T, POWERS[:length], "valid"))
-    return found[np.append(True, found[1:] != found[:-1])]  # np.unique takes three times as long
+    return found[np.append(True, found[1:] != found[:-1])]  # faster than np.unique on so few
+
+
+def holds_figures(whole: Wording, part: Wording) -> bool:
+    """Whether one text has the figures of another, in the same order and with none between them."""
+    inside, wanted = (item.words_T[item.words_T & np.uint64(1) == 1] for item in (whole, part))
+    if len(wanted) > len(inside) or not len(wanted):
+        return not len(wanted)
+    return bool((sliding_window_view(inside, len(wanted)) == wanted).all(axis=1).any())
 
 
 @lru_cache(maxsize=1 << 16)
 def _hashed(word: str) -> int:
     """64 bits of a word, the lowest of which says whether it is a figure."""
-    if not LETTER.fullmatch(word):  # x and X may be two names
-        word = "-" if re.fullmatch(f"[{DASHES}]", word) else word.casefold().replace("\u2019", "'")
+    word = "-" if re.fullmatch(f"[{DASHES}]", word) else word.casefold().replace("\u2019", "'")
     return _hash(word.encode()) & ~1 | _is_figure(word)
 
 

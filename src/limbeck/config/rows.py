@@ -60,8 +60,8 @@ class PrepareConfig(Section):
     """Jaccard similarity, 0.5 to 1, from which two prompts with the same numbers are near-duplicates: one of
     them trains, none if one is held out; null: all do. 0.8 as in Lee et al. 2022 (arXiv 2107.06499)."""
     decontaminate_ngram: Annotated[int, Field(ge=5, le=64)] | None = 13
-    """Train prompts that share a run of so many words with a held-out one leave; null: they stay. 13 as for
-    GPT-3 (Brown et al. 2020, appendix C)."""
+    """Words in the runs of words that train and held-out prompts are compared by. A train prompt with 70% of
+    a held-out one's runs, and its numbers, leaves; null: it stays. 13 as for GPT-3 (Brown et al. 2020)."""
     max_alike: Annotated[int, Field(ge=2)] = 10
     """What more prompts than this have in common is a template or an instruction, no copy, and does not
     count. 10 as for GPT-3."""
