@@ -81,6 +81,15 @@ class PrepareConfig(Section):
     """Share of broken rows above which the stage fails instead of setting them aside."""
     max_prompt_chars: Count = 20_000
     """Longer prompts are set aside."""
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None = 0.8
+    """Jaccard similarity, 0.5 to 1, from which two prompts with the same numbers are near-duplicates: one of
+    them trains, none if one is held out; null: all do. 0.8 as in Lee et al. 2022 (arXiv 2107.06499)."""
+    decontaminate_ngram: Annotated[int, Field(ge=5, le=64)] | None = 13
+    """Words in the runs of words that train and held-out prompts are compared by. A train prompt with 70% of
+    a held-out one's runs, and its numbers, leaves; null: it stays. 13 as for GPT-3 (Brown et al. 2020)."""
+    max_alike: Annotated[int, Field(ge=2)] = 10
+    """What more prompts than this have in common is a template or an instruction, no copy, and does not
+    count. 10 as for GPT-3."""
 
     @model_validator(mode="after")
     def _says_one_form(self) -> Self:

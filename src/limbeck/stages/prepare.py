@@ -1,7 +1,8 @@
 """prepare: a data set becomes train prompts, held-out prompts and, apart from both, gold answers.
 
 Broken rows are set aside with their reason; duplicates go, and a train prompt that is also held out
-leaves the train side. Only `evaluate` and `report` are ever given the gold manifest.
+leaves the train side. Then near-duplicates go, and train prompts that are too much like a held-out one
+(`limbeck.cleaning`). Only `evaluate` and `report` are ever given the gold manifest.
 
 In memory is one batch of rows and the ids of all; usable rows wait on the local disk until their side is
 known.
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck import lease, settings
+from limbeck.cleaning import clean
 from limbeck.config import Config, Preset
+from limbeck.data_statistics import FILE, DataStatistics
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, code_version, commit, find, stage_uri
 from limbeck.presets import Aside, check_task
@@ -99,19 +102,36 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
                     "and leave the train side"
                 )
 
-            train = (item for item in _questions(files.get("prompts")) if item.prompt_id not in held_out)
-            heldout = (
-                item
-                for item in _questions(files.get("heldout", files.get("prompts")))
-                if item.prompt_id in held_out
+            def side(name: str) -> Iterator[Question]:
+                path = files.get(name, files.get("prompts"))
+                wanted = name == "heldout"
+                return (item for item in _questions(path) if (item.prompt_id in held_out) is wanted)
+
+            cleaned = clean(
+                ((item.prompt_id, item.prompt) for item in side("prompts")),
+                ((item.prompt_id, item.prompt) for item in side("heldout")),
+                config.prepare.near_duplicates,
+                config.prepare.decontaminate_ngram,
+                config.prepare.max_alike,
             )
+            reasons.update(item.reason for item in cleaned.leaving.values())
+            num_train -= len(cleaned.leaving)
+            _check_sides(sources, num_train, len(held_out))
             with (
                 PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
+                PartWriter(store, f"{uri}/prompts", RejectedRow, "removed") as removed,
                 PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
                 PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
             ):
-                for side, out in ((train, prompts_out), (heldout, heldout_out)):
-                    for item in side:
+                if "heldout" in ids:
+                    for item in _questions(files.get("prompts")):
+                        if item.prompt_id in held_out:
+                            removed.add(_removed(item, data, "also held out", item.prompt_id))
+                for name, out in (("prompts", prompts_out), ("heldout", heldout_out)):
+                    for item in side(name):
+                        if leaving := cleaned.leaving.get(item.prompt_id):
+                            removed.add(_removed(item, data, *leaving))
+                            continue
                         out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
                         if item.answer is not None:
                             gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
@@ -119,6 +139,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             f"prepare: {num_train} train prompts, {len(held_out)} held out, {gold_out.num_rows} gold answers "
             f"kept apart, {rejected.num_rows} rows set aside"
         )
+        _say_what_was_alike(cleaned.train, config.prepare.max_alike)
 
         def write(part: str, out: PartWriter[Any], more: list[StoredObject], **extra: Any) -> Manifest:
             return commit(
@@ -144,11 +165,17 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
             prompts=write(
                 "prompts",
                 prompts_out,
-                rejected.objects,
+                [
+                    *rejected.objects,
+                    *removed.objects,
+                    _write_statistics(store, uri, "prompts", cleaned.train),
+                ],
                 num_input_rows=len(asked) + rejected.num_rows,
                 rejected=dict(reasons),
             ),
-            heldout=write("heldout", heldout_out, []),
+            heldout=write(
+                "heldout", heldout_out, [_write_statistics(store, uri, "heldout", cleaned.heldout)]
+            ),
             gold=write("gold", gold_out, []),
         )
 
@@ -166,9 +193,35 @@ def _check_sides(sources: dict[str, Source], num_train: int, num_heldout: int) -
         "no prompts are left",
         where=next(iter(sources.values())).address,
         expected="at least one train and one held-out prompt",
-        got=f"{num_train} train, {num_heldout} held out",
-        remedy="Give more prompts or `data.heldout`",
+        got=f"{num_train} train, {num_heldout} held out, duplicates aside",
+        remedy="Give more prompts or `heldout`; `prepare.near_duplicates` says what is a duplicate",
     )
+
+
+def _removed(item: Question, data: str, reason: str, other_id: str) -> RejectedRow:
+    """A train prompt that leaves, with the prompt that stays in its stead."""
+    where = f"{data}, prompt {item.prompt_id}, like {other_id}"
+    return RejectedRow(where=where, reason=reason, row=item.prompt[:500])
+
+
+def _say_what_was_alike(train: DataStatistics, max_alike: int) -> None:
+    """Tell which train prompts left, and which stayed although they are alike."""
+    if train.num_alike:
+        counts = ", ".join(f"{number} ({reason})" for reason, number in train.num_alike.items())
+        say(f"prepare: {counts} left the train side")
+    if train.num_from_templates:
+        say(
+            f"prepare: {train.num_from_templates} train prompts stay though they are alike, more than "
+            f"{max_alike} of a kind (prepare.max_alike): a template, no copies"
+        )
+
+
+def _write_statistics(store: Store, uri: str, part: str, statistics: DataStatistics) -> StoredObject:
+    """Store what is said of one side beside its prompts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        path.write_text(statistics.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return store.write_file(path, f"{uri}/{part}/{FILE}")
 
 
 def _read(
