@@ -225,6 +225,8 @@ class _Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
                 self.tokenizer.pad_token_id,
             )
         self.learning = time.monotonic()
+        # TRL mixes the rollouts by torch's generator, which vLLM draws from too: the round alone decides.
+        torch.manual_seed(seeds[0])
         return self.rollouts.completions()
 
     def scores(self, **_: object) -> list[float]:
