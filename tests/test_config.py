@@ -48,6 +48,19 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
             ("  seed:", "  ppo: {batch_size: 10, num_minibatches: 4}\n  seed:"),
             ["multiple of num_minibatches"],
         ),
+        (
+            ("  seed:", "  ppo: {algorithm: rloo}\n  seed:"),
+            ["`config.ppo`", "samples_per_prompt must be at least 2", "rloo compares the answers"],
+        ),
+        (
+            ("  seed:", "  ppo: {algorithm: grpo, samples_per_prompt: 2, adaptive_kl: true}\n  seed:"),
+            ["adaptive_kl must be false", "grpo does not do it"],
+        ),
+        (
+            ("  seed:", "  ppo: {algorithm: rloo, samples_per_prompt: 2, whiten_rewards: true}\n  seed:"),
+            ["whiten_rewards must be false"],
+        ),
+        (("  seed:", "  ppo: {algorithm: dpo}\n  seed:"), ["`config.ppo.algorithm`", "'grpo'", "'dpo'"]),
         (("  seed:", "  task: {answer_pattern: '('}\n  seed:"), ["regular expression"]),
         (("  seed:", "  task: {answer_pattern: abc}\n  seed:"), ["must have a group"]),
         (("  seed:", "  task: {prompt_template: hello}\n  seed:"), ["must contain {prompt}"]),

@@ -1,4 +1,4 @@
-"""sft, reward and ppo, killed in every way at seeded moments, follow the curve of an unbroken run.
+"""sft, reward and ppo (rloo, too), killed in every way at seeded moments, follow an unbroken run's curve.
 
 Each broken run: the trainer is killed and starts again in place; then the task is killed with SIGKILL; the
 next one is stopped with SIGTERM; the one after that comes to the end. Real engines, a real store.
@@ -29,7 +29,7 @@ from tests.stage_process import finish, start
 
 PATIENCE_SECONDS = 240.0
 OFTEN = {"checkpoint_seconds": 0.2}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "restart_seconds": 0.1,
     "teacher": {"dtype": "float32"},
     "student": {"dtype": "float32"},
@@ -67,12 +67,22 @@ class Stage(NamedTuple):
     num_steps: int
     curves: dict[str, float]
     """What is compared at each step, and how much it may differ."""
+    changed: dict[str, Any] = {}  # noqa: RUF012 - a tuple's default, never changed
+    """Settings of the stage besides those of all."""
 
 
 STAGES = [
     Stage("sft", "checkpoint", "steps", 200, {"sft/loss": 1e-4, "sft/learning_rate": 1e-9}),
     Stage("reward", "reward_model", "updates", 200, {"reward/loss": 1e-4}),
     Stage("ppo", "policy", "updates", 40, {"ppo/score": 0.05, "ppo/kl_coef": 1e-3}),
+    Stage(
+        "ppo",
+        "policy",
+        "updates",
+        40,
+        {"ppo/score": 0.05, "ppo/learning_rate": 1e-9},
+        {"algorithm": "rloo", "samples_per_prompt": 4, "adaptive_kl": False},
+    ),
 ]
 
 
@@ -156,7 +166,7 @@ def trainer_of(task: int) -> int:
     raise AssertionError("no child")
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=[stage.name for stage in STAGES])
+@pytest.mark.parametrize("stage", STAGES, ids=["sft", "reward", "ppo", "ppo, rloo"])
 def test_a_training_broken_in_every_way_follows_the_curve_of_an_unbroken_one(
     store: Store, work_uri: str, tmp_path: Path, given: dict[str, Any], stage: Stage
 ) -> None:
@@ -164,7 +174,8 @@ def test_a_training_broken_in_every_way_follows_the_curve_of_an_unbroken_one(
         outputs = {name: {"path": str(tmp_path / side / name)} for name in (stage.output, "metrics")}
         if stage.name == "sft":
             del outputs["metrics"]
-        return {**given[stage.name], **outputs, "work_uri": f"{work_uri}/{side}", "config": SETTINGS}
+        settings = SETTINGS | {stage.name: SETTINGS[stage.name] | stage.changed}
+        return {**given[stage.name], **outputs, "work_uri": f"{work_uri}/{side}", "config": settings}
 
     def saved() -> int:
         """The step of the newest state."""

@@ -158,3 +158,32 @@ def test_ppo_beside_an_engine_that_takes_a_share() -> None:
     need = memory.ppo_need(TOY, TOY, share, gpu_bytes=10 * GIB)
     assert need.parts["engine"] == 2 * GIB
     assert need.certain == 2 * GIB + 2000 + 1800 + 14_000 + 900 * 14 + 8000
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference"),
+    [({}, 2000), ({"kl_coef": 0.0}, 0)],
+    ids=["with a reference", "without KL"],
+)
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_algorithms_without_a_critic(algorithm: str, settings: dict[str, float], reference: int) -> None:
+    ppo = SETTINGS.ppo.model_copy(update={"algorithm": algorithm} | settings)
+    need = memory.ppo_need(TOY, TOY, SETTINGS.model_copy(update={"ppo": ppo}), gpu_bytes=80 * GIB)
+    # Engine, reference, reward model, policy.
+    states = 2000 + (1 << 20) + reference + 1800 + 14_000
+    assert need.certain == states + 8000
+    assert need.likely == states + 2000 + 32_768 * 64 * 2 + WORKSPACE
+
+
+def test_adapters_that_can_be_switched_off_are_their_own_reference() -> None:
+    lora = DeepSpeedConfig(zero_stage=0, lora_rank=4)
+    ppo = SETTINGS.ppo.model_copy(update={"algorithm": "grpo", "deepspeed": lora})
+    need = memory.ppo_need(TOY, TOY, SETTINGS.model_copy(update={"ppo": ppo}), gpu_bytes=80 * GIB)
+    assert need.parts["reference"] == 0
+
+
+def test_logits_in_tiles() -> None:
+    # 5 x 10 logits of 2 bytes; gradients of 10 rows of the head and 5 of its input, 8 x 4 bytes each.
+    assert memory.tiled_logits(5, TOY, "bfloat16") == 100 + 15 * 32
+    wide = like_toy(vocabulary=100_000)
+    assert memory.tiled_logits(5000, wide, "bfloat16") == 4096 * 32_768 * 2 + 105_000 * 32

@@ -125,7 +125,7 @@ def test_without_a_teacher_the_policy_is_held_against_its_start(results_of: Make
     asked = contest(["mine", "ppo_model"], "ppo_model", ["ppo_model"])
     compared = comparisons(scores, 200, 1, asked.baselines)
     made = decide(accuracy_rows(scores, 200, 1), compared, "ppo_model", "s3://x", asked)
-    assert (made.promote, made.headline) == (True, "PPO made the student better.")
+    assert (made.promote, made.headline) == (True, "Reinforcement learning made the student better.")
     assert "points against mine" in made.reason
     assert made.reason.endswith("It lies above 0: promote it.")
     assert "teacher" not in made.reason

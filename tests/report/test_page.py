@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
+from limbeck.config import parse_config
 from limbeck.report import plots
-from limbeck.report.model import RunReport
+from limbeck.report.model import PpoStep, RunReport
 from limbeck.report.page import html_page, markdown_page
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -88,6 +89,22 @@ def test_tables_have_captions_and_scoped_heads(page: Page) -> None:
     svgs = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(svgs) == 4
     assert all(a.get("role") == "img" and a.get("aria-label") for a in svgs)
+
+
+@pytest.mark.parametrize(("algorithm", "kl"), [("rloo", "kl"), ("grpo", "kl_k3")])
+def test_pages_name_the_algorithm_and_show_the_kl_that_it_has(
+    report: RunReport, algorithm: str, kl: str
+) -> None:
+    step = PpoStep(update=1, reward=0.5, length=7.0, agreement=0.4).model_copy(update={kl: 12.34})
+    run = report.ppo["model"].model_copy(
+        update={"steps": (PpoStep(update=0, validation_agreement=0.6), step)}
+    )
+    settings = parse_config({"ppo": {"algorithm": algorithm, "samples_per_prompt": 2}})
+    made = report.model_copy(update={"settings": settings, "ppo": {"model": run}})
+    for text in (html_page(made), markdown_page(made)):
+        assert f"then {algorithm.upper()} with the reward model" in text
+        assert "PPO" not in text
+        assert "12.34 → 12.34" in text
 
 
 def test_plots_follow_the_theme_and_share_no_group_ids(html: str) -> None:

@@ -55,6 +55,20 @@ def test_history_takes_what_the_report_shows() -> None:
     assert second == PpoStep(update=1, reward=0.5, length=2.0, agreement=0.4)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b'{"update": 1, "ppo/kl": -0.1, "ppo/kl_k3": 0.2}', -0.1),
+        (b'{"update": 1, "ppo/kl": null, "ppo/kl_k3": 0.2}', 0.2),
+        (b'{"update": 1, "ppo/kl": null, "ppo/kl_k3": null}', None),
+    ],
+    ids=["ppo and rloo", "grpo", "no penalty, so no reference"],
+)
+def test_the_kl_that_is_shown_is_the_estimate_that_an_algorithm_has(line: bytes, shown: float | None) -> None:
+    (step,) = parse_history(line, "s3://w/history.jsonl")
+    assert step.shown_kl == shown
+
+
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"ppo/score": 1}', b'{"update": 1, "ppo/kl": "much"}'])
 def test_a_broken_history_names_file_and_line(line: bytes) -> None:
     with pytest.raises(DataError, match=r"s3://w/history\.jsonl, line 2"):

@@ -252,3 +252,15 @@ def test_a_critic_cannot_start_from_a_reward_model_with_another_tokenizer(
     run_ppo(
         store, f"{work_uri}/2", config_for, "model", student='{"other": 1}', ppo={"value_init": "student"}
     )
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_another_algorithm_asks_for_no_critic_and_has_a_result_of_its_own(
+    store: Store, work_uri: str, config_for: ConfigFor, algorithm: str
+) -> None:
+    made, _ = run_ppo(store, work_uri, config_for, "model", ppo={"samples_per_prompt": 2})
+    settings = {"algorithm": algorithm, "samples_per_prompt": 2}
+    other, _ = run_ppo(store, work_uri, config_for, "model", student='{"other": 1}', ppo=settings)
+    assert other.name == made.name == "ppo_model"
+    same, _ = run_ppo(store, f"{work_uri}/2", config_for, "model", ppo=settings)
+    assert same.config_hash == other.config_hash != made.config_hash

@@ -1,6 +1,5 @@
 """PPO on DeepSpeed with rollouts from the real vLLM engine, on tiny models."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,52 +8,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from limbeck.config import PpoReward, parse_config
-from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
 from limbeck.saver import Saver
-from limbeck.trainer.networks import Scorer, completion_logprobs, load_tokenizer, save_checkpoint
+from limbeck.trainer.networks import completion_logprobs
 from limbeck.trainer.ppo import train_ppo
 from limbeck.trainer.tokens import pad_left, pad_right
-from tests import saving, tiny
-from tests.engines import open_sampler
-
-PROMPTS = [
-    PpoPrompt(prompt_id=f"{a}{b}", message=f"sum {a} {b}", label="w") for a in "abcdefgh" for b in "ijkl"
-]
-
-
-@pytest.fixture(scope="session")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.checkpoint(tmp_path_factory.mktemp("student") / "model", seed=3)
-
-
-@pytest.fixture(scope="session")
-def reward_folder(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
-    """A reward model that knows nothing: all its scores are 0.5."""
-    return save_checkpoint(
-        Scorer(student, "float32", None), load_tokenizer(student), tmp_path_factory.mktemp("reward") / "model"
-    )
-
-
-@pytest.fixture(scope="session")
-def engine(student: Path) -> Iterator[VllmSampler]:
-    """Open to the end of the session: a closing vLLM takes the process group of the other trainers along."""
-    sampler = open_sampler(student)
-    yield sampler
-    sampler.close()
-
-
-@pytest.fixture
-def sampler(engine: VllmSampler, student: Path) -> VllmSampler:
-    """The engine with the student's weights."""
-    engine.load_weights(student)
-    return engine
-
-
-def has_w(text: str, label: str) -> bool:
-    """Whether the letter, which is each prompt's label, was written at all."""
-    return label in text.split()
+from tests import saving
+from tests.trainer.conftest import PROMPTS, has_w
 
 
 def train(
@@ -143,18 +104,12 @@ def test_the_kl_penalty_holds_the_policy_back(
 
 
 def test_reward_hacking_stops_the_run_and_the_best_policy_is_kept(
-    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+    tmp_path: Path, student: Path, loving_folder: Path, sampler: VllmSampler
 ) -> None:
-    """A reward model that loves what the labels do not: agreement falls while the proxy rises."""
-    scorer = Scorer(reward_folder, "float32", None)
-    torch.manual_seed(0)
-    (head,) = (weight for name, weight in scorer.named_parameters() if name.endswith("score.weight"))
-    torch.nn.init.normal_(head, std=1.0)
-    loving = save_checkpoint(scorer, load_tokenizer(reward_folder), tmp_path / "loving")
     run = train(
         tmp_path / "run",
         student,
-        loving,
+        loving_folder,
         sampler,
         reward="model",
         num_updates=30,

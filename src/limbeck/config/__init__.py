@@ -21,10 +21,11 @@ from limbeck.config.rows import (
     SamplingConfig,
     TaskConfig,
 )
-from limbeck.config.trainings import PpoConfig, PpoReward, RewardConfig, SftConfig
+from limbeck.config.trainings import Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
 from limbeck.section import Count, Positive, Section, parse
 
 __all__ = [
+    "Algorithm",
     "Config",
     "DeepSpeedConfig",
     "Dtype",

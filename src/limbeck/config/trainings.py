@@ -8,6 +8,9 @@ from limbeck.config.engines import DeepSpeedConfig
 from limbeck.section import Count, Positive, Probability, Section, micro_batch
 
 PpoReward = Literal["model", "agreement", "mixed"]
+Algorithm = Literal["ppo", "rloo", "grpo"]
+PPO_ALONE = ("adaptive_kl", "whiten_rewards")
+"""What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
 
 
 class SftConfig(Section):
@@ -86,12 +89,14 @@ class RewardConfig(Section):
 class PpoConfig(Section):
     """Reinforcement learning of the student, in cleanrl's names."""
 
+    algorithm: Algorithm = "ppo"
+    """`ppo` has a critic; `rloo` and `grpo` compare the answers to one prompt instead (docs/rl.md)."""
     num_updates: Count = 200
     """Rollout-and-update rounds."""
     batch_size: Count = 256
     """Rollouts of one round."""
     samples_per_prompt: Count = 1
-    """Rollouts of one prompt in a round."""
+    """Rollouts of one prompt in a round; `rloo` and `grpo` need at least 2, and gain from more."""
     temperature: Positive = 1.0
     """Sampling temperature of rollouts; the loss is on-policy only at 1."""
     max_tokens: Count = 512
@@ -99,9 +104,9 @@ class PpoConfig(Section):
     learning_rate: Positive = 1e-6
     """AdamW rate of the policy; linear decay to zero over the updates when `anneal_lr`."""
     value_learning_rate: Positive = 1e-5
-    """AdamW rate of the critic."""
+    """AdamW rate of the critic; of `ppo` alone."""
     anneal_lr: bool = True
-    """Decay both rates linearly to zero."""
+    """Decay the rates linearly to zero: `ppo` round by round, `rloo` and `grpo` update by update."""
     num_ppo_epochs: Count = 2
     """Passes over one round's rollouts."""
     num_minibatches: Count = 4
@@ -111,35 +116,36 @@ class PpoConfig(Section):
     gpu_memory_utilization: Probability = 0.2
     """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
     clip_coef: Positive = 0.2
-    """Clip range of the probability ratio."""
+    """Clip range of the probability ratio: of a token, with `rloo` of a whole completion."""
     clip_vloss: bool = True
-    """Clip the value loss as well."""
+    """Clip the value loss as well; of `ppo` alone."""
     vf_clip_coef: Positive = 0.2
-    """Clip range of the value."""
+    """Clip range of the value; of `ppo` alone."""
     vf_coef: Positive = 0.5
-    """Weight of the value loss. The critic is a model of its own, so it scales its rate alone."""
+    """Weight of the value loss, of `ppo` alone. The critic is a model of its own, so it scales its rate."""
     gamma: Probability = 1.0
-    """Discount per token."""
+    """Discount per token; of `ppo` alone."""
     gae_lambda: Probability = 0.95
-    """Lambda of generalized advantage estimation."""
+    """Lambda of generalized advantage estimation; of `ppo` alone."""
     norm_adv: bool = True
-    """Normalise advantages over the round."""
+    """Normalise advantages over the round; with `grpo` those of each prompt, by their standard deviation."""
     max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
     kl_coef: Annotated[float, Field(ge=0.0)] = 0.05
-    """Weight of the per-token KL penalty to the warmed-up student, in reward per nat."""
+    """Weight of the KL penalty to the warmed-up student per nat: in the reward, of each token (`ppo`) or of
+    the completion (`rloo`), or in the loss of each token (`grpo`)."""
     adaptive_kl: bool = False
-    """Move `kl_coef` so that the KL of a completion stays near `target_kl`."""
+    """Move `kl_coef` so that the KL of a completion stays near `target_kl`; `ppo` alone takes it."""
     target_kl: Positive = 6.0
-    """KL of a completion, in nats, that the adaptive controller aims at."""
+    """KL of a completion, in nats, that the adaptive controller aims at; of `ppo` alone."""
     whiten_rewards: bool = False
-    """Scale scores of a round to unit variance before the KL penalty."""
+    """Scale scores of a round to unit variance before the KL penalty; `ppo` alone takes it."""
     missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
     """Taken off the score of a rollout that was cut at `max_tokens`."""
     critic_warmup_updates: Annotated[int, Field(ge=0)] = 10
-    """First rounds in which only the critic learns."""
+    """First rounds in which only the critic learns; of `ppo` alone."""
     value_init: Literal["reward", "student"] = "reward"
-    """Which weights the critic starts from."""
+    """Which weights the critic starts from; of `ppo` alone."""
     evaluate_every: Count = 20
     """Rounds between measurements of agreement on the validation prompts."""
     validation_samples: Count = 2
@@ -163,4 +169,17 @@ class PpoConfig(Section):
         if self.batch_size % self.samples_per_prompt:
             raise ValueError("batch_size must be a multiple of samples_per_prompt")
         micro_batch(self.batch_size // self.num_minibatches, self.micro_batch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _suits_the_algorithm(self) -> Self:
+        if self.algorithm == "ppo":
+            return self
+        if self.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt must be at least 2: {self.algorithm} compares the answers to one prompt"
+            )
+        for name in PPO_ALONE:
+            if getattr(self, name):
+                raise ValueError(f"{name} must be false: algorithm {self.algorithm} does not do it")
         return self

@@ -163,7 +163,8 @@ def _fitting(
     teacher, student = models.get("teacher"), models.get("student")
     if student:
         findings += context.check_row_lengths(student, asked, config)
-    from_teacher = config.reward.init == "teacher" and config.ppo.value_init == "reward"
+    from_reward_model = config.ppo.algorithm == "ppo" and config.ppo.value_init == "reward"
+    from_teacher = config.reward.init == "teacher" and from_reward_model
     if student and teacher and from_teacher and asked.runs("ppo"):
         findings += vocabulary.check_critic(student, teacher)
     if teacher and asked.runs("judge"):

@@ -24,6 +24,8 @@ BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
 SCORED_TOKENS = 32_768
 """Tokens that a scorer takes at once. Source: the constant of this name in limbeck.trainer.reward."""
+TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
+"""Logits that TRL makes at once. Source: TRL 1.16, kernels/chunked_logprob.py and trainer/utils.py."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,15 @@ def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
     return tokens * vocabulary * (WIDTH[dtype] + 3 * FLOAT)
 
 
+def tiled_logits(tokens: int, shape: Shape, dtype: Dtype) -> int:
+    """Logits as `rloo` and `grpo` compute them: a tile, and float32 gradients of the head and of its input.
+
+    Source: TRL 1.16, kernels/chunked_logprob.py, the backward pass.
+    """
+    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY) * WIDTH[dtype]
+    return tile + (shape.vocabulary + tokens) * shape.hidden * FLOAT
+
+
 def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
     """The widest layer while a scorer reads rows without gradients. An estimate."""
     tokens = max(SCORED_TOKENS, row_tokens)
@@ -228,37 +239,44 @@ def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig) -> Need:
 
 
 def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> Need:
-    """Policy, critic, reference, reward model and the vLLM engine beside them, on one GPU.
+    """Policy, reference, reward model, the critic of `ppo`, and the vLLM engine beside them, on one GPU.
 
     Critic and policy learn one after the other, so the larger pass counts. The engine takes its share of
     the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size.
+    TRL's trainers keep no reference where the KL weighs nothing or LoRA can be switched off.
     """
     settings, engine, dtype = config.ppo, config.engine, config.student.dtype
-    rows, row_tokens = settings.rows_at_once, engine.max_model_len
+    rows, row_tokens, tokens = settings.rows_at_once, engine.max_model_len, settings.max_tokens
+    has_critic = settings.algorithm == "ppo"
     critic = reward if settings.value_init == "reward" else student
-    scorer_weights = (reward.parameters - reward.head_parameters) * WIDTH[dtype]
     checkpointing = settings.deepspeed.gradient_checkpointing
     share = Need(int(settings.gpu_memory_utilization * gpu_bytes), 0, {})
     sampler = engine_need(student, dtype, engine) if engine.kv_cache_mib else share
+    has_reference = has_critic or (settings.kl_coef > 0 and not settings.deepspeed.lora_rank)
     fixed = {
         "engine": sampler.certain,
-        "reference": weights(student, dtype),
-        "reward model": scorer_weights,
+        "reference": weights(student, dtype) if has_reference else 0,
+        "reward model": (reward.parameters - reward.head_parameters) * WIDTH[dtype],
     }
-    policy_state = training(student.parameters, student.linear_widths, dtype, settings.deepspeed)
-    critic_state = training(
-        critic.parameters - critic.head_parameters, critic.linear_widths, dtype, settings.deepspeed
+    learners = [training(student.parameters, student.linear_widths, dtype, settings.deepspeed)]
+    passes = [
+        activations(student, dtype, rows, row_tokens, checkpointing=checkpointing)
+        + (
+            ppo_logits(rows * tokens, student.vocabulary, dtype)
+            if has_critic
+            else tiled_logits(rows * tokens, student, dtype)
+        ),
+        scoring(reward, dtype, config.reward.max_length),
+    ]
+    if has_critic:
+        parameters = critic.parameters - critic.head_parameters
+        learners.append(training(parameters, critic.linear_widths, dtype, settings.deepspeed))
+        passes.append(activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing))
+    trained = Training(
+        states=sum(learner.states for learner in learners),
+        gradients=max(learner.gradients for learner in learners),
+        bucket=max(learner.bucket for learner in learners),
+        step=max(learner.step for learner in learners),
     )
-    both = Training(
-        states=policy_state.states + critic_state.states,
-        gradients=max(policy_state.gradients, critic_state.gradients),
-        bucket=max(policy_state.bucket, critic_state.bucket),
-        step=max(policy_state.step, critic_state.step),
-    )
-    policy_pass = activations(student, dtype, rows, row_tokens, checkpointing=checkpointing) + ppo_logits(
-        rows * settings.max_tokens, student.vocabulary, dtype
-    )
-    critic_pass = activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing)
-    passing = max(policy_pass, critic_pass, scoring(reward, dtype, config.reward.max_length))
     workspace = {"engine's workspace and CUDA": max(sampler.likely - sampler.certain, CUDA_CONTEXT)}
-    return _need(fixed, both, {"activations and logits": passing}, workspace)
+    return _need(fixed, trained, {"activations and logits": max(passes)}, workspace)

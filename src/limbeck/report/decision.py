@@ -154,7 +154,7 @@ def _headline(against: dict[str, Comparison], asked: Contest) -> str:
         if _is_below(against["teacher"]):
             return "The student did not pass its teacher."
         return "The student is level with its teacher: the difference is within chance."
-    training = "PPO" if asked.candidate == POLICY else "SFT"
+    training = "Reinforcement learning" if asked.candidate == POLICY else "SFT"
     start = against[asked.must_beat[0]]
     if is_above(start):
         return f"{training} made the student better."

@@ -86,7 +86,7 @@ class RewardReport(Part):
 
 
 class PpoStep(BaseModel):
-    """One round of PPO: a line of the trainer's history, of which other metrics are left out."""
+    """One round: a line of the trainer's history, of which other metrics are left out."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
@@ -97,6 +97,8 @@ class PpoStep(BaseModel):
     """Mean score that the reward model gives, whatever earns the reward."""
     kl: Figure = Field(default=None, validation_alias="ppo/kl")
     """Mean KL of a completion to the warmed-up student, in nats."""
+    kl_k3: Figure = Field(default=None, validation_alias="ppo/kl_k3")
+    """The same by an estimator that is never below 0; `grpo` measures this one alone."""
     length: Figure = Field(default=None, validation_alias="ppo/length")
     """Mean tokens of a rollout."""
     entropy: Figure = Field(default=None, validation_alias="ppo/entropy")
@@ -105,6 +107,11 @@ class PpoStep(BaseModel):
     """Share of the round's rollouts that agree with the pseudo label, of prompts that have one."""
     validation_agreement: Figure = Field(default=None, validation_alias="ppo/validation_agreement")
     """The same on the validation prompts; measured at some rounds only."""
+
+    @property
+    def shown_kl(self) -> float | None:
+        """The estimate that there is."""
+        return self.kl_k3 if self.kl is None else self.kl
 
 
 class PpoRun(Part):

@@ -7,6 +7,7 @@ harmless (`limbeck.report.texts`), the same whether a template asks for it or no
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from limbeck.config import Algorithm
 from limbeck.report import figures, plots, texts
 from limbeck.report.accuracy import DECODINGS
 from limbeck.report.decision import POLICY
@@ -69,6 +70,11 @@ def _environment(*, html: bool) -> Environment:
     return environment
 
 
+def _meanings(algorithm: Algorithm) -> dict[str, str]:
+    """What each row is, by the name of the algorithm that was run."""
+    return {name: text.replace("PPO", algorithm.upper()) for name, text in MEANINGS.items()}
+
+
 def _values(report: RunReport) -> dict[str, object]:
     """What both templates read: the report, and its rows and comparisons by name."""
     names = list(dict.fromkeys(row.name for row in report.rows))
@@ -77,7 +83,7 @@ def _values(report: RunReport) -> dict[str, object]:
         "report": report,
         "names": names,
         "candidate": trained and (POLICY if POLICY in names else trained),
-        "meanings": MEANINGS if trained else {},
+        "meanings": _meanings(report.settings.ppo.algorithm) if trained else {},
         "rows": {(row.name, row.decoding): row for row in report.rows},
         "baselines": list(dict.fromkeys(item.b for item in report.comparisons)),
         "decodings": DECODINGS,

@@ -155,13 +155,13 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
             axes.set_title(title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         for axes in panels[1]:
-            axes.set_xlabel("round of PPO")
+            axes.set_xlabel("round")
         for index, (kind, run) in enumerate(runs.items()):
             color = SERIES[index % len(SERIES)]
             updates = [step.update for step in run.steps]
             lines = (
                 [step.reward for step in run.steps],
-                [step.kl for step in run.steps],
+                [step.shown_kl for step in run.steps],
                 [step.length for step in run.steps],
             )
             for axes, values in zip(panels.flat, lines, strict=False):
@@ -181,7 +181,9 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
             )
         _percent_axis(panels[1, 1])
         figure.legend(loc="outside upper right", ncols=3)
-        return _svg(figure, "Course of the PPO runs: reward, KL, length and agreement over the rounds")
+        return _svg(
+            figure, "Course of reinforcement learning: reward, KL, length and agreement over the rounds"
+        )
 
 
 def _figure(height_inches: float) -> Figure:

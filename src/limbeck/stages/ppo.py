@@ -24,7 +24,7 @@ from limbeck.saver import Saver
 from limbeck.storage import Store
 
 if TYPE_CHECKING:
-    from limbeck.trainer.ppo import PpoRun
+    from limbeck.trainer.course import PpoRun
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     *,
     reward: PpoReward,
 ) -> Manifest:
-    """Run PPO with one kind of reward.
+    """Run PPO, or another `ppo.algorithm`, with one kind of reward.
 
     Args:
         prompts: Train prompts from `prepare`; unlabelled ones serve too where the reward model scores.
@@ -48,7 +48,7 @@ def run(
         checkpoint: The warmed-up student from `sft`.
         reward_model: From `reward`.
         open_sampler: Opens a vLLM engine on a checkpoint folder.
-        train: `limbeck.trainer.ppo.train_ppo`.
+        train: `limbeck.trainer.ppo.train_ppo` or `limbeck.trainer.group_relative.train_group_relative`.
         config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read.
         store: Where rows and checkpoints come from and go to.
         work_uri: Prefix of all results.
@@ -207,7 +207,7 @@ def _message(row: Prompt, config: Config) -> str:
 
 def _check_critic(student: Path, reward_folder: Path, config: Config) -> None:
     """A critic values the policy's tokens, so it can start from the reward model only if they share them."""
-    if config.ppo.value_init == "student":
+    if config.ppo.algorithm != "ppo" or config.ppo.value_init == "student":
         return
     files = [
         (folder / "tokenizer.json").read_bytes()

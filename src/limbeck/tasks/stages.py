@@ -250,9 +250,13 @@ def ppo(
             return VllmSampler(folder, checked.student, checked.engine.model_copy(update=share))
 
         def train(**arguments: Any) -> Any:
-            from limbeck.trainer.ppo import train_ppo
+            if checked.ppo.algorithm == "ppo":
+                from limbeck.trainer.ppo import train_ppo
 
-            return train_ppo(**arguments)
+                return train_ppo(**arguments)
+            from limbeck.trainer.group_relative import train_group_relative
+
+            return train_group_relative(**arguments)
 
         return stage.run(
             prompts=read(prompts, "prompts"),

@@ -7,21 +7,16 @@ policy and critic, two models, learn from minibatches. Sources: Schulman et al. 
 matter with language models. Shapes: B rollouts, S all tokens, T completion tokens.
 """
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from limbeck.config import Config, PpoConfig, PpoReward
-from limbeck.progress import Progress, say
+from limbeck.config import Config, PpoReward
+from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
+from limbeck.trainer.course import BEST, Course, PpoRun, choose, load_course, save_course
 from limbeck.trainer.engines import device, start_process, wrap
 from limbeck.trainer.networks import (
     WEIGHTS,
@@ -29,20 +24,11 @@ from limbeck.trainer.networks import (
     load_frozen_policy,
     load_policy,
     load_tokenizer,
-    save_checkpoint,
     save_weights,
 )
-from limbeck.trainer.ppo_update import Course, Networks, update
+from limbeck.trainer.ppo_update import Networks, update
 from limbeck.trainer.randomness import load_random, save_random
-from limbeck.trainer.rollouts import RewardModel, Validation, roll_out, validate
-
-
-@dataclass(frozen=True)
-class PpoRun:
-    """What a run gave: the checkpoint chosen by validation agreement, and its course."""
-
-    folder: Path
-    course: Course
+from limbeck.trainer.rollouts import draw, load_reward_model, roll_out, validate
 
 
 def train_ppo(
@@ -80,12 +66,11 @@ def train_ppo(
     start_process(config.seed, settings.deepspeed)
     networks = _load(student, reward_folder, config)
     course = Course(kl_coef=settings.kl_coef)
-    best_folder = folder / "best"
+    best_folder = folder / BEST
     if resume_from:
         networks.policy.load_checkpoint(str(resume_from / "policy"))
         networks.critic.load_checkpoint(str(resume_from / "critic"))
-        course = Course(**json.loads((resume_from / "course.json").read_text()))
-        shutil.copytree(resume_from / "best", best_folder)
+        course = load_course(resume_from, best_folder)
         load_random(resume_from)
 
     name = f"ppo({reward})"
@@ -106,12 +91,12 @@ def train_ppo(
             if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
                 measured = validate(sampler, networks.reward_model, validation, agrees, settings, config.seed)
         if measured:
-            _choose(measured, networks, course, best_folder, settings, name)
+            choose(measured, networks.policy.module, networks.tokenizer, course, best_folder, settings, name)
         if course.stopped or course.update >= settings.num_updates:
             break
         with saver.interruptible(course.update, save):
             answering = time.monotonic()
-            chosen, seeds = _draw(prompts, course.update, config)
+            chosen, seeds = draw(prompts, course.update, config)
             rollouts = roll_out(
                 sampler,
                 networks.reward_model,
@@ -163,78 +148,8 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         accumulation=accumulation,
         max_grad_norm=settings.max_grad_norm,
     )
-    reward_model = RewardModel(
-        Scorer(reward_folder, dtype, None).to(device()),
-        load_tokenizer(reward_folder),
-        config.reward.max_length,
-    )
-    return Networks(policy, critic, load_frozen_policy(student, dtype).to(device()), reward_model, tokenizer)
-
-
-def _draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[list[PpoPrompt], list[int]]:
-    """The prompts of one round and a seed for each rollout: passes over all prompts in shuffled order.
-
-    Nothing but the round's number decides, so a resumed run draws what an unbroken one would.
-    """
-    settings = config.ppo
-    count = settings.batch_size // settings.samples_per_prompt
-    places = range(update * count, (update + 1) * count)
-    orders = {
-        epoch: np.random.default_rng([config.seed, epoch]).permutation(len(prompts))
-        for epoch in {place // len(prompts) for place in places}
-    }
-    chosen = [prompts[orders[place // len(prompts)][place % len(prompts)]] for place in places]
-    repeated = [prompt for prompt in chosen for _ in range(settings.samples_per_prompt)]
-    seeds = np.random.default_rng([config.seed, update, 1]).integers(2**31, size=len(repeated))
-    return repeated, [int(seed) for seed in seeds]
-
-
-def _choose(
-    measured: Validation,
-    networks: Networks,
-    course: Course,
-    best_folder: Path,
-    settings: PpoConfig,
-    name: str,
-) -> None:
-    """Keep the policy if it agrees best so far; stop the run if it games the reward model.
-
-    Hacking is when the proxy reward has risen since the start while agreement has fallen by more
-    than `hacking_drop`: the reward model likes what the labels do not.
-    """
-    if course.update == 0:
-        course.start_agreement, course.start_proxy = measured.agreement, measured.proxy
-    if measured.agreement > course.best_agreement:
-        course.best_agreement, course.best_update = measured.agreement, course.update
-        shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
-        save_checkpoint(networks.policy.module, networks.tokenizer, best_folder)
-    fallen = course.start_agreement - measured.agreement
-    hacked = measured.proxy > course.start_proxy and fallen > settings.hacking_drop
-    if course.history:
-        course.history[-1] |= {
-            "ppo/validation_agreement": measured.agreement,
-            "ppo/validation_proxy": measured.proxy,
-            "ppo/validation_length": measured.length,
-        }
-    else:
-        course.history.append(
-            {
-                "update": 0.0,
-                "ppo/validation_agreement": measured.agreement,
-                "ppo/validation_proxy": measured.proxy,
-                "ppo/validation_length": measured.length,
-            }
-        )
-    say(
-        f"{name}: update {course.update}: validation agreement {measured.agreement:.3f} "
-        f"(best {course.best_agreement:.3f}), proxy reward {measured.proxy:.3f}"
-    )
-    if hacked and settings.stop_on_hacking:
-        course.stopped = True
-        say(
-            f"{name}: stopped at update {course.update}: the proxy reward rose while agreement fell by "
-            f"{fallen:.3f} (reward hacking); the policy of update {course.best_update} is kept"
-        )
+    reference = load_frozen_policy(student, dtype).to(device())
+    return Networks(policy, critic, reference, load_reward_model(reward_folder, config), tokenizer)
 
 
 def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
@@ -242,7 +157,6 @@ def _save(networks: Networks, course: Course, best_folder: Path, states: Path, s
     state = states / str(course.update)
     networks.policy.save_checkpoint(str(state / "policy"))
     networks.critic.save_checkpoint(str(state / "critic"))
-    shutil.copytree(best_folder, state / "best", copy_function=os.link)
-    (state / "course.json").write_text(json.dumps(vars(course)))
+    save_course(course, best_folder, state)
     save_random(state)
     saver.save(course.update, state)

@@ -3,7 +3,7 @@
 Shapes: B rollouts, S all tokens, T completion tokens.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.advantages import adapted_kl_coef, gae, token_rewards, whiten
 from limbeck.config import Config, PpoConfig
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
+from limbeck.trainer.course import Course
 from limbeck.trainer.engines import device, set_learning_rate
 from limbeck.trainer.networks import completion_logprobs
 from limbeck.trainer.rollouts import RewardModel, Rollouts
@@ -27,20 +28,6 @@ class Networks:
     reference: torch.nn.Module
     reward_model: RewardModel
     tokenizer: Any
-
-
-@dataclass
-class Course:
-    """How far a run has come: all that a resumed one must know besides the weights."""
-
-    update: int = 0
-    kl_coef: float = 0.0
-    best_agreement: float = -1.0
-    best_update: int = 0
-    start_agreement: float = 0.0
-    start_proxy: float = 0.0
-    stopped: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

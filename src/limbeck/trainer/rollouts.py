@@ -5,15 +5,18 @@ Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.config import PpoConfig, PpoReward
+from limbeck.config import Config, PpoConfig, PpoReward
 from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
-from limbeck.trainer.networks import Scorer
+from limbeck.trainer.engines import device
+from limbeck.trainer.networks import Scorer, load_tokenizer
 from limbeck.trainer.reward import score_rows
 from limbeck.trainer.tokens import conversation_ids, pad_left, pad_right
 
@@ -35,9 +38,33 @@ class RewardModel:
         return torch.from_numpy(score_rows(self.scorer, rows, self.tokenizer.pad_token_id)).float()
 
 
+def load_reward_model(folder: Path, config: Config) -> RewardModel:
+    """The reward model of a checkpoint folder, frozen, where this process computes."""
+    scorer = Scorer(folder, config.student.dtype, None).to(device())
+    return RewardModel(scorer, load_tokenizer(folder), config.reward.max_length)
+
+
+def draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[list[PpoPrompt], list[int]]:
+    """The prompts of one round and a seed for each rollout: passes over all prompts in shuffled order.
+
+    Nothing but the round's number decides, so a resumed run draws what an unbroken one would.
+    """
+    settings = config.ppo
+    count = settings.batch_size // settings.samples_per_prompt
+    places = range(update * count, (update + 1) * count)
+    orders = {
+        epoch: np.random.default_rng([config.seed, epoch]).permutation(len(prompts))
+        for epoch in {place // len(prompts) for place in places}
+    }
+    chosen = [prompts[orders[place // len(prompts)][place % len(prompts)]] for place in places]
+    repeated = [prompt for prompt in chosen for _ in range(settings.samples_per_prompt)]
+    seeds = np.random.default_rng([config.seed, update, 1]).integers(2**31, size=len(repeated))
+    return repeated, [int(seed) for seed in seeds]
+
+
 @dataclass(frozen=True)
 class Rollouts:
-    """One round of answers. Written by `roll_out`; read by the update of `ppo`."""
+    """One round of answers. Written by `roll_out`; read by the update of the policy."""
 
     ids_B_S: Tensor
     mask_B_S: Tensor
@@ -50,6 +77,11 @@ class Rollouts:
     """Share of rollouts with a label that agree with it; nan when none has one."""
     cut: float
     """Share that did not end by itself."""
+
+    def completions(self) -> list[list[int]]:
+        """The token ids of each completion, without padding."""
+        ids_B_T = self.ids_B_S[:, -self.mask_B_T.shape[1] :]
+        return [ids[mask > 0].tolist() for ids, mask in zip(ids_B_T, self.mask_B_T, strict=True)]
 
 
 def roll_out(

@@ -1,0 +1,98 @@
+"""How far a run of reinforcement learning has come, and which policy is kept: alike for all algorithms."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.config import PpoConfig
+from limbeck.progress import say
+from limbeck.trainer.networks import save_checkpoint
+from limbeck.trainer.rollouts import Validation
+
+COURSE, BEST = "course.json", "best"
+
+
+@dataclass
+class Course:
+    """How far a run has come: all that a resumed one must know besides the weights."""
+
+    update: int = 0
+    kl_coef: float = 0.0
+    best_agreement: float = -1.0
+    best_update: int = 0
+    start_agreement: float = 0.0
+    start_proxy: float = 0.0
+    stopped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PpoRun:
+    """What a run gave: the checkpoint chosen by validation agreement, and its course."""
+
+    folder: Path
+    course: Course
+
+
+def choose(
+    measured: Validation,
+    policy: Any,
+    tokenizer: Any,
+    course: Course,
+    best_folder: Path,
+    settings: PpoConfig,
+    name: str,
+) -> None:
+    """Keep the policy if it agrees best so far; stop the run if it games the reward model.
+
+    Hacking is when the proxy reward has risen since the start while agreement has fallen by more
+    than `hacking_drop`: the reward model likes what the labels do not.
+    """
+    if course.update == 0:
+        course.start_agreement, course.start_proxy = measured.agreement, measured.proxy
+    if measured.agreement > course.best_agreement:
+        course.best_agreement, course.best_update = measured.agreement, course.update
+        shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
+        save_checkpoint(policy, tokenizer, best_folder)
+    fallen = course.start_agreement - measured.agreement
+    hacked = measured.proxy > course.start_proxy and fallen > settings.hacking_drop
+    if course.history:
+        course.history[-1] |= {
+            "ppo/validation_agreement": measured.agreement,
+            "ppo/validation_proxy": measured.proxy,
+            "ppo/validation_length": measured.length,
+        }
+    else:
+        course.history.append(
+            {
+                "update": 0.0,
+                "ppo/validation_agreement": measured.agreement,
+                "ppo/validation_proxy": measured.proxy,
+                "ppo/validation_length": measured.length,
+            }
+        )
+    say(
+        f"{name}: update {course.update}: validation agreement {measured.agreement:.3f} "
+        f"(best {course.best_agreement:.3f}), proxy reward {measured.proxy:.3f}"
+    )
+    if hacked and settings.stop_on_hacking:
+        course.stopped = True
+        say(
+            f"{name}: stopped at update {course.update}: the proxy reward rose while agreement fell by "
+            f"{fallen:.3f} (reward hacking); the policy of update {course.best_update} is kept"
+        )
+
+
+def save_course(course: Course, best_folder: Path, state: Path) -> None:
+    """Write the course into a training state, with links to the best policy so far."""
+    shutil.copytree(best_folder, state / BEST, copy_function=os.link)
+    (state / COURSE).write_text(json.dumps(vars(course)))
+
+
+def load_course(state: Path, best_folder: Path) -> Course:
+    """Read the course of a training state; its best policy goes into a folder."""
+    shutil.copytree(state / BEST, best_folder)
+    return Course(**json.loads((state / COURSE).read_text()))

@@ -1,0 +1,185 @@
+"""RLOO and GRPO: TRL's trainers, which compare the answers to one prompt with one another and need no critic.
+
+TRL makes advantages, losses and updates; the rest is as in `ppo`: vLLM answers with the policy's newest
+weights, the same scores, the same choice of the checkpoint. The sampler is ours and not TRL's: TRL's vLLM
+dies at its first hand-over of weights on CPUs, would be a second engine beside the one that validates, and
+draws from generators that no training state holds. Sources: Ahmadian et al. 2024 (arXiv 2402.14740) for
+RLOO, Shao et al. 2024 (arXiv 2402.03300) for GRPO.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import PrinterCallback
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from limbeck.config import Config, PpoReward
+from limbeck.errors import EngineError
+from limbeck.records import PpoPrompt
+from limbeck.sampling import LiveSampler
+from limbeck.saver import Saver
+from limbeck.trainer.course import BEST, Course, PpoRun, load_course
+from limbeck.trainer.engines import deepspeed_json, start_process
+from limbeck.trainer.networks import load_policy, load_tokenizer
+from limbeck.trainer.rollouts import draw, load_reward_model
+from limbeck.trainer.rounds import Rounds, num_steps
+
+
+def train_group_relative(
+    student: Path,
+    reward_folder: Path,
+    sampler: LiveSampler,
+    prompts: Sequence[PpoPrompt],
+    validation: Sequence[PpoPrompt],
+    agrees: Callable[[str, str], bool],
+    reward: PpoReward,
+    config: Config,
+    folder: Path,
+    resume_from: Path | None,
+    saver: Saver,
+) -> PpoRun:
+    """Refine a warmed-up student with `ppo.algorithm`: `rloo` or `grpo`.
+
+    Args and errors are those of `limbeck.trainer.ppo.train_ppo`, and one more:
+
+    Raises:
+        EngineError: when the trainer does not run under DeepSpeed.
+    """
+    settings = config.ppo
+    start_process(config.seed, settings.deepspeed)
+    tokenizer = load_tokenizer(student)
+    policy = load_policy(student, config.student.dtype, settings.deepspeed)
+    best_folder = folder / BEST
+    course = load_course(resume_from, best_folder) if resume_from else Course(kl_coef=settings.kl_coef)
+
+    def write_state() -> Path:
+        trainer._save_checkpoint(policy, trial=None)
+        return folder / "trainer" / f"checkpoint-{trainer.state.global_step}"
+
+    rounds = Rounds(
+        policy=policy,
+        tokenizer=tokenizer,
+        sampler=sampler,
+        reward_model=load_reward_model(reward_folder, config),
+        prompts=prompts,
+        validation=validation,
+        agrees=agrees,
+        reward=reward,
+        config=config,
+        folder=folder,
+        saver=saver,
+        course=course,
+        write_state=write_state,
+    )
+    arguments = _arguments(config, folder / "trainer")
+    given = {
+        "model": policy,
+        "processing_class": tokenizer,
+        "reward_funcs": rounds.scores,
+        "train_dataset": _in_order(prompts, config),
+        "callbacks": [rounds],
+    }
+    trainer: _Rloo | _Grpo
+    if settings.algorithm == "rloo":
+        rloo = RLOOConfig(**arguments, normalize_advantages=settings.norm_adv)
+        trainer = _Rloo(rounds, args=rloo, **given)
+    else:
+        # Each token of an update counts alike, as in our PPO; GRPO's first form favours short completions.
+        # Source: Yu et al. 2025 (arXiv 2503.14476), section 3.3.
+        grpo = GRPOConfig(
+            **arguments,
+            loss_type="dapo",
+            importance_sampling_level="token",
+            scale_rewards="group" if settings.norm_adv else "none",
+        )
+        trainer = _Grpo(rounds, args=grpo, **given)
+    trainer.remove_callback(PrinterCallback)
+    if not trainer.is_deepspeed_enabled:
+        raise EngineError(
+            f"{settings.algorithm} does not run under DeepSpeed",
+            remedy="Start it with torchrun, not `accelerate launch --cpu`",
+        )
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    # With ZeRO-3 the trainer leaves a process-wide mark that splits every model loaded later.
+    unset_hf_deepspeed_config()
+    return PpoRun(best_folder, course)
+
+
+def _arguments(config: Config, folder: Path) -> dict[str, Any]:
+    """What RLOO and GRPO are told alike, in TRL's words: a round of rollouts is its generation batch."""
+    settings = config.ppo
+    accumulation = settings.batch_size // settings.num_minibatches // settings.rows_at_once
+    return {
+        "output_dir": str(folder),
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": config.student.dtype == "bfloat16",
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "linear" if settings.anneal_lr else "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": settings.max_grad_norm,
+        "max_steps": settings.num_updates * num_steps(config),
+        "per_device_train_batch_size": settings.rows_at_once,
+        "gradient_accumulation_steps": accumulation,
+        "generation_batch_size": settings.batch_size,
+        "num_generations": settings.samples_per_prompt,
+        "num_iterations": settings.num_ppo_epochs,
+        "epsilon": settings.clip_coef,
+        "beta": settings.kl_coef,
+        "temperature": settings.temperature,
+        "max_completion_length": settings.max_tokens,
+        "shuffle_dataset": False,  # its rows are the rounds, in order
+        "gradient_checkpointing": settings.deepspeed.gradient_checkpointing,
+        "deepspeed": deepspeed_json(
+            settings.deepspeed,
+            config.student.dtype,
+            micro_batch=settings.rows_at_once,
+            accumulation=accumulation,
+            max_grad_norm=settings.max_grad_norm,
+        ),
+        "optim": "adamw_torch",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _in_order(prompts: Sequence[PpoPrompt], config: Config) -> datasets.Dataset:
+    """The prompts of all rounds, one round after another; TRL repeats each `samples_per_prompt` times."""
+    settings = config.ppo
+    return datasets.Dataset.from_list(
+        [
+            {"prompt": [{"role": "user", "content": prompt.message}]}
+            for update in range(settings.num_updates)
+            for prompt in draw(prompts, update, config)[0][:: settings.samples_per_prompt]
+        ]
+    )
+
+
+class _Rloo(RLOOTrainer):  # type: ignore[misc]
+    """TRL's RLOO, answered by our sampler."""
+
+    def __init__(self, rounds: Rounds, **given: Any) -> None:
+        self.rounds = rounds
+        super().__init__(**given)
+
+    def _generate_single_turn(self, *_: object) -> list[list[int]]:
+        return self.rounds.answer()
+
+
+class _Grpo(GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO, answered by our sampler; it computes the log-probabilities itself."""
+
+    def __init__(self, rounds: Rounds, **given: Any) -> None:
+        self.rounds = rounds
+        super().__init__(**given)
+
+    def _generate_single_turn(self, *_: object) -> tuple[list[list[int]], None]:
+        return self.rounds.answer(), None
