@@ -68,7 +68,7 @@ def train_ppo(
         validation: Labelled prompts kept out of training; agreement on them chooses the checkpoint.
         agrees: Whether a completion's answer is the same as a label.
         reward: What a rollout earns: `model`, `agreement` or `mixed`.
-        config: `ppo`, `student.dtype`, `reward.max_length` and the seed are read.
+        config: `ppo`, `task`, the models' number types and chats, `reward.max_length` and the seed are read.
         folder: An empty folder for the result and states.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
@@ -167,6 +167,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         Scorer(reward_folder, dtype, None).to(device()),
         load_tokenizer(reward_folder),
         config.reward.max_length,
+        config.chat(config.reward.init),
     )
     return Networks(policy, critic, load_frozen_policy(student, dtype).to(device()), reward_model, tokenizer)
 

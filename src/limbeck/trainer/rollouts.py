@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.config import PpoConfig, PpoReward
+from limbeck.config import Chat, PpoConfig, PpoReward
 from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
 from limbeck.trainer.networks import Scorer
 from limbeck.trainer.reward import score_rows
-from limbeck.trainer.tokens import conversation_ids, pad_left, pad_right
+from limbeck.trainer.tokens import pad_left, pad_right, training_rows
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class RewardModel:
     scorer: Scorer
     tokenizer: Any
     max_length: int
+    chat: Chat
 
     def scores(self, prompts: Sequence[PpoPrompt], texts: Sequence[str]) -> Tensor:
         """P(good) = sigmoid(score) of each completion, B."""
-        rows = [
-            conversation_ids(self.tokenizer, prompt.message, text, self.max_length)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
-        return torch.from_numpy(score_rows(self.scorer, rows, self.tokenizer.pad_token_id)).float()
+        pairs = [(prompt.message, text) for prompt, text in zip(prompts, texts, strict=True)]
+        rows = training_rows(self.tokenizer, self.chat, pairs, self.max_length, "reward.max_length")
+        ids = [row.ids for row in rows]
+        return torch.from_numpy(score_rows(self.scorer, ids, self.tokenizer.pad_token_id)).float()
 
 
 @dataclass(frozen=True)
