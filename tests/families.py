@@ -37,7 +37,11 @@ CHATML = ("", "<|im_start|>", "<|im_end|>")
 LLAMA = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 GEMMA = ("<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>")
 MISTRAL = ("<s>", "[INST]", "[/INST]", "</s>")
-R1 = ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>")
+_BAR, _SPACE = "\uff5c", "\u2581"
+R1 = tuple(
+    f"<{_BAR}{name.replace(' ', _SPACE)}{_BAR}>"
+    for name in ("begin of sentence", "User", "Assistant", "end of sentence")
+)
 
 _IM_ASKED = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
 _IM_SYSTEM = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
@@ -113,8 +117,8 @@ FAMILIES = {
     "DeepSeek-R1 distilled": Family(
         "deepseek_r1_distill",
         R1,
-        f"{R1[0]}<｜User｜>{QUESTION}<｜Assistant｜><think>\n",
-        f"{R1[0]}{SYSTEM}<｜User｜>{QUESTION}<｜Assistant｜><think>\n",
+        f"{R1[0]}{R1[1]}{QUESTION}{R1[2]}<think>\n",
+        f"{R1[0]}{SYSTEM}{R1[1]}{QUESTION}{R1[2]}<think>\n",
         R1[3],
     ),
 }

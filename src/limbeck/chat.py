@@ -14,7 +14,7 @@ from limbeck.config import Chat
 from limbeck.errors import DataError
 
 Message = dict[str, str]
-TODAY = datetime(2024, 7, 26)  # noqa: DTZ001 - a date has no zone
+TODAY = datetime(2024, 7, 26)
 """What templates are told when they ask for the date: else a run that goes on tomorrow would ask other
 prompts. Source: the date that Llama 3.1's template falls back to."""
 PROBE = "limbeck"

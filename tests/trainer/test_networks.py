@@ -34,7 +34,7 @@ def learn(model: nn.Module) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:
-                weight += 0.3 * torch.randn_like(weight)
+                weight.add_(torch.randn_like(weight), alpha=0.3)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
@@ -84,7 +86,7 @@ def loss_and_gradients(
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        (loss / count).backward()
+        torch.autograd.backward(loss / count)
         total += float(loss.detach()) / count
     return total, [weight.grad.clone() for weight in model.parameters()]
 
@@ -106,8 +108,17 @@ def test_loss_and_gradients_are_those_of_the_pieces_alone(name: str, attention: 
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
-def test_a_model_with_a_state_that_runs_through_a_row_is_refused() -> None:
-    mamba = MambaForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4))
+@pytest.mark.parametrize("name", ["Mamba", "LFM 2", "flash attention"])
+def test_a_model_that_would_look_into_the_next_piece_is_refused(name: str) -> None:
+    if name == "Mamba":
+        model = MambaForCausalLM(
+            MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
+        )
+    elif name == "LFM 2":
+        model = Lfm2ForCausalLM(Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]))
+    else:
+        model = MODELS["Llama"]()
+        model.config._attn_implementation_internal = "flash_attention_2"
     with pytest.raises(ConfigError, match=r"cannot share a row in sft\.packing.*Set sft\.packing: false"):
-        check_packable(mamba)
+        check_packable(model)
     check_packable(MODELS["Llama"]())

@@ -1,4 +1,4 @@
-"""What is trained on: exactly the completion and the end of its turn, after exactly what engines sample from."""
+"""What is trained on: exactly the completion and the end of its turn, after what engines sample from."""
 
 from pathlib import Path
 from typing import Any

@@ -18,6 +18,8 @@ from limbeck.trainer.tokens import IGNORED
 MASKED_ATTENTION = ("sdpa", "eager")
 """Implementations that take the mask made of the position ids in batches of several rows; transformers 5
 gives flash attention the pieces of a batch of one row alone."""
+BLIND_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Kinds of layers, as config.json names them, that see no more than the mask shows."""
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -75,13 +77,14 @@ def check_packable(model: Any) -> None:
     Raises:
         ConfigError: when the model keeps a state besides attention, or computes attention in another way.
     """
-    attention = model.config._attn_implementation
-    if attention in MASKED_ATTENTION and not model._is_stateful:
+    config = model.config.get_text_config()
+    attention, layers = config._attn_implementation, set(getattr(config, "layer_types", None) or ())
+    if attention in MASKED_ATTENTION and layers <= BLIND_LAYERS and not model._is_stateful:
         return
     raise ConfigError(
         "a model whose completions cannot share a row",
         where="sft.packing",
-        expected=f"attention by {' or '.join(MASKED_ATTENTION)}, and no state that runs through a row",
-        got=f"{type(model).__name__}, {attention}",
+        expected=f"attention by {' or '.join(MASKED_ATTENTION)} in all layers",
+        got=", ".join([type(model).__name__, attention, *sorted(layers)]),
         remedy="Set sft.packing: false",
     )
