@@ -21,9 +21,10 @@ from typing import IO, Any, cast
 
 from transformers import AutoTokenizer
 
-from limbeck.config import EngineConfig, ModelConfig
+from limbeck import chat as chats
+from limbeck.config import Chat, EngineConfig, ModelConfig
 from limbeck.errors import ConfigError, EngineError
-from limbeck.sampling import Sample, SampleRequest, chat_ids
+from limbeck.sampling import Sample, SampleRequest
 
 IN_FLIGHT = 2
 """Requests handed out, as a multiple of `max_num_seqs`: one share decodes, one waits to take its place."""
@@ -34,13 +35,15 @@ END_SECONDS = 10.0
 class EngineProcess:
     """A `StreamingSampler`: a vLLM engine in a child process."""
 
-    def __init__(self, folder: Path, model: ModelConfig, engine: EngineConfig) -> None:
-        """Load a checkpoint folder.
+    def __init__(
+        self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
+    ) -> None:
+        """Load a checkpoint folder; `chat` says how `prompt_ids` puts questions.
 
         Raises:
             EngineError: when vLLM cannot load or run it.
         """
-        self._folder, self._model, self._engine = folder, model, engine
+        self._folder, self._model, self._engine, self._chat = folder, model, engine, chat or Chat()
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -58,7 +61,7 @@ class EngineProcess:
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
-        return chat_ids(self._tokenizer, user_message)
+        return chats.prompt_ids(self._tokenizer, self._chat, user_message)
 
     def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
         """Answers with their requests' numbers, in the order in which they finish.

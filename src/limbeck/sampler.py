@@ -16,9 +16,10 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from limbeck.config import EngineConfig, ModelConfig
+from limbeck import chat as chats
+from limbeck.config import Chat, EngineConfig, ModelConfig
 from limbeck.errors import ConfigError, EngineError
-from limbeck.sampling import Sample, SampleRequest, chat_ids
+from limbeck.sampling import Sample, SampleRequest
 
 
 class VllmSampler:
@@ -28,8 +29,10 @@ class VllmSampler:
     step, and an answer is there at the step that finishes it.
     """
 
-    def __init__(self, folder: Path, model: ModelConfig, engine: EngineConfig) -> None:
-        """Load a checkpoint folder.
+    def __init__(
+        self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
+    ) -> None:
+        """Load a checkpoint folder; `chat` says how `prompt_ids` puts questions.
 
         Raises:
             EngineError: when vLLM cannot load or run it.
@@ -58,6 +61,7 @@ class VllmSampler:
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error
         self._tokenizer: Any = self._llm.get_tokenizer()
+        self._chat = chat or Chat()
         self._engine: Any = self._llm.llm_engine
         self._asked: dict[str, tuple[int, SampleRequest]] = {}
         self._finished_tokens = 0
@@ -65,7 +69,7 @@ class VllmSampler:
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
-        return chat_ids(self._tokenizer, user_message)
+        return chats.prompt_ids(self._tokenizer, self._chat, user_message)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order.

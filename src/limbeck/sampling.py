@@ -8,7 +8,7 @@ own process. Tests may pass scripted ones.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,3 @@ class LiveSampler(Sampler, Protocol):
 
 OpenSampler = Callable[[], StreamingSampler]
 """Loads a model. Stages call it only when there is work to do: an engine costs many seconds."""
-
-
-def chat_ids(tokenizer: Any, user_message: str) -> list[int]:
-    """Token ids of a user message in a tokenizer's chat template, up to where the answer begins."""
-    ids: list[int] = tokenizer.apply_chat_template(
-        [{"role": "user", "content": user_message}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=False,
-    )
-    return ids

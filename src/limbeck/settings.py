@@ -39,7 +39,14 @@ def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
 
 def of_judge(config: Config) -> str:
     """Of `judge`."""
-    return digest([config.judge.model_dump(), config.engine.max_model_len, config.generate.rows_per_part])
+    return digest(
+        [
+            config.judge.model_dump(),
+            config.task.strip_thinking,
+            config.engine.max_model_len,
+            config.generate.rows_per_part,
+        ]
+    )
 
 
 def of_label(config: Config) -> str:
@@ -54,6 +61,7 @@ def of_sft(config: Config, selection: str) -> str:
             config.seed,
             selection,
             config.task.prompt_template,
+            config.chat("student"),
             config.student.dtype,
             config.sft.model_dump(exclude=NOT_DECISIVE),
         ]
@@ -66,6 +74,7 @@ def of_reward(config: Config) -> str:
         [
             config.seed,
             config.task.prompt_template,
+            config.chat(config.reward.init),
             config.teacher.dtype,
             config.student.dtype,
             config.reward.model_dump(exclude=NOT_DECISIVE | {"min_auc": True}),
@@ -80,7 +89,9 @@ def of_ppo(config: Config, reward: PpoReward) -> str:
             config.seed,
             reward,
             config.task.model_dump(),
+            config.chat("student"),
             config.student.dtype,
+            config.chat(config.reward.init),
             config.reward.max_length,
             config.engine.max_model_len,
             config.ppo.model_dump(exclude=NOT_DECISIVE),

@@ -82,5 +82,7 @@ def _off_curve(unbroken: Made, broken: Made, tolerances: Mapping[str, float]) ->
 
 
 def _history(made: Made) -> list[dict[str, float]]:
-    (data,) = [data for uri, data in made.objects.items() if uri.endswith("/history.jsonl")]
+    """The curve that the manifest lists; a killed attempt may have left another one beside it."""
+    listed = {item.uri for manifest in made.manifests for item in manifest.objects}
+    (data,) = [made.objects[uri] for uri in listed if uri.endswith("/history.jsonl")]
     return [json.loads(line) for line in data.decode().splitlines()]

@@ -99,6 +99,8 @@ def test_the_context_of_a_model_is_read_as_vllm_reads_it(
         architecture=Architecture.model_validate(said),
         tokenizer=None,
         tokenizer_config=tokenizer,
+        generation={},
+        template=None,
         shape=None,
         stored_bytes=0,
     )

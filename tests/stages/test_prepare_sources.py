@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from tests.hub_stub import Hub
 from tests.stages.conftest import ConfigFor, put
 from tests.test_presets import ALPACA_EVAL, GSM8K, GSM_PLUS, MMLU_PRO
 
-Rows = list[dict[str, object]]
+Rows = Sequence[Mapping[str, object]]
 
 
 def lines(rows: Rows) -> bytes:

@@ -27,11 +27,12 @@ def train(
     resume: Path | None = None,
     saver: Saver | None = None,
     reward: PpoReward = "agreement",
+    dtype: str = "float32",
     **ppo: Any,
 ) -> Any:
     config = parse_config(
         {
-            "student": {"dtype": "float32"},
+            "student": {"dtype": dtype},
             "ppo": {
                 "num_updates": 12,
                 "batch_size": 64,
@@ -83,6 +84,24 @@ def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_we
             all_logprobs = model(torch.tensor([ids + sample.token_ids])).logits[0].log_softmax(-1)
         total = sum(float(all_logprobs[len(ids) - 1 + n, token]) for n, token in enumerate(sample.token_ids))
         assert (abs(total - sample.logprob) < 1e-2) is same
+
+
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_bfloat16_with_recomputed_activations_learns(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, lora_rank: int
+) -> None:
+    """The engine stays in float32: it takes bfloat16 weights over as they are."""
+    deepspeed = {"gradient_checkpointing": True, "lora_rank": lora_rank}
+    run = train(
+        tmp_path / "run",
+        student,
+        reward_folder,
+        sampler,
+        dtype="bfloat16",
+        deepspeed=deepspeed,
+        num_updates=8,
+    )
+    assert run.course.best_agreement > run.course.start_agreement + 0.2
 
 
 def test_the_first_rounds_train_the_critic_alone(

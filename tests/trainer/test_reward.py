@@ -54,11 +54,12 @@ def train(
     *,
     resume: Path | None = None,
     saver: Saver | None = None,
+    dtype: str = "float32",
     **reward: Any,
 ) -> Any:
     config = parse_config(
         {
-            "student": {"dtype": "float32"},
+            "student": {"dtype": dtype},
             "reward": {
                 "learning_rate": 3e-3,
                 "num_epochs": 4,
@@ -92,6 +93,14 @@ def test_it_learns_to_tell_good_from_bad(tmp_path: Path, loss: str, deepspeed: d
     assert auc(run.validation_scores, np.array([row.pseudo_reward for row in HELD])) > 0.99
     Scorer(run.folder, "float32", None)  # the checkpoint is whole: nothing is missing from it
     assert load_tokenizer(run.folder).chat_template
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_bfloat16_with_recomputed_activations_learns(tmp_path: Path, lora_rank: int) -> None:
+    deepspeed = {"gradient_checkpointing": True, "lora_rank": lora_rank}
+    base = tiny.checkpoint(tmp_path / "base")
+    run = train(tmp_path / "run", base, ROWS, dtype="bfloat16", deepspeed=deepspeed)
+    assert auc(run.validation_scores, np.array([row.pseudo_reward for row in HELD])) > 0.95
 
 
 @pytest.mark.parametrize(("source_weight", "wins"), [(1.0, "teacher"), (0.0, "student")])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from limbeck.answers import choice, maths_form, maths_same, maths_search, pattern, words
 from limbeck.config import TaskConfig
+from limbeck.thinking import without_thinking
 
 Same = Callable[[str, str], bool]
 """Whether two answers in their normal forms are the same answer."""
@@ -20,6 +21,8 @@ def extract_answer(text: str, task: TaskConfig) -> str | None:
         None when the completion gives none: it refuses, was cut off within its answer, or names several
         choices at once.
     """
+    if task.strip_thinking:
+        text = without_thinking(text)
     match task.kind:
         case "pattern":
             found = pattern.find(text, task.answer_pattern)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from limbeck.config.engines import DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
+from limbeck.config.engines import Chat, DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
 from limbeck.config.rows import (
     EvaluateConfig,
     FieldsConfig,
@@ -26,6 +26,7 @@ from limbeck.section import Count, Positive, Section, parse
 
 __all__ = [
     "Algorithm",
+    "Chat",
     "Config",
     "DeepSpeedConfig",
     "Dtype",
@@ -93,6 +94,15 @@ class Config(Section):
     """Held-out accuracy."""
     report: ReportConfig = ReportConfig()
     """The report and the decision."""
+
+    def model(self, name: str) -> ModelConfig:
+        """How the teacher is loaded, or any other model: all others come from the student."""
+        return self.teacher if name == "teacher" else self.student
+
+    def chat(self, name: str) -> Chat:
+        """How the teacher, or any other model, is asked the questions of the task."""
+        thinking = self.model(name).enable_thinking
+        return Chat(self.task.system_prompt, thinking, self.task.strip_thinking)
 
 
 def parse_config(values: dict[str, Any]) -> Config:

@@ -1,12 +1,20 @@
 """Settings of what loads models: vLLM and DeepSpeed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from limbeck.section import Count, Positive, Probability, Section
 
 Dtype = Literal["float32", "bfloat16"]
+
+
+class Chat(NamedTuple):
+    """How one model is spoken to. Made by `Config.chat`; read by engines, trainings and `preflight`."""
+
+    system_prompt: str | None = None
+    enable_thinking: bool | None = None
+    strip_thinking: bool = False
 
 
 class ModelConfig(Section):
@@ -16,6 +24,9 @@ class ModelConfig(Section):
     """Number type of the weights while sampling and training; float32 on CPUs."""
     trust_remote_code: bool = False
     """Whether code inside the checkpoint may run while sampling; training never runs it."""
+    enable_thinking: bool | None = None
+    """What the chat template is told of this name: Qwen3 and SmolLM3 think before they answer if it is true,
+    not if false; null: as the template decides. The judge is always told false: its verdict is one token."""
 
 
 class EngineConfig(Section):
@@ -56,6 +67,9 @@ class DeepSpeedConfig(Section):
     """Rank of LoRA adapters; 0 trains all weights."""
     lora_alpha: Positive = 32.0
     """Scale of the adapters: their output counts alpha / rank."""
+    liger: bool = False
+    """Use the Triton kernels of the package liger-kernel in the layers of the model: less memory, the same
+    losses up to rounding. It must be installed, and wants a GPU."""
     nodes: Count = 1
     """Nodes of one training; this version trains on one, and refuses more."""
     checkpoint_seconds: Positive = 600.0

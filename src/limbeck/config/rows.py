@@ -19,6 +19,12 @@ class TaskConfig(Section):
 
     prompt_template: str = "{prompt}"
     """The user message; `{prompt}` is replaced by the prompt."""
+    system_prompt: str | None = None
+    """What a system message says to teacher and student; the judge gets none. A chat template that takes
+    no system message (Gemma 2) gets it in front of the user's."""
+    strip_thinking: bool = False
+    """Whether what models think (`<think>...</think>`) is taken out of completions before answers are read,
+    judged and trained on. Rows keep what was sampled."""
     kind: TaskKind = "pattern"
     """How answers are found and compared: `pattern` by `answer_pattern`; `math` by boxes, `####`, "the answer
     is" and the last number, compared by algebra (math-verify); `choice` a letter; `text` a few words."""

@@ -32,6 +32,9 @@ class SftConfig(Section):
     """AdamW's weight decay."""
     max_length: Count = 1024
     """Longest prompt plus completion, in tokens; longer ones are cut."""
+    packing: bool = False
+    """Lay the completions of a forward pass one behind another in rows of up to `max_length` tokens, each
+    blind to its neighbours: less padding, the same losses up to rounding. Attention must be the usual one."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds the student."""
 

@@ -2,8 +2,9 @@
 
 `check` is what the pipeline's first component runs, `check_run_file` what `limbeck preflight` runs. Each
 module looks at one thing: parameters (`asked`), object store (`store`), data sets (`data`), model folders
-(`models`, `weights`), lengths (`context`), tokenizers (`vocabulary`), GPUs (`gpus`, by the formulas of
-`memory`), the pod (`pod`), the cluster's TrainJobs (`trainjob`). No engine is imported: the image has none.
+(`models`, `weights`), lengths (`context`), tokenizers (`vocabulary`) and their chat templates (`templates`),
+GPUs (`gpus`, by the formulas of `memory`), the pod (`pod`), the cluster's TrainJobs (`trainjob`). No engine
+is imported: the image has none.
 """
 
 from limbeck.preflight.asked import Asked

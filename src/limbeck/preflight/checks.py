@@ -7,7 +7,7 @@ from limbeck import checkpoints
 from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, load_manifest
-from limbeck.preflight import context, gpus, memory, pod, trainjob, vocabulary
+from limbeck.preflight import context, gpus, memory, pod, templates, trainjob, vocabulary
 from limbeck.preflight.asked import Asked, misnamed, missing, read_settings, without_secrets
 from limbeck.preflight.data import check_data
 from limbeck.preflight.findings import Finding, collected, warning
@@ -126,6 +126,7 @@ def _models(
         findings += wrong
         if facts:
             findings += vocabulary.check_tokenizer(facts)
+            findings += templates.check_template(facts, config.chat(role)) if config else []
             found["student" if key == "checkpoint" else key] = facts
     return found
 

@@ -19,7 +19,9 @@ from limbeck.preflight.places import Place
 from limbeck.preflight.weights import Tensors, read_tensors
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
-READ_FILES = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, INDEX)
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+JSON_FILES = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION, INDEX)
+READ_FILES = (*JSON_FILES, TEMPLATE)
 MAX_FILE_BYTES = 64 << 20
 Size = Annotated[int, Field(gt=0, lt=1 << 40)]
 """Of one side of a tensor; memory formulas stay within what a float holds."""
@@ -43,6 +45,7 @@ class Architecture(BaseModel):
     n_positions: Size | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
+    eos_token_id: Any = None
     auto_map: Any = None
     quantization_config: Any = None
 
@@ -55,6 +58,10 @@ class ModelFacts:
     architecture: Architecture
     tokenizer: dict[str, Any] | None
     tokenizer_config: dict[str, Any]
+    generation: dict[str, Any]
+    """Of generation_config.json; empty without one."""
+    template: str | None
+    """The chat template; None when there is none, or several under names."""
     shape: Shape | None
     """None when the formulas of memory do not know such a model."""
     stored_bytes: int
@@ -78,10 +85,10 @@ def check_model(
         sizes = place.sizes()
         files = _small_files(place, sizes)
         contents: dict[str, dict[str, Any]] = {}
-        for name, content in files.items():
+        for name in files.keys() & set(JSON_FILES):
             with collected(findings):
-                contents[name] = _json(place, name, content)
-        if len(contents) < len(files):
+                contents[name] = _json(place, name, files[name])
+        if len(contents) < len(files.keys() & set(JSON_FILES)):
             return None, findings
         findings += _folder_faults(place, sizes, files)
         if CONFIG not in contents:
@@ -97,6 +104,8 @@ def check_model(
             architecture=architecture,
             tokenizer=contents.get(TOKENIZER),
             tokenizer_config=contents.get(TOKENIZER_CONFIG, {}),
+            generation=contents.get(GENERATION, {}),
+            template=_template(files, contents.get(TOKENIZER_CONFIG, {})),
             shape=_shape(architecture, tensors) if tensors else None,
             stored_bytes=tensors.stored_bytes if tensors else 0,
         )
@@ -116,6 +125,14 @@ def _small_files(place: Place, sizes: dict[str, int]) -> dict[str, bytes]:
                 remedy="Give the folder that save_pretrained() wrote",
             )
     return {name: place.read(0, sizes[name], name) for name in READ_FILES if name in sizes}
+
+
+def _template(files: dict[str, bytes], tokenizer_config: dict[str, Any]) -> str | None:
+    """The chat template, in its own file or in that of the tokenizer."""
+    if TEMPLATE in files:
+        return files[TEMPLATE].decode(errors="replace")
+    inner = tokenizer_config.get("chat_template")
+    return inner if isinstance(inner, str) else None
 
 
 def _folder_faults(place: Place, sizes: dict[str, int], files: dict[str, bytes]) -> list[Finding]:

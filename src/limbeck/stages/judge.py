@@ -20,6 +20,7 @@ from limbeck.rows import read_rows
 from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
 from limbeck.sampling import OpenSampler, SampleRequest
 from limbeck.storage import Store
+from limbeck.thinking import without_thinking
 
 
 def run(
@@ -38,7 +39,7 @@ def run(
         completions: From `generate` with the teacher.
         model_hash: What stands for the teacher's weights in the output's key.
         open_sampler: Loads the teacher; called only when there is work to do.
-        config: `judge`, `engine` and `generate.rows_per_part` are read.
+        config: `judge`, `engine`, `task.strip_thinking` and `generate.rows_per_part` are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
@@ -106,7 +107,8 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
 def _task(row: Completion, asked: str, prompt_ids: PromptIds, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
     head, _, tail = config.judge.template.partition("{completion}")
-    ids = prompt_ids(head.replace("{prompt}", asked) + row.text + tail.replace("{prompt}", asked))
+    shown = without_thinking(row.text) if config.task.strip_thinking else row.text
+    ids = prompt_ids(head.replace("{prompt}", asked) + shown + tail.replace("{prompt}", asked))
     room = config.engine.max_model_len - 1
 
     def judgement(p_correct: float) -> Judgement:

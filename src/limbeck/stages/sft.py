@@ -18,6 +18,7 @@ from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
 from limbeck.saver import Saver
 from limbeck.storage import Store
+from limbeck.thinking import without_thinking
 
 if TYPE_CHECKING:
     from limbeck.trainer.sft import SftRun
@@ -64,7 +65,9 @@ def run(
     with lease.held(store, uri, f"sft({selection})") as held:
         require(store, labelled)
         rows = read_rows(store, labelled, LabelledCompletion)
-        kept = [row for row in rows if not row.validation and (row.selected or selection == "all")]
+        wanted = [row for row in rows if not row.validation and (row.selected or selection == "all")]
+        # A thought that was cut off has no answer to learn.
+        kept = [row for row in wanted if not config.task.strip_thinking or without_thinking(row.text)]
         if not kept:
             raise DataError(
                 "no completion was selected",
@@ -111,7 +114,7 @@ def run(
                 code_version=code_version("sft"),
                 num_input_rows=len(rows),
                 num_rows=len(kept),
-                rejected=_left_out(rows, len(kept)),
+                rejected=_left_out(rows, len(wanted), len(kept)),
                 metrics=metrics,
                 wall_seconds=time.monotonic() - started,
             ),
@@ -119,8 +122,12 @@ def run(
         )
 
 
-def _left_out(rows: list[LabelledCompletion], num_kept: int) -> dict[str, int]:
+def _left_out(rows: list[LabelledCompletion], num_wanted: int, num_kept: int) -> dict[str, int]:
     """How many completions are not trained on, by reason."""
     validation = sum(row.validation for row in rows)
-    reasons = {"kept for validation": validation, "not selected": len(rows) - num_kept - validation}
+    reasons = {
+        "kept for validation": validation,
+        "not selected": len(rows) - num_wanted - validation,
+        "thinking without an answer": num_wanted - num_kept,
+    }
     return {reason: count for reason, count in reasons.items() if count}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck import checkpoints, models
-from limbeck.config import Config, ModelConfig
+from limbeck.config import Chat, Config
 from limbeck.errors import ConfigError
 from limbeck.manifest import digest
 from limbeck.storage import Store
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def model(
-    config: Config, path: str, checkpoint: Artifact | None, role: str
+    config: Config, path: str, checkpoint: Artifact | None, role: str, chat: Chat
 ) -> "Iterator[tuple[Store, str, Callable[[], EngineProcess]]]":
     """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
-    store = Store()
-    settings: ModelConfig = config.teacher if role == "teacher" else config.student
+    store, settings = Store(), config.model(role)
     given = read(checkpoint, "checkpoint") if checkpoint else None
     if given is None and not path:
         raise ConfigError(
@@ -44,6 +43,6 @@ def model(
                 folder = checkpoints.fetch(store, given, folder)
             else:
                 folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
-            return EngineProcess(folder, settings, config.engine)
+            return EngineProcess(folder, settings, config.engine, chat)
 
-        yield store, digest([model_hash, settings.dtype]), open_sampler
+        yield store, digest([model_hash, settings.dtype, chat.enable_thinking]), open_sampler

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import checkpoints
-from limbeck.config import Config, PpoReward, parse_config
+from limbeck.config import Chat, Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.records import Source
@@ -68,7 +68,8 @@ def generate(
                 got=str(shard),
                 remedy="Loop over the output of `shards`",
             )
-        with sampled.model(checked, model, checkpoint, role) as (store, model_hash, open_sampler):
+        chat = checked.chat(role)
+        with sampled.model(checked, model, checkpoint, role, chat) as (store, model_hash, open_sampler):
             return stage.run(
                 prompts=read(prompts, "prompts"),
                 model_hash=model_hash,
@@ -98,7 +99,8 @@ def judge(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import judge as stage
 
-        with sampled.model(checked, model, None, "teacher") as (store, model_hash, open_sampler):
+        chat = Chat(enable_thinking=False)  # the verdict is the first token
+        with sampled.model(checked, model, None, "teacher", chat) as (store, model_hash, open_sampler):
             return stage.run(
                 prompts=read(prompts, "prompts"),
                 completions=read(completions, "completions"),
@@ -247,7 +249,8 @@ def ppo(
             from limbeck.sampler import VllmSampler
 
             share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
-            return VllmSampler(folder, checked.student, checked.engine.model_copy(update=share))
+            engine = checked.engine.model_copy(update=share)
+            return VllmSampler(folder, checked.student, engine, checked.chat("student"))
 
         def train(**arguments: Any) -> Any:
             if checked.ppo.algorithm == "ppo":
@@ -291,7 +294,8 @@ def evaluate(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import evaluate as stage
 
-        with sampled.model(checked, model, checkpoint, name) as (store, model_hash, open_sampler):
+        chat = checked.chat(name)
+        with sampled.model(checked, model, checkpoint, name, chat) as (store, model_hash, open_sampler):
             return stage.run(
                 heldout=read(heldout, "heldout"),
                 gold=read(gold, "gold"),

@@ -10,6 +10,7 @@ from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 from torch import nn
+from transformers.utils import is_liger_kernel_available
 
 from limbeck.config import DeepSpeedConfig, Dtype
 from limbeck.errors import ConfigError
@@ -24,7 +25,8 @@ def start_process(seed: int, config: DeepSpeedConfig) -> None:
     """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built.
 
     Raises:
-        ConfigError: when several nodes are asked for; this version trains on one.
+        ConfigError: when several nodes are asked for (this version trains on one), or kernels that are not
+            there.
     """
     if config.nodes > 1:
         raise ConfigError(
@@ -33,6 +35,14 @@ def start_process(seed: int, config: DeepSpeedConfig) -> None:
             expected="1",
             got=str(config.nodes),
             remedy="Set it to 1; several nodes come with a later version",
+        )
+    if config.liger and not (torch.cuda.is_available() and is_liger_kernel_available()):
+        raise ConfigError(
+            "Liger's kernels are not available",
+            where="deepspeed.liger",
+            expected="a GPU, and the package liger-kernel",
+            got="a GPU without the package" if torch.cuda.is_available() else "no GPU",
+            remedy="Set it to false, or install the package in the image of the trainings",
         )
     # A saved state is read as tensors and plain values, whatever DeepSpeed or transformers ask for.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"

@@ -170,6 +170,11 @@ class _Rloo(RLOOTrainer):  # type: ignore[misc]
         self.rounds = rounds
         super().__init__(**given)
 
+    def _tokenize_prompts(
+        self, prompts: list[list[dict[str, str]]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return self.rounds.prompt_ids(prompts), None, {}
+
     def _generate_single_turn(self, *_: object) -> list[list[int]]:
         return self.rounds.answer()
 
@@ -180,6 +185,11 @@ class _Grpo(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, rounds: Rounds, **given: Any) -> None:
         self.rounds = rounds
         super().__init__(**given)
+
+    def _tokenize_prompts(
+        self, prompts: list[list[dict[str, str]]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return self.rounds.prompt_ids(prompts), None, {}
 
     def _generate_single_turn(self, *_: object) -> tuple[list[list[int]], None]:
         return self.rounds.answer(), None

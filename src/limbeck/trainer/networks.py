@@ -11,10 +11,12 @@ from typing import Any
 import deepspeed
 import peft
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.integrations import apply_liger_kernel
 
 from limbeck.config import DeepSpeedConfig, Dtype
 from limbeck.errors import DataError
@@ -110,7 +112,7 @@ class Scorer(nn.Module):
 
     def forward(self, ids_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
         """Scores after every token, B x S."""
-        inner: Any = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+        inner = _plain(self)
         backbone = getattr(inner, inner.base_model_prefix)
         hidden_B_S_D = backbone(ids_B_S, attention_mask=mask_B_S, use_cache=False).last_hidden_state
         scores_B_S: Tensor = inner.score(hidden_B_S_D).squeeze(-1).float()
@@ -158,43 +160,72 @@ def completion_logprobs(
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _merged(model) as merged, deepspeed.zero.GatheredParameters(list(merged.parameters())):
-        tied = set(getattr(merged, "_tied_weights_keys", None) or {})
-        weights = {
-            name.replace(".base_layer", "").replace(".modules_to_save.default", ""): value
-            for name, value in merged.state_dict().items()
-            if name not in tied and "lora_" not in name and ".original_module" not in name
-        }
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+    plain = _plain(model)
+    with deepspeed.zero.GatheredParameters(list(plain.parameters())):
+        save_file(_merged_weights(plain), path)
+
+
+def _merged_weights(model: Any) -> dict[str, Tensor]:
+    """All weights under transformers' names, on the CPU.
+
+    What LoRA has learnt is added to a copy: added in place and taken off again, it would leave its rounding
+    in the frozen weights each time.
+    """
+    adapted = {
+        f"{name}.base_layer.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    weights: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict(keep_vars=True).items():
+        # A head that is tied to the embedding is the same tensor under a second name.
+        if id(value) in seen or "lora_" in name or ".original_module" in name:
+            continue
+        seen.add(id(value))
+        merged = value.detach()
+        if name in adapted:
+            learnt = adapted[name].get_delta_weight("default").detach()
+            merged = (merged.float() + learnt.float()).to(value.dtype)
+        plain_name = name.replace(".base_layer", "").replace(".modules_to_save.default", "")
+        weights[plain_name] = merged.cpu().contiguous()
+    return weights
 
 
 def save_checkpoint(model: nn.Module, tokenizer: Any, folder: Path) -> Path:
     """Write a whole Hugging Face checkpoint folder: config, weights, tokenizer with chat template."""
-    with _merged(model) as merged:
-        merged.config.save_pretrained(folder)
-        if getattr(merged, "generation_config", None) is not None:
-            merged.generation_config.save_pretrained(folder)
+    plain = _plain(model)
+    plain.config.save_pretrained(folder)
+    if getattr(plain, "generation_config", None) is not None:
+        plain.generation_config.save_pretrained(folder)
     save_weights(model, folder / WEIGHTS)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-@contextmanager
-def _merged(model: nn.Module) -> Iterator[Any]:
-    """The plain transformers model inside, with LoRA adapters merged into its weights for a while."""
+def stop_at(model: nn.Module, token_id: int) -> None:
+    """Have engines end an answer at this token too: it goes into the saved generation config.
+
+    A base model whose tokenizer ends texts by another token learns to end its turns as its chat template
+    does; without this nobody would stop there.
+    """
+    config = _plain(model).generation_config
+    known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if token_id not in known:
+        config.eos_token_id = [*(number for number in known if number is not None), token_id]
+
+
+def _plain(model: nn.Module) -> Any:
+    """The transformers model inside, whatever is around it."""
     model = model.model if isinstance(model, Scorer) else model
-    if not isinstance(model, peft.PeftModel):
-        yield model
-        return
-    model.merge_adapter()
-    try:
-        yield model.get_base_model()
-    finally:
-        model.unmerge_adapter()
+    return model.get_base_model() if isinstance(model, peft.PeftModel) else model
 
 
 def _trainable(model: Any, config: DeepSpeedConfig, task: str) -> nn.Module:
-    """Set a model up for training: dropout off, checkpointing and adapters as configured."""
+    """Set a model up for training: dropout off, kernels, checkpointing and adapters as configured."""
+    if config.liger:
+        # Its fused loss would replace the forward pass, which the trainings compute in their own ways.
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False})
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.lora_rank:

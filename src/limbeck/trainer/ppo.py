@@ -54,7 +54,7 @@ def train_ppo(
         validation: Labelled prompts kept out of training; agreement on them chooses the checkpoint.
         agrees: Whether a completion's answer is the same as a label.
         reward: What a rollout earns: `model`, `agreement` or `mixed`.
-        config: `ppo`, `student.dtype`, `reward.max_length` and the seed are read.
+        config: `ppo`, `task`, the models' number types and chats, `reward.max_length` and the seed are read.
         folder: An empty folder for the result and states.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.

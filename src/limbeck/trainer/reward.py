@@ -24,7 +24,7 @@ from limbeck.saver import Saver
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
 from limbeck.trainer.randomness import load_random, save_random
-from limbeck.trainer.tokens import conversation_ids, pad_right
+from limbeck.trainer.tokens import pad_right, training_rows
 
 Floats = NDArray[np.float64]
 SCORED_ROWS, SCORED_TOKENS = 256, 32_768
@@ -71,7 +71,7 @@ def train_reward(
         training: Rows of both sources.
         validation: Rows of other prompts.
         message: Turns a prompt into the user message that the models were asked.
-        config: `reward` and the seed are read.
+        config: `reward`, `task`, how its base is asked, and the seed are read.
         folder: An empty folder for the result.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
@@ -95,9 +95,10 @@ def train_reward(
     )
 
     def encode(rows: Sequence[LabelledCompletion]) -> list[list[int]]:
-        return [
-            conversation_ids(tokenizer, message(row.prompt), row.text, settings.max_length) for row in rows
-        ]
+        pairs = [(message(row.prompt), row.text) for row in rows]
+        chat = config.chat(settings.init)
+        made = training_rows(tokenizer, chat, pairs, settings.max_length, "reward.max_length")
+        return [row.ids for row in made]
 
     ids, validation_ids = encode(training), encode(validation)
     targets = torch.tensor([row.pseudo_reward for row in training])

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.config import Config, PpoConfig, PpoReward
+from limbeck.config import Chat, Config, PpoConfig, PpoReward
 from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
 from limbeck.trainer.engines import device
 from limbeck.trainer.networks import Scorer, load_tokenizer
 from limbeck.trainer.reward import score_rows
-from limbeck.trainer.tokens import conversation_ids, pad_left, pad_right
+from limbeck.trainer.tokens import pad_left, pad_right, training_rows
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,21 @@ class RewardModel:
     scorer: Scorer
     tokenizer: Any
     max_length: int
+    chat: Chat
 
     def scores(self, prompts: Sequence[PpoPrompt], texts: Sequence[str]) -> Tensor:
         """P(good) = sigmoid(score) of each completion, B."""
-        rows = [
-            conversation_ids(self.tokenizer, prompt.message, text, self.max_length)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
-        return torch.from_numpy(score_rows(self.scorer, rows, self.tokenizer.pad_token_id)).float()
+        pairs = [(prompt.message, text) for prompt, text in zip(prompts, texts, strict=True)]
+        rows = training_rows(self.tokenizer, self.chat, pairs, self.max_length, "reward.max_length")
+        ids = [row.ids for row in rows]
+        return torch.from_numpy(score_rows(self.scorer, ids, self.tokenizer.pad_token_id)).float()
 
 
 def load_reward_model(folder: Path, config: Config) -> RewardModel:
     """The reward model of a checkpoint folder, frozen, where this process computes."""
     scorer = Scorer(folder, config.student.dtype, None).to(device())
-    return RewardModel(scorer, load_tokenizer(folder), config.reward.max_length)
+    chat = config.chat(config.reward.init)
+    return RewardModel(scorer, load_tokenizer(folder), config.reward.max_length, chat)
 
 
 def draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[list[PpoPrompt], list[int]]:

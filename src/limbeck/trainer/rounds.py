@@ -60,6 +60,10 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         self.saver.begin(self.course.update)
         self.hand_over()
 
+    def prompt_ids(self, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
+        """The token ids that the engine samples from: TRL's own would know no system prompt of the task."""
+        return [self.sampler.prompt_ids(message["content"]) for (message,) in prompts]
+
     def answer(self) -> list[list[int]]:
         """The token ids of a round's completions; they are scored here as well."""
         self.answering = time.monotonic()

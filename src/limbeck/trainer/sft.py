@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -11,12 +13,14 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
-from limbeck.config import Config
-from limbeck.errors import EngineError
-from limbeck.progress import Progress
+from limbeck.config import Chat, Config
+from limbeck.errors import DataError, EngineError
+from limbeck.progress import Progress, say
 from limbeck.saver import Saver
 from limbeck.trainer.engines import DTYPES, deepspeed_json, start_process
-from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint
+from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint, stop_at
+from limbeck.trainer.packing import check_packable, packed_batch
+from limbeck.trainer.tokens import ending_id, training_rows
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,22 @@ def train_sft(
     resume_from: Path | None,
     saver: Saver,
 ) -> SftRun:
-    """Fine-tune a checkpoint on prompt-completion pairs; only completion tokens count in the loss.
+    """Fine-tune a checkpoint on prompt-completion pairs.
+
+    The loss of an update is the mean over the completion tokens (with what ends the turn) of all its passes.
 
     Args:
         base: The student's checkpoint folder.
         pairs: User messages and the completions to imitate.
-        config: `sft`, `student` and the seed are read.
+        config: `sft`, `student`, `task` and the seed are read.
         folder: An empty folder for the result and the trainer's own files.
         name: What progress lines call it.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
 
     Raises:
+        ConfigError: when something is asked for that this model or machine cannot do.
+        DataError: when the student cannot be loaded, or nothing fits `sft.max_length`.
         EngineError: when the trainer does not run under DeepSpeed.
         StoppedError: after SIGTERM, when the state is stored.
     """
@@ -57,15 +65,11 @@ def train_sft(
     model = load_policy(base, config.student.dtype, settings.deepspeed)
     micro_batch = settings.rows_at_once
     accumulation = settings.batch_size // micro_batch
-    rows = datasets.Dataset.from_list(
-        [
-            {
-                "prompt": [{"role": "user", "content": message}],
-                "completion": [{"role": "assistant", "content": completion}],
-            }
-            for message, completion in pairs
-        ]
-    )
+    rows = _rows(tokenizer, config.chat("student"), pairs, settings.max_length)
+    collate = None
+    if settings.packing:
+        check_packable(model)
+        collate = partial(packed_batch, pad_id=tokenizer.pad_token_id, capacity=settings.max_length)
     arguments = TrlSftConfig(
         output_dir=str(folder / "trainer"),
         use_cpu=not torch.cuda.is_available(),
@@ -81,8 +85,7 @@ def train_sft(
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=accumulation,
         gradient_checkpointing=settings.deepspeed.gradient_checkpointing,
-        max_length=settings.max_length,
-        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the rows are tokens already
         deepspeed=deepspeed_json(
             settings.deepspeed,
             config.student.dtype,
@@ -99,7 +102,12 @@ def train_sft(
     )
     callback = _Watch(name, folder / "trainer", saver)
     trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=collate,
+        processing_class=tokenizer,
+        callbacks=[callback],
     )
     if not trainer.is_deepspeed_enabled:
         raise EngineError(
@@ -114,7 +122,33 @@ def train_sft(
     # With ZeRO-3 the trainer leaves a process-wide mark that splits every model loaded later.
     unset_hf_deepspeed_config()
     trained = trainer.accelerator.unwrap_model(trainer.model).to(DTYPES[config.student.dtype])
+    ending = ending_id(tokenizer, config.chat("student"))
+    if ending is not None:
+        stop_at(trained, ending)
     return SftRun(save_checkpoint(trained, tokenizer, folder / "checkpoint"), history)
+
+
+def _rows(tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_length: int) -> datasets.Dataset:
+    """The rows that are trained on; one whose prompt alone fills it teaches nothing.
+
+    Raises:
+        DataError: when nothing is left, or the chat template does not render a question and its answer.
+    """
+    rows = training_rows(tokenizer, chat, pairs, max_length, "sft.max_length")
+    kept = [row for row in rows if row.num_prompt < len(row.ids)]
+    if not kept:
+        raise DataError(
+            "every prompt fills its row alone",
+            where="sft.max_length",
+            expected=f"more than {min(row.num_prompt for row in rows)} tokens",
+            got=str(max_length),
+            remedy="Raise it",
+        )
+    if len(kept) < len(rows):
+        say(f"sft.max_length: {len(rows) - len(kept)} of them are all prompt, and are left out")
+    return datasets.Dataset.from_dict(
+        {"input_ids": [row.ids for row in kept], "labels": [row.labels for row in kept]}
+    )
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

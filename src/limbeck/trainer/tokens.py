@@ -1,20 +1,99 @@
-"""Text to token batches for training. Shapes: B rows, S tokens."""
+"""Text to token batches for training: the one way of sft, reward and ppo. Shapes: B rows, S tokens."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from limbeck import chat as chats
+from limbeck.config import Chat
+from limbeck.progress import say
+from limbeck.thinking import without_thinking
 
-def conversation_ids(tokenizer: Any, prompt: str, completion: str, max_length: int) -> list[int]:
-    """Token ids of a question and its answer in the chat template, cut at `max_length`."""
-    ids: list[int] = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}],
-        tokenize=True,
-        return_dict=False,
-    )
-    return ids[:max_length]
+IGNORED = -100
+"""The label of a token that is not trained on. Source: torch.nn.CrossEntropyLoss, `ignore_index`."""
+
+
+class TokenRow(NamedTuple):
+    """A question and its answer."""
+
+    ids: list[int]
+    num_prompt: int
+    """How many tokens come before the answer: exactly what the engine samples from."""
+
+    @property
+    def labels(self) -> list[int]:
+        """What is trained on: the answer, and what ends its turn."""
+        prompt = min(self.num_prompt, len(self.ids))
+        return [IGNORED] * prompt + self.ids[prompt:]
+
+
+def training_rows(
+    tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_length: int, setting: str
+) -> list[TokenRow]:
+    """Tokens of questions and their answers, as the engine would have sampled the answers.
+
+    A row is the prompt as engines get it, the answer, and what ends a turn in the chat template: the
+    tokenizer's end-of-sequence token where the template ends none.
+
+    Args:
+        tokenizer: The model's.
+        chat: How the model is asked.
+        pairs: User messages and completions.
+        max_length: Longer rows are cut, and how many is said.
+        setting: What `max_length` is called, to say it.
+
+    Raises:
+        DataError: when the chat template does not render a question and its answer.
+    """
+    if not pairs:
+        return []
+    template = chats.of_tokenizer(tokenizer, chat)
+    opening, ending = chats.turn(template, chat)
+    prompts = [chats.prompt_text(template, chat, message) for message, _ in pairs]
+    answers = [
+        opening
+        + (without_thinking(completion) if chat.strip_thinking else completion)
+        + (ending or tokenizer.eos_token)
+        for _, completion in pairs
+    ]
+    rows = [
+        _joined(tokenizer, prompt_ids, ids, answer)
+        for prompt_ids, ids, answer in zip(
+            _encoded(tokenizer, prompts),
+            _encoded(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]),
+            answers,
+            strict=True,
+        )
+    ]
+    num_cut = sum(len(row.ids) > max_length for row in rows)
+    if num_cut:
+        say(f"{setting}: {num_cut} of {len(rows)} rows are longer than {max_length} tokens and are cut")
+    return [TokenRow(row.ids[:max_length], row.num_prompt) for row in rows]
+
+
+def _encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _joined(tokenizer: Any, prompt_ids: list[int], ids: list[int], answer: str) -> TokenRow:
+    """A row from the ids of a prompt, and of prompt and answer in one.
+
+    Where tokens merge across the border (a completion that begins with a line break), the answer is encoded
+    alone: the engine's tokens do not merge with the prompt's either.
+    """
+    if ids[: len(prompt_ids)] != prompt_ids:
+        ids = prompt_ids + _encoded(tokenizer, [answer])[0]
+    return TokenRow(ids, len(prompt_ids))
+
+
+def ending_id(tokenizer: Any, chat: Chat) -> int | None:
+    """The token that ends a turn in the chat template; None where it ends none, or by several tokens."""
+    ending = chats.turn(chats.of_tokenizer(tokenizer, chat), chat).ending
+    ids = _encoded(tokenizer, [ending.strip()])[0] if ending else []
+    return ids[0] if len(ids) == 1 else None
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
