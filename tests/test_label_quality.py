@@ -3,7 +3,8 @@
 import pytest
 
 from limbeck.config import LabelConfig
-from limbeck.label_quality import Confusion, LabelQuality, Vote, label_quality
+from limbeck.label_quality import label_quality
+from limbeck.label_quality.model import Confusion, LabelQuality, Vote
 from limbeck.records import Completion, Judgement, PseudoLabel
 
 GOLD = {"p": "1", "q": "2", "r": "3"}
@@ -90,7 +91,12 @@ def test_answers_that_are_the_same_count_as_one() -> None:
         config,
         lambda left, right: written(left) == written(right),
     )
-    assert quality == measured(GOLD)
+    expected = measured(GOLD)
+    # The label is shown as it is written.
+    (wrong,) = quality.wrong_labels
+    assert wrong.answer == "IX"
+    shown = wrong.model_copy(update={"answer": "9"})
+    assert quality.model_copy(update={"wrong_labels": (shown,)}) == expected
 
 
 def test_votes_by_temperature() -> None:

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from limbeck.label_quality import LabelQuality
+from limbeck.label_quality.model import LabelQuality
 from limbeck.records import Decoding
 from limbeck.report.figures import temperature
 from limbeck.report.model import AccuracyRow, PpoRun, RewardReport

@@ -17,7 +17,8 @@ from limbeck.checkpoints import base_uri
 from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.label_quality import LabelQuality, label_quality
+from limbeck.label_quality import label_quality
+from limbeck.label_quality.model import LabelQuality
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel

@@ -122,6 +122,7 @@ def label(
     labelled: Artifact,
     judgements: Sequence[Artifact] | None,
     given_labels: Artifact | None,
+    gold: Artifact | None = None,
 ) -> None:
     """See `limbeck.stages.label`."""
     with task("label"):
@@ -135,6 +136,7 @@ def label(
             config=parse_config(config),
             store=Store(),
             work_uri=work_uri,
+            gold=read(gold, "gold") if gold else None,
         )
         write(made.labels, labels)
         write(made.labelled, labelled)

@@ -38,7 +38,6 @@ class Course:
     best_agreement: float = -1.0
     best_update: int = 0
     start_agreement: float = 0.0
-    start_proxy: float = 0.0
     stopped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
