@@ -120,7 +120,7 @@ def peer_agreement(completions: Sequence[Answered]) -> list[bool | None]:
     Returns:
         One for each; None where the others have no single winner. No answer agrees with none.
     """
-    counts = Counter(item.answer for item in completions if item.answer is not None)
+    counts: Counter[str | None] = Counter(item.answer for item in completions if item.answer is not None)
 
     def agrees(answer: str | None) -> bool | None:
         ranked = (counts - Counter({answer: 1})).most_common(2)
