@@ -22,6 +22,7 @@ NAMES = sorted(SHIPPED)
 COMMENTED = re.compile(r"^( *)#(?=['\w])", re.MULTILINE)
 REQUIRED = {
     "distill": ["work_uri", "prompts", "teacher", "student"],
+    "distill_gold": ["work_uri", "prompts", "teacher", "student"],
     "distill_minimal": ["work_uri", "prompts", "teacher", "student"],
     "distill_data": ["work_uri", "prompts", "teacher", "student"],
     "distill_rewards": ["work_uri", "prepared_uri", "label_uri", "checkpoint"],
