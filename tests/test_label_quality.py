@@ -4,7 +4,7 @@ import pytest
 
 from limbeck.config import LabelConfig
 from limbeck.label_quality import label_quality
-from limbeck.label_quality.model import Confusion, LabelQuality, Vote
+from limbeck.label_quality.model import Confusion, LabelQuality, Point, Vote, VoteBySamples
 from limbeck.records import Completion, Judgement, PseudoLabel
 
 GOLD = {"p": "1", "q": "2", "r": "3"}
@@ -174,14 +174,19 @@ def test_one_kind_only_has_no_auc() -> None:
     assert '"auc":null' in confusion.model_dump_json()
 
 
+def both(item: Point | Vote | VoteBySamples) -> list[float | None]:
+    """Coverage and precision."""
+    return [item.coverage, item.precision]
+
+
 def test_the_curve_of_a_rule_counts_the_labels_that_reach_each_threshold() -> None:
     curves = {(curve.rule, curve.temperature): curve for curve in measured(GOLD).curves}
     assert len(curves) == 9  # three rules, over all and at two temperatures
     points = {point.min_vote_share: point for point in curves["majority", None].points}
     # p -> 9 with 3/4 (wrong), q -> 2 with 2/3 (right), r ties.
-    assert (points[0.0].coverage, points[0.0].precision) == (pytest.approx(2 / 3), 0.5)
-    assert (points[0.7].coverage, points[0.7].precision) == (pytest.approx(1 / 3), 0.0)
-    assert (points[0.75].coverage, points[0.8].coverage) == (pytest.approx(1 / 3), 0.0)
+    assert both(points[0.0]) == pytest.approx([2 / 3, 0.5])
+    assert both(points[0.7]) == pytest.approx([1 / 3, 0.0])
+    assert [points[0.75].coverage, points[0.8].coverage] == pytest.approx([1 / 3, 0.0])
     assert points[0.8].precision is None
     assert curves["majority", 0.3].points[-1].coverage == pytest.approx(2 / 3)  # q and r with all votes
 
@@ -192,16 +197,16 @@ def test_votes_keep_the_threshold_of_the_run_and_the_best_judged_answer_needs_no
     votes = {vote.rule: vote for vote in quality.votes if vote.temperature is None}
     assert votes["majority"].coverage == pytest.approx(1 / 3)
     # p -> 1 (right), q -> 2 (right), r -> 7 (wrong).
-    assert (votes["judge"].coverage, votes["judge"].precision) == (1.0, pytest.approx(2 / 3))
+    assert both(votes["judge"]) == pytest.approx([1.0, 2 / 3])
 
 
 def test_votes_by_number_of_completions() -> None:
     found = {item.num_samples: item for item in measured(GOLD).by_samples if item.rule == "majority"}
     assert list(found) == [1, 2, 4]
     # One: 1, 2 and 7. Two: p and r tie. Four: as with all.
-    assert (found[1].coverage, found[1].precision) == (1.0, pytest.approx(2 / 3))
-    assert (found[2].coverage, found[2].precision) == (pytest.approx(1 / 3), 1.0)
-    assert (found[4].coverage, found[4].precision) == (pytest.approx(2 / 3), 0.5)
+    assert both(found[1]) == pytest.approx([1.0, 2 / 3])
+    assert both(found[2]) == pytest.approx([1 / 3, 1.0])
+    assert both(found[4]) == pytest.approx([2 / 3, 0.5])
 
 
 def test_the_worst_disagreements_come_first_and_one_of_each_prompt() -> None:

@@ -117,7 +117,7 @@ def test_reliability_bins_hold_what_the_calibration_error_adds_up() -> None:
 
 def test_reliability_by_hand() -> None:
     low, high = reliability(array(0.1, 0.3, 0.5), array(0, 1, 1), num_bins=2)
-    assert (low.count, low.predicted, low.observed) == (3, pytest.approx(0.3), pytest.approx(2 / 3))
+    assert [low.count, low.predicted, low.observed] == pytest.approx([3, 0.3, 2 / 3])
     assert (high.count, high.predicted, high.observed) == (0, None, None)
     assert [item.count for item in reliability(array(), array(), num_bins=2)] == [0, 0]
 
