@@ -132,7 +132,7 @@ def test_help_is_that_of_the_models_with_the_choices_and_no_line_is_long() -> No
         for field in type(section).model_fields.values():
             assert field.description
             assert " ".join(field.description.split()) in re.sub(r" +", " ", help_text)
-    assert "Choices: judged_majority, majority, judge." in help_text
+    assert "Choices: judged_majority, majority, judge, gold." in help_text
     assert "cpu: CPUs, a Kubernetes quantity" in help_text
     assert max(len(line) for line in content.split("\n") if line.lstrip().startswith("# ")) <= 100
 
