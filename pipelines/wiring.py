@@ -99,9 +99,19 @@ def base_models(run: Run, prepare_outputs: Any, teacher: Any, student: Any) -> d
 
 
 def distil_data(
-    run: Run, prepare_outputs: Any, shard_items: Any, num_shards: Any, teacher: Any, student: Any
+    run: Run,
+    prepare_outputs: Any,
+    shard_items: Any,
+    num_shards: Any,
+    teacher: Any,
+    student: Any,
+    *,
+    gold_labels: bool = False,
 ) -> Data:
-    """The teacher answers and judges, votes make labels, the student is warmed up and evaluated."""
+    """The teacher answers and judges, votes make labels, the student is warmed up and evaluated.
+
+    With `gold_labels` the labels are gold answers: an upper bound. Nothing else gives these to `label`.
+    """
     prompts = prepare_outputs["prompts"]
     with dsl.ParallelFor(shard_items, name="teacher shards") as shard:
         answered = run.add(
@@ -121,6 +131,7 @@ def distil_data(
         prompts=prompts,
         completions=dsl.Collected(answered.outputs["completions"]),
         judgements=dsl.Collected(judged.outputs["judgements"]),
+        **({"gold": prepare_outputs["gold"]} if gold_labels else {}),
     )
     with dsl.ParallelFor(["selected", "all"], name="warm-ups") as selection:
         warmed_up = run.add(

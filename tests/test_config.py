@@ -143,3 +143,42 @@ def test_parameters_that_do_not_fit_the_pipeline_are_named(
         arguments(load(tmp_path, text), SMALL)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("judge", {"votes": 3}, "votes must be 1 or even"),
+        (
+            "judge",
+            {"votes": 2, "template": "{prompt} {completion}"},
+            "template must contain {first} and {second}",
+        ),
+        ("judge", {"votes": 4}, "temperature must be above 0 for more than 2 votes"),
+        (
+            "label",
+            {"rule": "majority", "calibrate": "majority"},
+            "the rule majority does not look at judgements",
+        ),
+        ("label", {"rule": "gold", "calibrate": "majority"}, "the rule gold does not look at judgements"),
+    ],
+)
+def test_settings_that_would_be_without_effect_are_refused(
+    section: str, values: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({section: values})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("judge", {"template": "{prompt} {completion}"}),
+        ("judge", {"votes": 2}),
+        ("judge", {"votes": 4, "temperature": 0.7}),
+        ("label", {"rule": "judge", "calibrate": "majority"}),
+    ],
+)
+def test_settings_of_votes_that_fit(section: str, values: dict[str, object]) -> None:
+    assert parse_config({section: values})

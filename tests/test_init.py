@@ -22,6 +22,7 @@ NAMES = sorted(SHIPPED)
 COMMENTED = re.compile(r"^( *)#(?=['\w])", re.MULTILINE)
 REQUIRED = {
     "distill": ["work_uri", "prompts", "teacher", "student"],
+    "distill_gold": ["work_uri", "prompts", "teacher", "student"],
     "distill_minimal": ["work_uri", "prompts", "teacher", "student"],
     "distill_data": ["work_uri", "prompts", "teacher", "student"],
     "distill_rewards": ["work_uri", "prepared_uri", "label_uri", "checkpoint"],
@@ -131,7 +132,7 @@ def test_help_is_that_of_the_models_with_the_choices_and_no_line_is_long() -> No
         for field in type(section).model_fields.values():
             assert field.description
             assert " ".join(field.description.split()) in re.sub(r" +", " ", help_text)
-    assert "Choices: judged_majority, majority, judge." in help_text
+    assert "Choices: judged_majority, majority, judge, gold." in help_text
     assert "cpu: CPUs, a Kubernetes quantity" in help_text
     assert max(len(line) for line in content.split("\n") if line.lstrip().startswith("# ")) <= 100
 

@@ -3,7 +3,7 @@
 import pytest
 
 from limbeck.config import LabelConfig
-from limbeck.labels import Label, is_selected, pseudo_label, with_validation
+from limbeck.labels import GOLD, Label, gold_label, is_selected, pseudo_label, with_validation
 from limbeck.records import Completion
 
 
@@ -95,3 +95,26 @@ def test_the_validation_part_is_labelled_and_follows_the_seed() -> None:
     assert len(chosen(10, seed=1)) == 10
     assert chosen(10, seed=1) != chosen(10, seed=2)
     assert len(chosen(1000, seed=1)) == 25  # never more than half of the labelled ones
+
+
+@pytest.mark.parametrize(
+    ("answers", "gold", "expected"),
+    [
+        (["a", "b", "b", None], "a", ("a", 1 / 3, 3, GOLD)),
+        (["b"], "a", ("a", 0.0, 1, GOLD)),  # nobody found it: a label all the same
+        ([], "a", ("a", 0.0, 0, GOLD)),
+        (["a", "a"], None, (None, 0.0, 2, "no gold answer")),
+    ],
+)
+def test_gold_is_a_label_that_says_so(
+    answers: list[str | None], gold: str | None, expected: tuple[object, ...]
+) -> None:
+    label = gold_label("p", [completion(number, answer) for number, answer in enumerate(answers)], gold)
+    assert (label.answer, pytest.approx(label.vote_share), label.num_votes, label.reason) == expected
+
+
+def test_where_gold_is_the_label_no_judgement_is_needed() -> None:
+    config = LabelConfig(rule="gold")
+    label = gold_label("p", [completion(0, "a")], "a")
+    assert is_selected(completion(1, "a"), label, None, config)
+    assert not is_selected(completion(1, "b"), label, None, config)

@@ -11,6 +11,8 @@ from limbeck.metrics import (
     correlation,
     expected_calibration_error,
     pair_accuracy,
+    reliability,
+    within_correlation,
 )
 
 
@@ -98,3 +100,38 @@ def test_correlation_by_hand() -> None:
 def test_correlation_with_a_constant_is_nan() -> None:
     assert math.isnan(correlation(array(1, 2), array(3, 3)))
     assert math.isnan(correlation(array(1), array(3)))
+
+
+def test_reliability_bins_hold_what_the_calibration_error_adds_up() -> None:
+    rng = np.random.default_rng(9)
+    probabilities = rng.random(300)
+    labels = (rng.random(300) < probabilities**2).astype(np.float64)
+    bins = reliability(probabilities, labels)
+    assert [item.low for item in bins] == pytest.approx([n / 10 for n in range(10)])
+    assert sum(item.count for item in bins) == 300
+    total = sum(
+        item.count / 300 * abs((item.observed or 0) - (item.predicted or 0)) for item in bins if item.count
+    )
+    assert total == pytest.approx(expected_calibration_error(probabilities, labels))
+
+
+def test_reliability_by_hand() -> None:
+    low, high = reliability(array(0.1, 0.3, 0.5), array(0, 1, 1), num_bins=2)
+    assert [low.count, low.predicted, low.observed] == pytest.approx([3, 0.3, 2 / 3])
+    assert (high.count, high.predicted, high.observed) == (0, None, None)
+    assert [item.count for item in reliability(array(), array(), num_bins=2)] == [0, 0]
+
+
+def test_correlation_within_groups_ignores_what_lies_between_them() -> None:
+    # Within each group b falls where a rises; between groups both rise.
+    a, b = array(1, 2, 11, 12, 50), array(2, 1, 12, 11, 90)
+    groups = np.array([0, 0, 1, 1, 2])
+    assert correlation(a, b) > 0.9
+    assert within_correlation(a, b, groups) == pytest.approx(-1.0)
+
+
+def test_correlation_within_groups_without_variation_is_nan() -> None:
+    groups = np.array([0, 0, 0, 1])
+    assert math.isnan(within_correlation(array(0.1, 0.1, 0.1, 0.7), array(1, 2, 3, 4), groups))
+    assert math.isnan(within_correlation(array(1, 2), array(1, 2), np.array([0, 1])))
+    assert math.isnan(within_correlation(array(), array(), np.array([], dtype=np.int64)))

@@ -17,11 +17,13 @@ def label(
     labelled: Output[Dataset],
     judgements: Input[list[Dataset]] | None = None,
     given_labels: Input[Dataset] | None = None,
+    gold: Input[Dataset] | None = None,
     config: dict[str, Any] = {},
 ) -> None:
     """Find one pseudo label a prompt by judged vote, and label every completion by agreement with it.
 
-    No gold answer is read. Ties and weak majorities leave a prompt unlabelled, with the reason.
+    No gold answer is read, but for the rule `gold`, an upper bound to compare with. Ties and weak majorities
+    leave a prompt unlabelled, with the reason.
 
     Args:
         prompts: Manifest of prompts.
@@ -29,8 +31,9 @@ def label(
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `label` and `task`.
         judgements: Manifests of the judgements of them, one a shard; not wanted with
-            `given_labels` or `label.rule: majority`.
+            `given_labels` or where `label.rule` is `majority` or `gold`.
         given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
+        gold: Manifest of gold answers, for `label.rule: gold` alone; refused with any other rule.
 
     Returns:
         labels: Manifest of one pseudo label a prompt.
@@ -47,4 +50,5 @@ def label(
         labelled=labelled,
         judgements=judgements,
         given_labels=given_labels,
+        gold=gold,
     )

@@ -18,6 +18,7 @@ def report(
     summary: Output[Markdown],
     metrics: Output[Metrics],
     run_report: Output[Artifact],
+    label_page: Output[HTML],
     teacher_results: Input[Dataset] | None = None,
     student_results: Input[Dataset] | None = None,
     policy_results: Input[list[Dataset]] | None = None,
@@ -59,7 +60,9 @@ def report(
         page: The report as a self-contained HTML page.
         summary: The report as Markdown.
         metrics: Accuracies, label quality and the decision.
-        run_report: Manifest of report.json, report.html and report.md.
+        run_report: Manifest of report.json, report.html, report.md, labels.json and labels.html.
+        label_page: The label report as a self-contained HTML page: precision and coverage, the judge, the
+            worst disagreements with gold.
     """
     from limbeck import tasks
 
@@ -73,6 +76,7 @@ def report(
         summary=summary,
         metrics=metrics,
         run_report=run_report,
+        label_page=label_page,
         teacher_results=teacher_results,
         student_results=student_results,
         policy_results=policy_results,

@@ -24,8 +24,12 @@ def wire(
     ppo_rewards: Any,
     gpus: Any,
     resources: Any,
+    gold_labels: bool = False,
 ) -> None:
-    """Add all tasks to the pipeline being defined; `distill_minimal` gives most values itself."""
+    """Add all tasks to the pipeline being defined.
+
+    `distill_minimal` gives most values itself; `distill_gold` lets gold answers be the labels.
+    """
     checked = pods.first(
         preflight(
             work_uri=work_uri,
@@ -39,13 +43,14 @@ def wire(
             config=config,
             ppo_rewards=ppo_rewards,
             num_shards=num_shards,
+            gold_labels=gold_labels,
             **pods.nodes,
         )
     )
     run = Run(pods, checked.outputs, work_uri, config)
     data = prepared(run, checked, prompts, heldout)
     shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student)
+    made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)
     refined = distil_rewards(
         run,
         data,

@@ -73,9 +73,7 @@ class Compiled:
         Raises:
             ConfigError: when it has no such task.
         """
-        first = self.spec["root"].get("dag", {}).get("tasks", {}).get("preflight", {})
-        said = first.get("inputs", {}).get("parameters", {}).get("stages", {}).get("runtimeValue", {})
-        stages = said.get("constant")
+        stages = self._said_to_preflight("stages")
         if not isinstance(stages, list):
             raise ConfigError(
                 "the pipeline does not say which stages it runs",
@@ -84,6 +82,17 @@ class Compiled:
                 remedy="Give one of Limbeck's pipelines",
             )
         return [str(stage) for stage in stages]
+
+    @property
+    def gold_labels(self) -> bool:
+        """Whether it gives gold answers to `label`, as it tells `preflight`."""
+        return bool(self._said_to_preflight("gold_labels"))
+
+    def _said_to_preflight(self, name: str) -> Any:
+        """A constant that the first task is given, or None."""
+        first = self.spec["root"].get("dag", {}).get("tasks", {}).get("preflight", {})
+        said = first.get("inputs", {}).get("parameters", {}).get(name, {}).get("runtimeValue", {})
+        return said.get("constant")
 
     def tasks(self) -> Iterator[tuple[str, Document, Document]]:
         """Every task of every level.

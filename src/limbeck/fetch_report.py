@@ -13,6 +13,8 @@ from limbeck.status_text import counts
 from limbeck.storage import Store
 
 FILES = ("report.html", "report.md", "report.json")
+LABEL_FILES = ("labels.html", "labels.json")
+"""Only where the run made or took labels."""
 
 
 class Verdict(BaseModel):
@@ -46,7 +48,7 @@ def newest_report(store: Store, work_uri: str) -> tuple[Manifest, datetime]:
 
 
 def fetch_report(store: Store, report: Manifest, out: Path) -> Verdict:
-    """Download a report: page, text and JSON, each checked against its sha256.
+    """Download a report: page, text and JSON, and the label report; each is checked against its sha256.
 
     Args:
         store: Where from.
@@ -70,8 +72,9 @@ def fetch_report(store: Store, report: Manifest, out: Path) -> Verdict:
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            store.read_file(items[name], out / name)
+        for name in FILES + LABEL_FILES:
+            if name in items:
+                store.read_file(items[name], out / name)
     except OSError as error:
         raise ConfigError("cannot write the report", where=f"--out {out}", got=str(error)) from error
     try:

@@ -4,8 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
+import numpy as np
+
+from limbeck.calibration import calibrated, fold
 from limbeck.config import LabelConfig
 from limbeck.records import Completion, PseudoLabel, row_id
+
+GOLD = "gold answer"
+"""The reason of a label that is no pseudo label."""
 
 
 class Label(NamedTuple):
@@ -50,20 +56,22 @@ def pseudo_label(
 
     `majority` counts every completion that has an answer (self-consistency, arXiv 2203.11171);
     `judged_majority` counts those the teacher judged correct; `judge` takes the answer of the best
-    judged completion. A tie, or a winner below `min_vote_share`, leaves the prompt unlabelled: that
-    decision is ours, the paper only reports such prompts (arXiv 2502.19557, Fig. 3).
+    judged completion; `gold` holds no vote, see `gold_label`. A tie, or a winner below `min_vote_share`,
+    leaves the prompt unlabelled: that decision is ours, the paper only reports such prompts (arXiv
+    2502.19557, Fig. 3).
 
     Args:
         prompt_id: The prompt.
         completions: All teacher completions of this prompt.
-        p_correct: Completion id -> the teacher's P(correct); not needed for `majority`.
+        p_correct: Completion id -> the teacher's P(correct), calibrated where that is wanted; not needed
+            for `majority`.
         config: Rule and thresholds.
 
     Returns:
         The label; its vote share is the winner's share of all completions that voted.
     """
     voters = [item for item in completions if item.answer is not None]
-    if config.rule != "majority":
+    if config.uses_judgements:
         voters = [item for item in voters if p_correct[item.completion_id] >= config.min_p_correct]
     if not voters:
         return _unlabelled(prompt_id, "no votes")
@@ -79,6 +87,75 @@ def pseudo_label(
     if share < config.min_vote_share:
         return _unlabelled(prompt_id, "low vote share", share, len(voters))
     return _labelled(prompt_id, answer, share, len(voters))
+
+
+def gold_label(prompt_id: str, completions: Sequence[Answered], gold: str | None) -> Label:
+    """The known answer as a label: an upper bound for what any rule without gold could give.
+
+    Its reason says so in every row: whoever reads it later can tell it from a pseudo label.
+
+    Args:
+        prompt_id: The prompt.
+        completions: All teacher completions of this prompt, with answers that are gold's written alike.
+        gold: The known answer in its normal form, or None.
+
+    Returns:
+        The label; its vote share is the share of the answers that equal gold.
+    """
+    answers = [item.answer for item in completions if item.answer is not None]
+    if gold is None:
+        return _unlabelled(prompt_id, "no gold answer", votes=len(answers))
+    share = answers.count(gold) / len(answers) if answers else 0.0
+    return _labelled(prompt_id, gold, share, len(answers))._replace(reason=GOLD)
+
+
+def peer_agreement(completions: Sequence[Answered]) -> list[bool | None]:
+    """Whether each completion has the answer that most others of its prompt have.
+
+    The completion itself has no vote, or it would agree with itself.
+
+    Args:
+        completions: Of one prompt, with equal answers written alike.
+
+    Returns:
+        One for each; None where the others have no single winner. No answer agrees with none.
+    """
+    counts: Counter[str | None] = Counter(item.answer for item in completions if item.answer is not None)
+
+    def agrees(answer: str | None) -> bool | None:
+        ranked = (counts - Counter({answer: 1})).most_common(2)
+        if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+            return None
+        return answer == ranked[0][0]
+
+    by_answer = {answer: agrees(answer) for answer in {item.answer for item in completions}}
+    return [by_answer[item.answer] for item in completions]
+
+
+def calibrated_by_vote(
+    groups: Mapping[str, Sequence[Answered]], p_correct: Mapping[str, float]
+) -> dict[str, float] | None:
+    """P(correct) calibrated against the vote of the other completions: `label.calibrate: majority`.
+
+    Args:
+        groups: Prompt id -> its teacher completions, with equal answers written alike.
+        p_correct: Completion id -> what the judge says; completions without it are left out.
+
+    Returns:
+        Completion id -> calibrated P, or None where there is nothing to fit it on, see `calibrated`.
+    """
+    ids: list[str] = []
+    agreement: list[bool | None] = []
+    folds: list[int] = []
+    for prompt_id, completions in groups.items():
+        for item, agrees in zip(completions, peer_agreement(completions), strict=True):
+            if item.completion_id in p_correct:
+                ids.append(item.completion_id)
+                agreement.append(agrees)
+                folds.append(fold(prompt_id))
+    said = np.array([p_correct[item] for item in ids], dtype=np.float64)
+    fitted = calibrated(said, agreement, folds)
+    return None if fitted is None else dict(zip(ids, fitted.tolist(), strict=True))
 
 
 def with_validation(labels: Sequence[Label], num_prompts: int, seed: int) -> list[Label]:
@@ -104,7 +181,7 @@ def is_selected(completion: Completion, label: Label, p_correct: float | None, c
     itself (a completion that was cut off teaches cutting off).
     """
     agrees = label.answer is not None and completion.answer == label.answer
-    judged = config.rule == "majority" or (p_correct is not None and p_correct >= config.min_p_correct)
+    judged = not config.uses_judgements or (p_correct is not None and p_correct >= config.min_p_correct)
     return agrees and judged and completion.finish_reason == "stop"
 
 

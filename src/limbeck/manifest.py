@@ -128,7 +128,7 @@ def code_version(stage: str) -> str:
     for path in sorted(files):
         parts = path.relative_to(root).parts
         other_stage = parts[0] == "stages" and path.stem not in (stage, "__init__")
-        page = parts[0] in ("report", "label_quality.py", "intervals.py")
+        page = parts[0] in ("report", "label_quality", "intervals.py")
         if other_stage or parts[0] in LAUNCHERS or (page and stage != "report"):
             continue
         total.update("/".join(parts).encode() + b"\0" + path.read_bytes())

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
 from scipy.stats import rankdata
 
 FloatArray = NDArray[np.float64]
+RELIABILITY = "reliability.json"
 
 
 def finite(value: float | None) -> float | None:
@@ -95,6 +96,57 @@ def expected_calibration_error(probabilities: FloatArray, labels: FloatArray, nu
     return float(np.abs(gaps).sum() / len(probabilities))
 
 
+class ReliabilityBin(BaseModel):
+    """One bin of a reliability diagram: what was predicted there, and what came."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    count: int
+    predicted: Figure
+    """Mean predicted P(right)."""
+    observed: Figure
+    """Share that is right; on the diagonal it equals `predicted`."""
+
+
+class Reliability(RootModel[dict[str, tuple[ReliabilityBin, ...]]]):
+    """Reliability diagrams by what was measured: the file `reliability.json` beside a reward model.
+
+    Written by the stage `reward`; read by `report`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+
+def reliability(
+    probabilities: FloatArray, labels: FloatArray, num_bins: int = 10
+) -> tuple[ReliabilityBin, ...]:
+    """Predicted probability against observed frequency, in the bins of `expected_calibration_error`.
+
+    Args:
+        probabilities: Predicted P(right), 0 to 1.
+        labels: 1 where right, 0 where wrong.
+        num_bins: M.
+
+    Source: reliability diagrams as in Guo et al. 2017 (arXiv 1706.04599), section 2.
+    """
+    bins = np.clip(np.ceil(probabilities * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    predicted = np.bincount(bins, weights=probabilities, minlength=num_bins)
+    observed = np.bincount(bins, weights=labels, minlength=num_bins)
+    return tuple(
+        ReliabilityBin(
+            low=place / num_bins,
+            high=(place + 1) / num_bins,
+            count=int(count),
+            predicted=predicted[place] / count if count else None,
+            observed=observed[place] / count if count else None,
+        )
+        for place, count in enumerate(counts)
+    )
+
+
 def correlation(a: FloatArray, b: FloatArray) -> float:
     """Linear correlation of two series.
 
@@ -108,6 +160,34 @@ def correlation(a: FloatArray, b: FloatArray) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def within_correlation(a: FloatArray, b: FloatArray, groups: NDArray[np.int64]) -> float:
+    """Linear correlation of two series within groups: of their distances to the means of their groups.
+
+    What differs between groups (hard prompts have long answers and low scores) has no part in it.
+
+    Args:
+        a: One number a row.
+        b: Another.
+        groups: The group of each row, a number from 0 on; a group of one adds nothing.
+
+    Returns:
+        -1 to 1; nan when a series is constant within all groups.
+
+    Source: the within-group estimator, as in analysis of covariance; formula of `correlation` after
+    the means are taken off.
+    """
+    if not len(groups):
+        return math.nan
+    sizes = np.maximum(np.bincount(groups), 1)
+    apart = [values - (np.bincount(groups, weights=values) / sizes)[groups] for values in (a, b)]
+    # A constant less its mean may leave a rounding error, which is no variation.
+    x, y = (
+        np.where(np.abs(part) > 1e-9 * np.abs(values).max(), part, 0.0)
+        for part, values in zip(apart, (a, b), strict=True)
+    )
+    return correlation(x, y)
 
 
 def _ranked_right(scores: FloatArray, labels: FloatArray) -> tuple[float, int]:

@@ -34,7 +34,10 @@ class Prompt(Row):
 
 
 class GoldAnswer(Row):
-    """The known answer of a prompt. Written by `prepare`; read by `evaluate` and `report` alone."""
+    """The known answer of a prompt. Written by `prepare`; read by `evaluate` and `report`.
+
+    `label` reads it for the upper bound alone.
+    """
 
     prompt_id: str
     answer: str
@@ -66,6 +69,11 @@ class Judgement(Row):
     completion_id: str
     prompt_id: str
     p_correct: float = Field(ge=0.0, le=1.0)
+    """P(correct): the mean over the verdicts; 0 where the completion could not be judged."""
+    p_yes_first: float | None = None
+    """The mean over the verdicts whose question names the word for correct first; None without any."""
+    p_no_first: float | None = None
+    """The same where the word for wrong is named first: the difference is the judge's bias by position."""
 
 
 class PseudoLabel(Row):
@@ -78,7 +86,8 @@ class PseudoLabel(Row):
     """Share of the votes that the winner got, 0 to 1."""
     num_votes: int
     reason: str
-    """`labelled`, or why not: `no votes`, `tie`, `low vote share`."""
+    """`labelled`, or why not: `no votes`, `tie`, `low vote share`. `gold answer` is the known answer, of the
+    rule `gold`: an upper bound, no pseudo label; `no gold answer` where it has none."""
     validation: bool
     """Kept out of all training: the reward model is measured and the policy chosen on these prompts."""
 

@@ -121,6 +121,8 @@ class Outlook:
             for shard, answered in enumerate(answers)
         ]
         given = {"prompts": self.prompts, **_listed("completions", answers)}
+        if self.config.label.rule == "gold":
+            given["gold"] = self.gold
         made = self._task(
             "label teacher",
             "label",

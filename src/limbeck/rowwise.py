@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from limbeck.config import Config
@@ -34,10 +34,11 @@ PromptIds = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class Question(Generic[RowType]):
-    """What the model is asked, and how its answer becomes a row."""
+    """What the model is asked for one row, once or several times, and how its answers become the row."""
 
-    request: SampleRequest
-    row: Callable[[Sample], RowType]
+    requests: Sequence[SampleRequest]
+    row: Callable[[Sequence[Sample]], RowType]
+    """From the answers, in the order of the requests."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ class Work(Generic[RowType]):
     """The tasks of a part, in the order of its rows; the same at each attempt."""
     place: Callable[[RowType], tuple[int, str]]
     """The number of the part that a row belongs to, and the key of its task."""
+
+
+@dataclass
+class _Asked(Generic[RowType]):
+    """A task whose answers are on their way; they come in any order."""
+
+    part: int
+    task: Task[RowType]
+    question: Question[RowType]
+    samples: dict[int, Sample] = field(default_factory=dict)
+    """By the place of the request."""
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ def _make(
     progress: Progress,
 ) -> None:
     """Make the missing parts."""
-    asked: dict[int, tuple[int, Task[RowType], Question[RowType]]] = {}  # and not answered
+    asked: dict[int, tuple[_Asked[RowType], int]] = {}  # by request, and not answered
 
     def requests() -> Iterator[tuple[int, SampleRequest]]:
         count = 0
@@ -147,24 +160,32 @@ def _make(
                     shelf.set_aside(part, task, question)
                     progress.add(task.num_rows)
                 else:
-                    asked[count] = part, task, question
-                    yield count, question.request
-                    count += 1
+                    whole = _Asked(part, task, question)
+                    for place, request in enumerate(question.requests):
+                        asked[count] = whole, place
+                        yield count, request
+                        count += 1
             shelf.commit()
 
     started, tokens = time.monotonic(), 0
     limit = config.engine.max_restarts
     for number, answer in answers(sampler, requests(), max_restarts=limit, proven=shelf.num_rows > 0):
-        part, task, question = asked.pop(number)
-        if isinstance(answer, EngineError):
-            shelf.set_aside(part, task, f"kills the engine: {answer}")
-        else:
-            shelf.add(part, task.key, question.row(answer))
+        whole, place = asked.pop(number)
+        if isinstance(answer, Sample):
             tokens += len(answer.token_ids)
+            whole.samples[place] = answer
+        if whole.aside or (isinstance(answer, Sample) and len(whole.samples) < len(whole.question.requests)):
+            continue
+        if isinstance(answer, EngineError):
+            whole.aside = True
+            shelf.set_aside(whole.part, whole.task, f"kills the engine: {answer}")
+        else:
+            samples = [sample for _, sample in sorted(whole.samples.items())]
+            shelf.add(whole.part, whole.task.key, whole.question.row(samples))
         # To find one that kills the engine took many restarts: it is stored at once.
         shelf.commit(now=isinstance(answer, EngineError))
         rate = tokens / max(time.monotonic() - started, 1e-6)
-        progress.add(task.num_rows, f"{rate:,.0f} tokens/s")
+        progress.add(whole.task.num_rows, f"{rate:,.0f} tokens/s")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""In no compiled pipeline do gold answers reach a training stage."""
+"""In no compiled pipeline but that of the upper bound do gold answers reach a training stage."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from limbeck import compiled
 from limbeck.compiled import SHIPPED
 
 Spec = dict[str, Any]
@@ -71,7 +72,12 @@ def reached_from(spec: Spec, producer: str, output: str) -> set[str]:
     return reached
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.values()), ids=lambda path: path.stem)
+UPPER_BOUND = "distill_gold"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for name, path in SHIPPED.items() if name != UPPER_BOUND), ids=lambda path: path.stem
+)
 def test_gold_answers_and_all_that_is_made_of_them_end_in_evaluate_and_report(path: Path) -> None:
     spec = load(path)
     # In `distill_rewards` they come from an earlier run: the third of the tasks called `load`.
@@ -102,3 +108,10 @@ def test_a_leak_of_gold_into_training_would_be_found(
 
 def test_training_prompts_reach_every_training_stage(spec: Spec) -> None:
     assert {"sft", "reward", "ppo"} <= reached_from(spec, "prepare", "prompts")
+
+
+def test_the_upper_bound_gives_gold_to_the_labels_of_the_teacher_and_says_so_to_preflight() -> None:
+    given = {name for source, output, name in edges(load(SHIPPED[UPPER_BOUND])) if output == "gold"}
+    assert {name for name in given if not name.startswith(("evaluate", "report"))} == {"label"}
+    said = {name for name, path in SHIPPED.items() if compiled.load(path).gold_labels}
+    assert said == {UPPER_BOUND}

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.config import Config
 from limbeck.preflight import Asked
-from limbeck.preflight.asked import misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.asked import mislabelled, misnamed, missing, read_settings, without_secrets
 from tests.preflight.conftest import STAGES, lines
 
 FULL = Asked(
@@ -155,3 +155,21 @@ def test_plain_parameters_stay_as_they_are() -> None:
     cleaned, findings = without_secrets(FULL)
     assert findings == []
     assert cleaned == FULL
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "says"),
+    [
+        ("judged_majority", {}, ""),
+        ("gold", {"gold_labels": True}, ""),
+        ("gold", {}, "expected a rule that needs no gold answers, got gold. Run the pipeline distill_gold"),
+        ("majority", {"gold_labels": True}, "expected gold, as this pipeline gives gold answers"),
+        ("gold", {"label_uri": "s3://b/work/label/b"}, ""),  # nothing votes: labels are given
+        ("gold", {"stages": EVALUATE}, ""),
+    ],
+)
+def test_gold_labels_want_the_rule_and_the_pipeline(rule: str, changes: dict[str, Any], says: str) -> None:
+    config = Config.model_validate({"label": {"rule": rule}})
+    found = lines(mislabelled(replace(FULL, **changes), config))
+    assert len(found) == bool(says)
+    assert all(says in line for line in found)

@@ -8,9 +8,11 @@ import pytest
 from limbeck.config import Config, LabelConfig
 from limbeck.label_quality import label_quality
 from limbeck.manifest import Manifest
-from limbeck.records import Completion, Decoding, EvalResult, Judgement, PseudoLabel
+from limbeck.metrics import reliability
+from limbeck.records import Completion, Decoding, EvalResult, Judgement, Prompt, PseudoLabel
 from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
 from limbeck.report.decision import contest, decide, no_decision
+from limbeck.report.labels_page import LabelReport, label_report
 from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
 from limbeck.report.training import ppo_run, provenance, reward_report, stage_rows
 from limbeck.storage import StoredObject
@@ -117,18 +119,29 @@ def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
     )
 
 
+def made_answers() -> tuple[list[Completion], list[Judgement]]:
+    """Three completions of each of 20 prompts, judged in both orders."""
+    completions = [
+        made_completion(i, f"p{i // 3}", "7" if i % 4 else "8", 0.3 + 0.4 * (i % 3)) for i in range(60)
+    ]
+    return completions, [
+        Judgement(
+            completion_id=row.completion_id,
+            prompt_id=row.prompt_id,
+            p_correct=(i * 7 % 10) / 10,
+            p_yes_first=(i * 7 % 10) / 10,
+            p_no_first=(i * 7 % 10) / 10,
+        )
+        for i, row in enumerate(completions)
+    ]
+
+
 def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
     config = made_config()
     results = made_results(ACCURACIES, num_prompts, with_gold=with_gold)
     scores = prompt_scores(results, "ppo_mixed")
     rows, compared = accuracy_rows(scores, 300, 1), comparisons(scores, 300, 1)
-    completions = [
-        made_completion(i, f"p{i // 3}", "7" if i % 4 else "8", 0.3 + 0.4 * (i % 3)) for i in range(60)
-    ]
-    judgements = [
-        Judgement(completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=(i * 7 % 10) / 10)
-        for i, row in enumerate(completions)
-    ]
+    completions, judgements = made_answers()
     labels = [
         PseudoLabel(
             prompt_id=f"p{i}",
@@ -150,6 +163,8 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
             length=20 + 0.1 * i,
             agreement=0.6 + 0.01 * (i % 5),
             validation_agreement=0.60 + 0.001 * i if i % 10 == 0 else None,
+            validation_proxy=0.5 + 0.002 * i if i % 10 == 0 else None,
+            validation_length=20 + 0.1 * i if i % 10 == 0 else None,
         )
         for i in range(1, 41)
     ]
@@ -170,7 +185,11 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
         "reward/pair_accuracy_student": float("nan"),
         "reward/auc_vote_share_0.50_0.75": 0.78,
         "reward/auc_vote_share_0.75_1.00": 0.9,
+        "reward/ece_vote_share_0.75_1.00": 0.07,
     }
+    rng = np.random.default_rng(3)
+    predicted = rng.random(200)
+    bins = reliability(predicted, (rng.random(200) < predicted).astype(np.float64))
     answers = tuple(
         ExampleAnswer(name=name, text=HOSTILE, answer=HOSTILE, correct=True if with_gold else None)
         for name in ("policy", "teacher")
@@ -180,7 +199,7 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
         rows=rows,
         comparisons=compared,
         labels=label_quality(labels, completions, completions[:9], judgements, gold, LabelConfig()),
-        reward=reward_report(metrics),
+        reward=reward_report(metrics, {"teacher": bins, "student": bins}),
         ppo={m.name.removeprefix("ppo_"): ppo_run(m, steps, picked=m.name == "ppo_mixed") for m in policies},
         stages=stage_rows(manifests),
         examples=(Example(prompt=HOSTILE, gold="7" if with_gold else None, answers=answers),),
@@ -202,6 +221,19 @@ def report_without_gold() -> RunReport:
 @pytest.fixture(scope="session")
 def evaluation_of() -> Callable[[Sequence[str]], RunReport]:
     return made_evaluation
+
+
+@pytest.fixture
+def labels_of() -> Callable[[RunReport], LabelReport]:
+    """The label report of a report, with hostile texts."""
+
+    def made(report: RunReport) -> LabelReport:
+        assert report.labels is not None
+        completions = [row.model_copy(update={"text": HOSTILE}) for row in made_answers()[0]]
+        prompts = [Prompt(prompt_id=f"p{i}", prompt=HOSTILE) for i in range(20)]
+        return label_report(report.labels, prompts, completions)
+
+    return made
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_tables_have_captions_and_scoped_heads(page: Page) -> None:
     assert heads
     assert all(attributes.get("scope") for attributes in heads)
     svgs = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(svgs) == 4
+    assert len(svgs) == 6
     assert all(a.get("role") == "img" and a.get("aria-label") for a in svgs)
 
 
@@ -185,7 +185,9 @@ def test_a_report_without_training_figures_is_still_a_page(report: RunReport) ->
     assert report.reward is not None
     bare = report.model_copy(
         update={
-            "reward": report.reward.model_copy(update={"by_source": {}, "by_vote_share": ()}),
+            "reward": report.reward.model_copy(
+                update={"by_source": {}, "by_vote_share": (), "reliability": {}}
+            ),
             "ppo": {k: run.model_copy(update={"steps": ()}) for k, run in report.ppo.items()},
             "examples": (),
         }

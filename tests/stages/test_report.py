@@ -170,7 +170,7 @@ def test_a_whole_report(maker: Maker, config: Config) -> None:
     inputs = make_inputs(maker, with_gold=True)
     manifest = report.run(inputs, config, maker.store, maker.work_uri)
     files = read(maker.store, manifest)
-    assert set(files) == {"report.json", "report.html", "report.md"}
+    assert set(files) == {"report.json", "report.html", "report.md", "labels.json", "labels.html"}
     made = json.loads(files["report.json"])
 
     rows = {(row["name"], row["decoding"]): row for row in made["rows"]}
@@ -336,3 +336,61 @@ def test_an_input_that_is_gone_is_named(maker: Maker, config: Config) -> None:
     lost = sft.model_copy(update={"objects": (*sft.objects, gone)})
     with pytest.raises(StorageError, match=r"gone/model\.safetensors"):
         report.run(replace(inputs, sft_checkpoints=(lost,)), config, maker.store, maker.work_uri)
+
+
+def test_the_label_report_names_the_worst_disagreements_with_their_texts(
+    maker: Maker, config: Config
+) -> None:
+    inputs = make_inputs(maker, with_gold=True)
+    files = read(maker.store, report.run(inputs, config, maker.store, maker.work_uri))
+    made = json.loads(files["labels.json"])
+    assert made["quality"] == json.loads(files["report.json"])["labels"]
+    assert made["wrong_labels"] == []  # all four labels are right
+    shown = {
+        (item["prompt"], item["text"], item["answer"], item["gold"]) for item in made["wrong_judgements"]
+    }
+    assert shown == {(f"p{number}", "= b", "b", "a") for number in (3, 2, 1)}  # num_examples is 3
+    assert b"= b" in files["labels.html"]
+
+
+def test_a_run_without_labels_has_no_label_report(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    inputs = ReportInputs(heldout=whole.heldout, gold=whole.gold, results=whole.results[:2])
+    files = read(maker.store, report.run(inputs, config, maker.store, maker.work_uri))
+    assert set(files) == {"report.json", "report.html", "report.md"}
+
+
+def test_a_run_with_gold_labels_is_an_upper_bound_and_never_promoted(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    labels = maker.rows(
+        "label",
+        "gold_labels",
+        [
+            PseudoLabel(
+                prompt_id=f"p{n}",
+                answer="a",
+                vote_share=0.75,
+                num_votes=4,
+                reason="gold answer",
+                validation=False,
+            )
+            for n in range(4)
+        ],
+    )
+    manifest = report.run(replace(whole, labels=labels), config, maker.store, maker.work_uri)
+    made = json.loads(read(maker.store, manifest)["report.json"])
+    assert (made["labels"]["rule"], made["decision"]["promote"]) == ("gold", False)
+    assert made["decision"]["headline"] == "An upper bound: its labels were gold answers"
+    assert manifest.metrics["report/promote"] == 0.0
+
+
+def test_a_reliability_diagram_that_is_none_is_refused(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    assert whole.reward_model is not None
+    uri = f"{whole.reward_model.uri}/abc/reliability.json"
+    maker.store.write_bytes(uri, b'{"teacher": [{"low": 0}]}')
+    item = maker.store.stored(uri)
+    assert item is not None
+    broken = whole.reward_model.model_copy(update={"objects": (*whole.reward_model.objects, item)})
+    with pytest.raises(DataError, match=r"not a reliability diagram.*reliability\.json"):
+        report.run(replace(whole, reward_model=broken), config, maker.store, maker.work_uri)

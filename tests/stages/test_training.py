@@ -3,6 +3,7 @@
 The trainers here write a file and remember what they were given; the real ones are in tests/trainer.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,6 +126,18 @@ def test_the_reward_model_is_measured_on_prompts_it_never_saw(
     assert (len(seen), len(held)) == (30, 10)
     assert made.metrics["reward/auc_student"] == made.metrics["reward/auc_teacher"] == 1.0
     assert made.metrics["reward/ece_student"] == pytest.approx(0.1)
+    # All rows have vote share 1.
+    assert made.metrics["reward/ece_vote_share_0.75_1"] == pytest.approx(0.1)
+    assert made.metrics["reward/num_rows_vote_share_0.75_1"] == 20.0
+    assert not any("auc_vote_share_0_0.5" in name for name in made.metrics)
+    (item,) = [item for item in made.objects if item.uri.endswith("/reliability.json")]
+    bins = json.loads(store.read_bytes(item.uri))
+    assert set(bins) == {"teacher", "student"}
+    full = {place: entry for place, entry in enumerate(bins["student"]) if entry["count"]}
+    assert {place: (entry["count"], entry["observed"]) for place, entry in full.items()} == {
+        0: (5, 0.0),
+        8: (5, 1.0),
+    }
 
 
 def test_a_weak_reward_model_stops_the_run_until_the_gate_is_lowered(

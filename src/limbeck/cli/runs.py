@@ -70,7 +70,7 @@ def preflight(
 
         wanted, compiled = load_run_file(run_file), load(find(pipeline))
         refused = [Finding(error) for error in refusals(wanted, compiled)]
-        outcome = check_run_file(wanted, compiled.stages)
+        outcome = check_run_file(wanted, compiled.stages, gold_labels=compiled.gold_labels)
         conclude([*refused, *outcome.findings], outcome.checked)
 
 

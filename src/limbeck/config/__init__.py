@@ -56,7 +56,7 @@ class ReportConfig(Section):
     num_resamples: Count = 2000
     """Bootstrap resamples of each interval."""
     num_examples: Annotated[int, Field(ge=0)] = 8
-    """Held-out completions of the policy shown in the page."""
+    """Held-out prompts shown in the page, and worst disagreements of each kind in the label report."""
 
 
 class Config(Section):

@@ -12,6 +12,7 @@ Preset = Literal["gsm8k", "gsm_plus", "mmlu_pro", "alpaca_eval"]
 Name = Annotated[str, Field(min_length=1)]
 ENDPOINT = r"^https?://[\w.-]+(:\d+)?(/[\w./-]*)?$"
 """Without a user and a password: those would be seen with the run."""
+LabelRule = Literal["judged_majority", "majority", "judge", "gold"]
 
 
 class TaskConfig(Section):
@@ -143,13 +144,20 @@ class JudgeConfig(Section):
 
     template: str = (
         "Question:\n{prompt}\n\nProposed answer:\n{completion}\n\n"
-        "Is the proposed answer correct? Reply with one word, yes or no."
+        "Is the proposed answer correct? Reply with one word, {first} or {second}."
     )
-    """The judge prompt; `{prompt}` and `{completion}` are replaced."""
+    """The judge prompt. `{prompt}` and `{completion}` are replaced, and `{first}` and `{second}` by the two
+    words: `yes` first, and in every second verdict `no` first."""
     yes: str = "yes"
     """The word for correct; P(correct) = P(yes) / (P(yes) + P(no)) of the first token."""
     no: str = "no"
     """The word for wrong."""
+    votes: Count = 1
+    """Verdicts on each completion, 1 or an even number: P(correct) is their mean. From 2 on, half of them
+    name the words in the other order, which evens out a judge's liking for what stands first."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    """Of the verdicts. It matters for a teacher that gives text alone: there each verdict is 0 or 1, and
+    more than one in each order needs some. A probability that is read from the first token ignores it."""
 
     @field_validator("template")
     @classmethod
@@ -158,19 +166,46 @@ class JudgeConfig(Section):
             raise ValueError("must contain {prompt} and {completion}")
         return value
 
+    @model_validator(mode="after")
+    def _verdicts_differ(self) -> Self:
+        if self.votes > 1 and self.votes % 2:
+            raise ValueError("votes must be 1 or even: half of the verdicts name the words in each order")
+        if self.votes > 1 and ("{first}" not in self.template or "{second}" not in self.template):
+            raise ValueError(
+                "template must contain {first} and {second}: votes name the words in both orders"
+            )
+        if self.votes > 2 and self.temperature == 0:
+            raise ValueError("temperature must be above 0 for more than 2 votes: else they repeat themselves")
+        return self
+
 
 class LabelConfig(Section):
     """From judged answers to one pseudo label a prompt."""
 
-    rule: Literal["judged_majority", "majority", "judge"] = "judged_majority"
-    """Vote among completions judged correct, among all, or take the best judged one."""
+    rule: LabelRule = "judged_majority"
+    """Vote among completions judged correct, among all, or take the best judged one. `gold` takes the known
+    answer: an upper bound to compare with, not the method; only the pipeline `distill_gold` can run it."""
     min_p_correct: Probability = 0.5
     """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
+    calibrate: Literal["none", "majority"] = "none"
+    """`majority`: before it is compared with `min_p_correct`, P(correct) is turned into the chance to agree
+    with the vote of the prompt's other completions, fitted on other prompts. No gold answer is used."""
     min_vote_share: Probability = 0.3
     """A winner with a smaller share of the votes leaves the prompt unlabelled."""
     validation_prompts: Count = 200
     """Labelled prompts kept out of all training; the reward model is measured, and the policy's
     checkpoint chosen, on them. A student that had been warmed up on them would agree from the start."""
+
+    @property
+    def uses_judgements(self) -> bool:
+        """Whether the rule looks at P(correct)."""
+        return self.rule in ("judged_majority", "judge")
+
+    @model_validator(mode="after")
+    def _calibrates_what_is_used(self) -> Self:
+        if self.calibrate != "none" and not self.uses_judgements:
+            raise ValueError(f"calibrate must be none: the rule {self.rule} does not look at judgements")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -154,9 +154,11 @@ class PpoConfig(Section):
     validation_samples: Count = 2
     """Samples of each validation prompt in one measurement, at temperature 1."""
     stop_on_hacking: bool = True
-    """Stop when the proxy reward rises while agreement falls by more than `hacking_drop`."""
+    """Stop when the proxy reward rises while agreement falls by more than `hacking_drop`, both on the
+    validation prompts."""
     hacking_drop: Probability = 0.1
-    """Fall of validation agreement below its start that stops the run."""
+    """Fall of validation agreement below its best that stops the run, if the proxy is higher than then.
+    0.1 is about three standard errors of a share of 200 prompts."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds policy and critic."""
 

@@ -54,6 +54,8 @@ class Asked:
     label_uri: str = ""
     num_shards: int = 1
     ppo_rewards: Sequence[str] = ("model",)
+    gold_labels: bool = False
+    """Whether the pipeline gives gold answers to `label`."""
     gpus: int = 1
     gpu_resource: str = "nvidia.com/gpu"
     node_selector: dict[str, Any] = field(default_factory=dict)
@@ -192,6 +194,25 @@ def misnamed(asked: Asked) -> list[Finding]:
             )
         )
     return findings
+
+
+def mislabelled(asked: Asked, config: Config | None) -> list[Finding]:
+    """Gold answers as labels belong to a pipeline and a rule that both say so."""
+    makes_labels = asked.runs("label") and not asked.label_uri
+    if config is None or not makes_labels or asked.gold_labels == (config.label.rule == "gold"):
+        return []
+    if asked.gold_labels:
+        expected, remedy = "gold, as this pipeline gives gold answers to `label`", "Set label.rule: gold"
+    else:
+        expected, remedy = "a rule that needs no gold answers", "Run the pipeline distill_gold"
+    error = ConfigError(
+        "rule and pipeline differ on gold answers",
+        where="config.label.rule",
+        expected=expected,
+        got=config.label.rule,
+        remedy=f"{remedy}, or take another pipeline or rule",
+    )
+    return [Finding(error)]
 
 
 def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, load_manifest
 from limbeck.preflight import context, gpus, memory, pod, templates, trainjob, vocabulary
-from limbeck.preflight.asked import Asked, misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.asked import Asked, mislabelled, misnamed, missing, read_settings, without_secrets
 from limbeck.preflight.data import check_data
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.models import ModelFacts, check_model
@@ -27,15 +27,16 @@ class Outcome:
     """What was looked at, for people."""
 
 
-def check_run_file(run_file: RunFile, stages: Sequence[str]) -> Outcome:
+def check_run_file(run_file: RunFile, stages: Sequence[str], *, gold_labels: bool = False) -> Outcome:
     """The same checks from a person's machine; local files and folders are looked at where they are.
 
     Args:
         run_file: What `limbeck run` or `limbeck submit` would be given.
         stages: The stages of the pipeline.
+        gold_labels: Whether it gives gold answers to `label`.
     """
     given = run_file.model_dump(mode="json", include=set(Asked.__dataclass_fields__))
-    return check(Asked(stages=stages, **given))
+    return check(Asked(stages=stages, gold_labels=gold_labels, **given))
 
 
 def check(given: Asked) -> Outcome:
@@ -43,7 +44,7 @@ def check(given: Asked) -> Outcome:
     asked, findings = without_secrets(given)
     settings, wrong = read_settings(asked)
     config, requests = settings.config, settings.requests
-    findings += [*wrong, *missing(given, config), *misnamed(asked)]
+    findings += [*wrong, *missing(given, config), *misnamed(asked), *mislabelled(asked, config)]
     world = look(asked, findings)
     findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)

@@ -127,6 +127,19 @@ def no_decision(rows: Sequence[AccuracyRow], compared: Sequence[Comparison], ask
     )
 
 
+def of_upper_bound(decision: Decision) -> Decision:
+    """The decision on a run whose labels were gold answers: something to compare with, never promoted."""
+    return decision.model_copy(
+        update={
+            "promote": False,
+            "outcome": "not decided",
+            "headline": "An upper bound: its labels were gold answers",
+            "reason": "It is a row to compare with, not a result of the method, and is never promoted. "
+            f"Of a run without gold one would say: {decision.reason}",
+        }
+    )
+
+
 def is_above(comparison: Comparison) -> bool:
     """Whether `a` is better than `b` beyond chance: the interval lies above 0."""
     return comparison.interval is not None and comparison.interval[0] > 0

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from limbeck.config import Config
 from limbeck.intervals import Interval
-from limbeck.label_quality import LabelQuality
-from limbeck.metrics import Figure
+from limbeck.label_quality.model import LabelQuality
+from limbeck.metrics import Figure, ReliabilityBin
 from limbeck.records import Decoding
 
 
@@ -70,11 +70,14 @@ class RewardFigures(Part):
 
 
 class RewardBin(Part):
-    """AUC of the reward model on prompts whose label had a vote share in this range."""
+    """The same on prompts whose label had a vote share in this range, of both sources."""
 
     low: float
     high: float
-    auc: Figure
+    auc: Figure = None
+    pair_accuracy: Figure = None
+    ece: Figure = None
+    score_length_correlation: Figure = None
 
 
 class RewardReport(Part):
@@ -83,6 +86,8 @@ class RewardReport(Part):
     by_source: dict[str, RewardFigures]
     """`teacher` and `student`."""
     by_vote_share: tuple[RewardBin, ...]
+    reliability: dict[str, tuple[ReliabilityBin, ...]] = Field(default_factory=dict)
+    """By source: predicted P(good) against the share that is good; empty for a model of another tool."""
 
 
 class PpoStep(BaseModel):
@@ -106,7 +111,11 @@ class PpoStep(BaseModel):
     agreement: Figure = Field(default=None, validation_alias="ppo/batch_agreement")
     """Share of the round's rollouts that agree with the pseudo label, of prompts that have one."""
     validation_agreement: Figure = Field(default=None, validation_alias="ppo/validation_agreement")
-    """The same on the validation prompts; measured at some rounds only."""
+    """The same on the validation prompts; measured at some rounds only, as are the next two."""
+    validation_proxy: Figure = Field(default=None, validation_alias="ppo/validation_proxy")
+    """Mean score of the reward model on the validation prompts, whatever earns the reward."""
+    validation_length: Figure = Field(default=None, validation_alias="ppo/validation_length")
+    """Mean tokens of their completions."""
 
     @property
     def shown_kl(self) -> float | None:
@@ -124,6 +133,8 @@ class PpoRun(Part):
     """Of its kept checkpoint; this chose it."""
     stopped_by_monitor: bool
     """Whether the run was ended because the reward rose while agreement fell."""
+    proxy_length_correlation: Figure = None
+    """Of the reward model's mean score with mean length, over the measurements on the validation prompts."""
     steps: tuple[PpoStep, ...]
 
 

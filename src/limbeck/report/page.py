@@ -31,22 +31,23 @@ def html_page(report: RunReport) -> str:
         "accuracy": plots.accuracy_plot(report.rows),
         "labels": plots.label_plot(report.labels) if report.labels else None,
         "reward": plots.reward_plot(report.reward) if report.reward else None,
+        "reliability": plots.reward_reliability_plot(report.reward) if report.reward else None,
         "ppo": plots.ppo_plot(report.ppo),
+        "monitor": plots.monitor_plot(report.ppo),
     }
     # matplotlib made these and escaped the texts in them.
     safe = {name: Markup(svg or "") for name, svg in drawn.items()}  # noqa: S704
-    environment = _environment(html=True)
-    return environment.get_template("report.html.jinja").render(_values(report), plots=safe)
+    return environment(html=True).get_template("report.html.jinja").render(_values(report), plots=safe)
 
 
 def markdown_page(report: RunReport) -> str:
     """The report as Markdown with tables, for places that show no HTML."""
-    return _environment(html=False).get_template("report.md.jinja").render(_values(report))
+    return environment(html=False).get_template("report.md.jinja").render(_values(report))
 
 
-def _environment(*, html: bool) -> Environment:
+def environment(*, html: bool) -> Environment:
     """Jinja with the report's filters; either way no value reaches a page as it is."""
-    environment = Environment(
+    jinja = Environment(
         loader=PackageLoader("limbeck", "report"),
         autoescape=select_autoescape(["html.jinja"]),
         finalize=None if html else texts.plain,
@@ -55,7 +56,7 @@ def _environment(*, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    jinja.filters |= {
         "percent": figures.percent,
         "points": figures.points,
         "interval": figures.interval,
@@ -67,7 +68,7 @@ def _environment(*, html: bool) -> Environment:
         "name": texts.name,
         "code": texts.code,
     }
-    return environment
+    return jinja
 
 
 def _meanings(algorithm: Algorithm) -> dict[str, str]:

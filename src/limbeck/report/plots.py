@@ -1,65 +1,18 @@
-"""The plots of the report, as SVG text to be put into the page.
+"""The plots of the report, as SVG text to be put into the page."""
 
-Each plot is drawn on a figure of its own, without pyplot's global state, and without dates or random
-ids: the same report gives the same bytes. Colours are names of the page's CSS variables, so that a
-plot follows the light or dark theme.
-"""
-
-import io
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from limbeck.label_quality import LabelQuality
+from limbeck.label_quality.model import LabelQuality
+from limbeck.metrics import ReliabilityBin
 from limbeck.records import Decoding
+from limbeck.report.drawing import MARKERS, MUTED, SERIES, STYLE, dots, gaps, new_figure, percent_axis, svg
 from limbeck.report.figures import temperature
 from limbeck.report.model import AccuracyRow, PpoRun, RewardReport
 from limbeck.report.texts import name as shown_name
-
-# Stand-ins that matplotlib can draw with, replaced by the page's variables in the text.
-INK, MUTED, GRID = "#010101", "#020202", "#030303"
-SERIES = ("#040401", "#040402", "#040403")
-CSS = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    GRID: "var(--grid)",
-    SERIES[0]: "var(--series-1)",
-    SERIES[1]: "var(--series-2)",
-    SERIES[2]: "var(--series-3)",
-}
-MARKERS = ("o", "s", "^")
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "limbeck",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-}
-WIDTH_INCHES = 7.2
 
 
 def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
@@ -69,7 +22,7 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
     if not names:
         return None
     with mpl.rc_context(STYLE):
-        figure = _figure(0.9 + 0.36 * len(names))
+        figure = new_figure(0.9 + 0.36 * len(names))
         axes = figure.subplots()
         decodings: tuple[Decoding, ...] = ("sampled", "greedy")
         for index, decoding in enumerate(decodings):
@@ -85,7 +38,7 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
         dashed = "; dashed: the teacher, sampled" if teacher else ""
         axes.set_xlabel(f"right answers on held-out prompts{dashed}")
         figure.legend(loc="outside upper right", ncols=2)
-        return _svg(figure, "Held-out accuracy of each model with its 95% interval")
+        return svg(figure, "Held-out accuracy of each model with its 95% interval")
 
 
 def label_plot(labels: LabelQuality) -> str | None:
@@ -96,14 +49,14 @@ def label_plot(labels: LabelQuality) -> str | None:
     ticks = [temperature(value) for value in dict.fromkeys(vote.temperature for vote in labels.votes)]
     with_gold = any(vote.precision is not None for vote in labels.votes)
     with mpl.rc_context(STYLE):
-        figure = _figure(2.5)
+        figure = new_figure(2.5)
         coverage, precision = figure.subplots(1, 2)
         for index, rule in enumerate(rules):
             votes = [vote for vote in labels.votes if vote.rule == rule]
-            _dots(coverage, [vote.coverage for vote in votes], index, rule.replace("_", " "))
-            _dots(precision, [vote.precision for vote in votes], index, None)
+            dots(coverage, [vote.coverage for vote in votes], index, rule.replace("_", " "))
+            dots(precision, [vote.precision for vote in votes], index, None)
         if with_gold:
-            single = _gaps([answers.accuracy for answers in labels.teacher])
+            single = gaps([answers.accuracy for answers in labels.teacher])
             precision.plot(single, "_", color=MUTED, markersize=14, label="single completions")
         precision.set_visible(with_gold)
         for axes, title in ((coverage, "prompts with a label"), (precision, "labels that are right")):
@@ -111,9 +64,9 @@ def label_plot(labels: LabelQuality) -> str | None:
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlim(-0.5, len(ticks) - 0.5)
             axes.set_xlabel("temperature of the votes")
-            _percent_axis(axes)
+            percent_axis(axes)
         figure.legend(loc="outside upper right", ncols=4)
-        return _svg(figure, "Coverage and precision of pseudo labels by temperature")
+        return svg(figure, "Coverage and precision of pseudo labels by temperature")
 
 
 def reward_plot(reward: RewardReport) -> str | None:
@@ -122,14 +75,14 @@ def reward_plot(reward: RewardReport) -> str | None:
     if all(item.auc is None and item.pair_accuracy is None for item in figures):
         return None
     with mpl.rc_context(STYLE):
-        figure = _figure(2.4)
+        figure = new_figure(2.4)
         by_source, by_share = figure.subplots(1, 2)
-        _dots(by_source, [item.auc for item in figures], 0, "AUC")
-        _dots(by_source, [item.pair_accuracy for item in figures], 1, "pairs ranked right")
+        dots(by_source, [item.auc for item in figures], 0, "AUC")
+        dots(by_source, [item.pair_accuracy for item in figures], 1, "pairs ranked right")
         by_source.set_title("by source of the completions")
         by_source.set_xticks(range(len(figures)), list(reward.by_source))
         by_source.set_xlim(-0.6, len(figures) - 0.4)
-        _dots(by_share, [item.auc for item in reward.by_vote_share], 0, None)
+        dots(by_share, [item.auc for item in reward.by_vote_share], 0, None)
         by_share.set_title("by vote share of the label")
         by_share.set_xticks(
             range(len(reward.by_vote_share)), [f"{i.low:g} to {i.high:g}" for i in reward.by_vote_share]
@@ -140,7 +93,78 @@ def reward_plot(reward: RewardReport) -> str | None:
             axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
             axes.set_ylim(min(0.45, axes.dataLim.y0 - 0.05), 1.02)
         figure.legend(loc="outside upper right", ncols=2)
-        return _svg(figure, "Ranking quality of the reward model; dashed: chance")
+        return svg(figure, "Ranking quality of the reward model; dashed: chance")
+
+
+def reward_reliability_plot(reward: RewardReport) -> str | None:
+    """Predicted P(good) against the share that is good, by source; None for a model without these figures."""
+    if not any(item.count for bins in reward.reliability.values() for item in bins):
+        return None
+    with mpl.rc_context(STYLE):
+        figure = new_figure(2.6)
+        reliability_panels(figure.subplots(1, 2), reward.reliability, "good by pseudo label")
+        figure.legend(loc="outside upper right", ncols=2)
+        return svg(figure, "Reliability of the reward model by source; dashed: perfect calibration")
+
+
+def reliability_panels(
+    panels: Sequence[Axes], measured: Mapping[str, Sequence[ReliabilityBin]], outcome: str
+) -> None:
+    """The reliability diagram, and how many predictions lie where.
+
+    Args:
+        panels: Two axes.
+        measured: The bins of each series, by the series' name.
+        outcome: What the vertical axis counts.
+    """
+    diagram, counts = panels
+    diagram.plot((0, 1), (0, 1), color=MUTED, linewidth=0.8, linestyle="--")
+    for index, (name, bins) in enumerate(measured.items()):
+        color, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+        full = [item for item in bins if item.count]
+        observed = gaps([item.observed for item in full])
+        predicted = gaps([item.predicted for item in full])
+        diagram.plot(predicted, observed, f"{marker}-", color=color, markersize=4, linewidth=1.1, label=name)
+        total = sum(item.count for item in bins) or 1
+        counts.stairs(
+            [item.count / total for item in bins], [bins[0].low, *(item.high for item in bins)], color=color
+        )
+    diagram.set_title(outcome)
+    counts.set_title("predictions, share")
+    for axes in panels:
+        axes.set_xlabel("predicted probability")
+        axes.set_xlim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    diagram.set_ylim(-0.03, 1.03)
+
+
+def monitor_plot(runs: Mapping[str, PpoRun]) -> str | None:
+    """Proxy, agreement and length on the validation prompts, a line for each kind of reward."""
+    measured = {
+        kind: [step for step in run.steps if step.validation_proxy is not None] for kind, run in runs.items()
+    }
+    if not any(measured.values()):
+        return None
+    with mpl.rc_context(STYLE):
+        figure = new_figure(2.5)
+        against_agreement, against_length = figure.subplots(1, 2, sharey=True)
+        for index, (kind, steps) in enumerate(measured.items()):
+            color, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+            proxy = gaps([step.validation_proxy for step in steps])
+            lines = {
+                against_agreement: gaps([step.validation_agreement for step in steps]),
+                against_length: gaps([step.validation_length for step in steps]),
+            }
+            for axes, values in lines.items():
+                label = shown_name(kind) if axes is against_agreement else None
+                axes.plot(values, proxy, f"{marker}-", color=color, markersize=4, linewidth=0.9, label=label)
+                axes.plot(values[-1:], proxy[-1:], marker, color=color, markersize=8)
+        against_agreement.set_title("reward model's mean score")
+        against_agreement.set_xlabel("agreement with pseudo labels")
+        against_agreement.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        against_length.set_xlabel("tokens of a completion")
+        figure.legend(loc="outside upper right", ncols=3)
+        return svg(figure, "The monitor of the PPO runs: proxy reward against agreement and against length")
 
 
 def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
@@ -148,7 +172,7 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
     if not any(run.steps for run in runs.values()):
         return None
     with mpl.rc_context(STYLE):
-        figure = _figure(4.4)
+        figure = new_figure(4.4)
         panels = figure.subplots(2, 2, sharex=True)
         titles = ("mean reward", "KL to the warmed-up student, nats", "tokens of a rollout")
         for axes, title in zip(panels.flat, (*titles, "agreement with pseudo labels"), strict=True):
@@ -165,31 +189,25 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
                 [step.length for step in run.steps],
             )
             for axes, values in zip(panels.flat, lines, strict=False):
-                axes.plot(updates, _gaps(values), color=color, linewidth=1.1)
+                axes.plot(updates, gaps(values), color=color, linewidth=1.1)
             panels[1, 1].plot(
-                updates, _gaps([step.agreement for step in run.steps]), color=color, linewidth=0.7, alpha=0.45
+                updates, gaps([step.agreement for step in run.steps]), color=color, linewidth=0.7, alpha=0.45
             )
             checked = [step for step in run.steps if step.validation_agreement is not None]
             panels[1, 1].plot(
                 [step.update for step in checked],
-                _gaps([step.validation_agreement for step in checked]),
+                gaps([step.validation_agreement for step in checked]),
                 color=color,
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=4,
                 linewidth=1.3,
                 label=f"{shown_name(kind)} (picked)" if run.picked else shown_name(kind),
             )
-        _percent_axis(panels[1, 1])
+        percent_axis(panels[1, 1])
         figure.legend(loc="outside upper right", ncols=3)
-        return _svg(
+        return svg(
             figure, "Course of reinforcement learning: reward, KL, length and agreement over the rounds"
         )
-
-
-def _figure(height_inches: float) -> Figure:
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure
 
 
 def _whiskers(axes: Axes, rows: Sequence[AccuracyRow], names: Sequence[str], index: int, label: str) -> None:
@@ -202,38 +220,3 @@ def _whiskers(axes: Axes, rows: Sequence[AccuracyRow], names: Sequence[str], ind
             axes.plot(row.interval, (y, y), color=SERIES[index], linewidth=1.6, solid_capstyle="butt")
         axes.plot([row.accuracy], [y], MARKERS[index], color=SERIES[index], markersize=4.5)
     axes.plot([], [], f"{MARKERS[index]}-", color=SERIES[index], markersize=4.5, label=label)
-
-
-def _dots(axes: Axes, values: Sequence[float | None], index: int, label: str | None) -> None:
-    """One series over categories; series stand beside each other."""
-    places = [place + (index - 0.5) * 0.2 for place in range(len(values))]
-    axes.plot(places, _gaps(values), MARKERS[index % 3], color=SERIES[index % 3], markersize=5.5, label=label)
-
-
-def _percent_axis(axes: Axes) -> None:
-    """A vertical axis in whole percent that spans at least 8 points."""
-    low, high = axes.get_ylim()
-    middle, half = (low + high) / 2, max((high - low) / 2, 0.04)
-    axes.set_ylim(middle - half, middle + half)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def _gaps(values: Sequence[float | None]) -> list[float]:
-    """What was not measured as nan: matplotlib leaves it out."""
-    return [float("nan") if value is None else value for value in values]
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """A figure as an `<svg>` element with a label for screen readers, in the page's colours."""
-    buffer = io.StringIO()
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # Ids of groups would stand several times in one page; those of shared shapes are hashes of them.
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    for stand_in, variable in CSS.items():
-        text = text.replace(stand_in, variable)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1).strip()

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest
+from limbeck.metrics import ReliabilityBin
 from limbeck.report.model import (
     PpoRun,
     PpoStep,
@@ -18,16 +20,19 @@ from limbeck.report.model import (
 )
 
 SOURCES = ("teacher", "student")
-VOTE_SHARE_METRIC = re.compile(r"reward/auc_vote_share_([\d.]+)_([\d.]+)")
+VOTE_SHARE_METRIC = re.compile(
+    f"reward/({'|'.join(RewardFigures.model_fields)})_vote_share_([\\d.]+)_([\\d.]+)"
+)
 
 
-def reward_report(metrics: Mapping[str, float]) -> RewardReport:
+def reward_report(
+    metrics: Mapping[str, float], reliability: Mapping[str, tuple[ReliabilityBin, ...]] = MappingProxyType({})
+) -> RewardReport:
     """Sort the metrics of the reward model's manifest by source and by vote share."""
-    bins = [
-        RewardBin(low=float(match[1]), high=float(match[2]), auc=value)
-        for name, value in metrics.items()
-        if (match := VOTE_SHARE_METRIC.fullmatch(name))
-    ]
+    by_share: dict[tuple[float, float], dict[str, float]] = {}
+    for name, value in metrics.items():
+        if match := VOTE_SHARE_METRIC.fullmatch(name):
+            by_share.setdefault((float(match[2]), float(match[3])), {})[match[1]] = value
     return RewardReport(
         by_source={
             source: RewardFigures(
@@ -35,7 +40,10 @@ def reward_report(metrics: Mapping[str, float]) -> RewardReport:
             )
             for source in SOURCES
         },
-        by_vote_share=tuple(sorted(bins, key=lambda item: item.low)),
+        by_vote_share=tuple(
+            RewardBin(low=low, high=high, **found) for (low, high), found in sorted(by_share.items())
+        ),
+        reliability=dict(reliability),
     )
 
 
@@ -45,6 +53,7 @@ def ppo_run(manifest: Manifest, history: Sequence[PpoStep], *, picked: bool) -> 
         name=manifest.name,
         picked=picked,
         validation_agreement=manifest.metrics.get("ppo/validation_agreement"),
+        proxy_length_correlation=manifest.metrics.get("ppo/proxy_length_correlation"),
         stopped_by_monitor=bool(manifest.metrics.get("ppo/stopped_by_monitor", 0)),
         steps=tuple(history),
     )

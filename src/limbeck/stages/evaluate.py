@@ -7,7 +7,7 @@ it, and the model's revision, the template and all settings are in the hash of t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -192,7 +192,10 @@ def _tasks(
                 correct=correct,
             )
 
-        def row(sample: Sample, result: Callable[[str, str | None], EvalResult] = result) -> EvalResult:
+        def row(
+            samples: Sequence[Sample], result: Callable[[str, str | None], EvalResult] = result
+        ) -> EvalResult:
+            (sample,) = samples
             return result(sample.text, extract_answer(sample.text, config.task))
 
         # The same seed for every model: rows are compared under the same draws.
@@ -200,7 +203,7 @@ def _tasks(
         temperature = settings.temperature if decoding == "sampled" else 0.0
         yield Task(
             key=_key(prompt.prompt_id, decoding, index),
-            question=too_long or Question(SampleRequest(ids, temperature, settings.max_tokens, seed), row),
+            question=too_long or Question([SampleRequest(ids, temperature, settings.max_tokens, seed)], row),
             text=prompt.prompt,
             spare=result("", None),
             num_rows=num_samples if too_long else 1,

@@ -6,7 +6,7 @@ index, seed); the model's revision, the template and all settings are in the has
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 
 from limbeck import lease
@@ -137,12 +137,13 @@ def _tasks(
         completion_id = row_id(prompt.prompt_id, role, temperature, index, seed)
 
         def row(
-            sample: Sample,
+            samples: Sequence[Sample],
             completion_id: str = completion_id,
             temperature: float = temperature,
             index: int = index,
             seed: int = seed,
         ) -> Completion:
+            (sample,) = samples
             return Completion(
                 completion_id=completion_id,
                 prompt_id=prompt.prompt_id,
@@ -158,7 +159,7 @@ def _tasks(
             )
 
         request = SampleRequest(ids, temperature, sampling.max_tokens, seed, sampling.top_p, logprobs=True)
-        yield Task(f"completion {completion_id}", Question(request, row), prompt.prompt)
+        yield Task(f"completion {completion_id}", Question([request], row), prompt.prompt)
 
 
 def _check(made: Made, wanted: int, samples_per_prompt: int, config: Config) -> None:

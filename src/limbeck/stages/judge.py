@@ -1,24 +1,30 @@
 """judge: the teacher says of each of its completions whether it is correct.
 
-P(correct) is read from the probabilities of the verdict's first token, so one token a completion is
+P(correct) is read from the probabilities of the verdict's first token, so one token a verdict is
 enough. Source: self-evaluation as in arXiv 2207.05221 (P(True)); that the teacher judges its own
 answers is the method's (arXiv 2502.19557); the prompt and this reading of it are ours.
+
+A judge may favour the word that is named first. Several verdicts name both words in both orders, and
+their mean is P(correct). Source: asking in both orders, arXiv 2306.05685, section 3.4; the mean is ours.
 
 It resumes by row, as `generate` does: the key is the judged completion's id; the model's revision, the
 template and all settings are in the hash of the prefix.
 """
 
+import re
 import time
+from collections.abc import Sequence
+from statistics import fmean
 
 from limbeck import lease
 from limbeck import settings as deciding
-from limbeck.config import Config
+from limbeck.config import Config, JudgeConfig
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import read_rows
 from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, SampleRequest
+from limbeck.sampling import OpenSampler, Sample, SampleRequest
 from limbeck.storage import Store
 from limbeck.thinking import without_thinking
 
@@ -44,8 +50,8 @@ def run(
         work_uri: Prefix of all results.
 
     Returns:
-        A judgement for each completion; one whose judge prompt does not fit the context, or kills the
-        engine, is taken for wrong (P = 0) and also listed as set aside.
+        A judgement for each completion, of `judge.votes` verdicts; one whose judge prompt does not fit the
+        context, or kills the engine, is taken for wrong (P = 0) and also listed as set aside.
 
     Raises:
         LeaseError: when another attempt is at work.
@@ -106,16 +112,44 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
 
 def _task(row: Completion, asked: str, prompt_ids: PromptIds, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
-    head, _, tail = config.judge.template.partition("{completion}")
+    judge = config.judge
     shown = without_thinking(row.text) if config.task.strip_thinking else row.text
-    ids = prompt_ids(head.replace("{prompt}", asked) + shown + tail.replace("{prompt}", asked))
-    room = config.engine.max_model_len - 1
+    orders = [
+        prompt_ids(_message(judge, asked, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
+    ]
+    longest, room = max(map(len, orders)), config.engine.max_model_len - 1
 
-    def judgement(p_correct: float) -> Judgement:
-        return Judgement(completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=p_correct)
+    def judgement(samples: Sequence[Sample]) -> Judgement:
+        verdicts = [sample.p_first for sample in samples]
+        return Judgement(
+            completion_id=row.completion_id,
+            prompt_id=row.prompt_id,
+            p_correct=_mean(verdicts) or 0.0,
+            p_yes_first=_mean(verdicts[0::2]),
+            p_no_first=_mean(verdicts[1::2]),
+        )
 
-    question: Question[Judgement] | str = f"judge prompt too long: {len(ids)} tokens, room for {room}"
-    if len(ids) <= room:
-        request = SampleRequest(ids, 0.0, 1, verdict=(config.judge.yes, config.judge.no))
-        question = Question(request, lambda sample: judgement(sample.p_first or 0.0))
-    return Task(key=f"completion {row.completion_id}", question=question, text=row.text, spare=judgement(0.0))
+    question: Question[Judgement] | str = f"judge prompt too long: {longest} tokens, room for {room}"
+    if longest <= room:
+        requests = [
+            SampleRequest(orders[vote % 2], judge.temperature, 1, seed=vote, verdict=(judge.yes, judge.no))
+            for vote in range(judge.votes)
+        ]
+        question = Question(requests, judgement)
+    return Task(key=f"completion {row.completion_id}", question=question, text=row.text, spare=judgement(()))
+
+
+def _message(judge: JudgeConfig, prompt: str, completion: str, *, swapped: bool) -> str:
+    """The judge prompt, with the two words in one order or the other.
+
+    Prompt and completion may hold braces of their own, so everything is replaced in one pass.
+    """
+    first, second = (judge.no, judge.yes) if swapped else (judge.yes, judge.no)
+    slots = {"{prompt}": prompt, "{completion}": completion, "{first}": first, "{second}": second}
+    return re.sub("|".join(map(re.escape, slots)), lambda found: slots[found[0]], judge.template)
+
+
+def _mean(verdicts: Sequence[float | None]) -> float | None:
+    """The mean of those that were given; a text that is neither word is none."""
+    given = [verdict for verdict in verdicts if verdict is not None]
+    return fmean(given) if given else None

@@ -1,7 +1,9 @@
 """label: from judged teacher completions to one pseudo label a prompt, and to pseudo-rewards.
 
 First for the teacher: votes make the labels. Later for the student: its completions are compared
-with the labels that stand. No gold answer is near.
+with the labels that stand. No gold answer is near, but for the rule `gold`: an upper bound to compare
+with takes gold answers as its labels. The stage refuses them for every other rule, and such labels say in
+each row what they are.
 """
 
 import time
@@ -10,14 +12,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from limbeck import lease, settings
+from limbeck.answers import normalise
 from limbeck.answers.groups import representatives
 from limbeck.comparing import Comparer
 from limbeck.config import Config, LabelConfig
-from limbeck.errors import DataError
-from limbeck.labels import Label, is_selected, pseudo_label, with_validation
+from limbeck.errors import ConfigError, DataError
+from limbeck.labels import (
+    Label,
+    calibrated_by_vote,
+    gold_label,
+    is_selected,
+    pseudo_label,
+    with_validation,
+)
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, stage_uri
 from limbeck.progress import say
-from limbeck.records import Completion, Judgement, LabelledCompletion, Prompt, PseudoLabel
+from limbeck.records import (
+    Completion,
+    GoldAnswer,
+    Judgement,
+    LabelledCompletion,
+    Prompt,
+    PseudoLabel,
+)
 from limbeck.rows import PartWriter, iter_rows
 from limbeck.storage import Store
 
@@ -44,30 +61,35 @@ def run(
     config: Config,
     store: Store,
     work_uri: str,
+    *,
+    gold: Manifest | None = None,
 ) -> Labelled:
     """Label completions.
 
     Args:
         prompts: From `prepare`.
         completions: Shards from `generate`, all of one source.
-        judgements: Shards from `judge`; none are needed when labels are given or the rule is `majority`.
+        judgements: Shards from `judge`; none are needed when labels are given or the rule does not use them.
         given_labels: Labels of an earlier run of this stage, to compare student completions with.
         config: `label`, `task` and the seed are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
+        gold: Gold answers from `prepare`, for `label.rule: gold` and no other.
 
     Returns:
         `labels`, one for each prompt, and `labelled`, the completions of labelled prompts with their
         pseudo-reward r~(x, y) = 1 if answer(y) equals the pseudo label of x, else 0.
 
     Raises:
-        DataError: when judgements are missing, or no prompt got a label.
+        ConfigError: when gold answers are given to a rule that must not see them, or missing for `gold`.
+        DataError: when judgements are missing or cannot be calibrated, or no prompt got a label.
         LeaseError: when another attempt is at work.
         EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
+    _check_gold(config.label, given_labels, gold)
     inputs = input_hashes(
-        prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels
+        prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels, gold=gold
     )
     config_hash = settings.of_label(config)
     uri = stage_uri(work_uri, "label", inputs, config_hash)
@@ -82,7 +104,13 @@ def run(
         if given_labels:
             labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
         else:
-            labels = _vote(questions, iter_rows(store, completions, Completion), p_correct, config, comparer)
+            known = _normal(iter_rows(store, [gold] if gold else [], GoldAnswer), config)
+            groups = _by_prompt(
+                questions, iter_rows(store, completions, Completion), p_correct, known, config, comparer
+            )
+            if config.label.calibrate == "majority":
+                p_correct = _calibrated(groups, p_correct)
+            labels = _vote(groups, p_correct, known, config)
         reasons = Counter(label.reason for label in labels if label.answer is None)
         by_prompt = {label.prompt_id: label for label in labels}
 
@@ -149,21 +177,48 @@ def run(
         return Labelled(given_labels, write("labelled", labelled, counts["read"], left_out))
 
 
-def _vote(
+def _check_gold(label: LabelConfig, given_labels: Manifest | None, gold: Manifest | None) -> None:
+    """Gold answers are there for the rule `gold` when it makes labels, and for nothing else."""
+    wanted = label.rule == "gold" and given_labels is None
+    if gold is not None and not wanted:
+        raise ConfigError(
+            "gold answers must not reach training",
+            where="stage label, input gold",
+            expected=f"none (label.rule is {label.rule}{', and labels are given' if given_labels else ''})",
+            got=gold.uri,
+            remedy="Take the input away, or set label.rule: gold for an upper bound",
+        )
+    if gold is None and wanted:
+        raise ConfigError(
+            "no gold answers to make labels of",
+            where="stage label, input gold",
+            expected="the output `gold` of prepare (label.rule is gold)",
+            got="none",
+            remedy="Run the pipeline distill_gold, or choose another label.rule",
+        )
+
+
+def _normal(rows: Iterable[GoldAnswer], config: Config) -> dict[str, str]:
+    """Prompt id -> gold answer in its normal form."""
+    return {row.prompt_id: normalise(row.answer, config.task) for row in rows}
+
+
+def _by_prompt(
     questions: Mapping[str, str],
     rows: Iterable[Completion],
     p_correct: Mapping[str, float],
+    gold: Mapping[str, str],
     config: Config,
     comparer: Comparer,
-) -> list[Label]:
-    """One label for each prompt, from its teacher completions."""
+) -> dict[str, list[Voter]]:
+    """The teacher completions of each prompt, those with the same answer written alike."""
     by_prompt: dict[str, list[Voter]] = defaultdict(list)
     num_rows = num_unjudged = 0
     for row in rows:
         num_rows += 1
         num_unjudged += row.completion_id not in p_correct
         by_prompt[row.prompt_id].append(Voter(row.completion_id, row.answer))
-    if config.label.rule != "majority" and num_unjudged:
+    if config.label.uses_judgements and num_unjudged:
         raise DataError(
             "completions without a judgement",
             where="stage label",
@@ -171,16 +226,45 @@ def _vote(
             got=f"{len(p_correct)} judgements",
             remedy="Give the judgements of the same completions, or set label.rule to majority",
         )
-    labels = [
-        pseudo_label(prompt_id, _grouped(by_prompt.pop(prompt_id, []), comparer), p_correct, config.label)
+    return {
+        prompt_id: _grouped(by_prompt.pop(prompt_id, []), gold.get(prompt_id), comparer)
         for prompt_id in questions
+    }
+
+
+def _calibrated(groups: Mapping[str, Sequence[Voter]], p_correct: Mapping[str, float]) -> dict[str, float]:
+    """P(correct) by the votes of other prompts."""
+    fitted = calibrated_by_vote(groups, p_correct)
+    if fitted is None:
+        raise DataError(
+            "too little to calibrate judgements on",
+            where="stage label",
+            expected="prompts with several completions, most of which agree (label.calibrate is majority)",
+            got=f"{len(groups)} prompts",
+            remedy="Raise generate.teacher.samples_per_prompt, or set label.calibrate: none",
+        )
+    return fitted
+
+
+def _vote(
+    groups: Mapping[str, Sequence[Voter]],
+    p_correct: Mapping[str, float],
+    gold: Mapping[str, str],
+    config: Config,
+) -> list[Label]:
+    """One label for each prompt, from its teacher completions."""
+    labels = [
+        gold_label(prompt_id, voters, gold.get(prompt_id))
+        if config.label.rule == "gold"
+        else pseudo_label(prompt_id, voters, p_correct, config.label)
+        for prompt_id, voters in groups.items()
     ]
     return with_validation(labels, config.label.validation_prompts, config.seed)
 
 
-def _grouped(voters: Sequence[Voter], comparer: Comparer) -> list[Voter]:
+def _grouped(voters: Sequence[Voter], gold: str | None, comparer: Comparer) -> list[Voter]:
     """The voters of one prompt, with answers that are the same written in one way: so each counts once."""
-    stands = representatives((voter.answer for voter in voters), comparer.same)
+    stands = representatives((voter.answer for voter in voters), comparer.same, gold)
     return [
         voter if voter.answer is None else voter._replace(answer=stands[voter.answer]) for voter in voters
     ]

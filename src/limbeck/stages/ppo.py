@@ -15,6 +15,7 @@ from limbeck.checkpoints import fetch, load_state, save_state
 from limbeck.comparing import Comparer
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError, DataError
+from limbeck.hacking import probes, proxy_length_correlation
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
@@ -138,6 +139,8 @@ def run(
             objects = store.write_folder(result.folder, uri)
             num_slow = comparer.num_slow
         course = result.course
+        buys_length = proxy_length_correlation(probes(course.history))
+        with_length = {} if math.isnan(buys_length) else {"ppo/proxy_length_correlation": buys_length}
         slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
         say(
             f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
@@ -163,6 +166,7 @@ def run(
                     "ppo/best_update": float(course.best_update),
                     "ppo/num_updates": float(course.update),
                     "ppo/stopped_by_monitor": float(course.stopped),
+                    **with_length,
                     **slow,
                 },
                 wall_seconds=time.monotonic() - started,

@@ -1,4 +1,4 @@
-"""report: every manifest becomes one page for people, one JSON for machines, and the decision.
+"""report: every manifest becomes a page for people, JSON for machines, the label report, and the decision.
 
 The other of the two stages that are given gold answers; nothing it makes goes into training. It tells of
 what there is: a pipeline without PPO, or one that only evaluates, has a shorter page.
@@ -11,19 +11,24 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from limbeck import lease, settings
 from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
 from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.errors import DataError
-from limbeck.label_quality import LabelQuality, label_quality
+from limbeck.label_quality import label_quality
+from limbeck.label_quality.model import LabelQuality
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
+from limbeck.metrics import RELIABILITY, Reliability
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
 from limbeck.report.accuracy import ORDER, accuracy_rows, comparisons, prompt_scores
-from limbeck.report.decision import POLICY, Contest, contest, decide, no_decision
-from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
+from limbeck.report.decision import POLICY, Contest, contest, decide, no_decision, of_upper_bound
+from limbeck.report.labels_page import label_report, labels_page
+from limbeck.report.model import Example, ExampleAnswer, PpoStep, RewardReport, RunReport
 from limbeck.report.page import html_page, markdown_page
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
 from limbeck.rows import iter_rows
@@ -56,7 +61,7 @@ class ReportInputs:
 
 
 def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Manifest:
-    """Measure, compare, decide, and write report.json, report.html and report.md.
+    """Measure, compare, decide, and write the report and, where there are labels, the label report.
 
     Args:
         inputs: All manifests of the run.
@@ -65,7 +70,8 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         work_uri: Prefix of all results.
 
     Returns:
-        The three files; metrics `report/accuracy_ROW_DECODING` and, where there are labels or a trained
+        report.json, report.html, report.md and, where there are labels, labels.json and labels.html;
+        metrics `report/accuracy_ROW_DECODING` and, where there are labels or a trained
         model, `report/label_coverage`, `report/label_precision` and `report/promote`.
 
     Raises:
@@ -98,14 +104,18 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         )
         rows = accuracy_rows(scores, num_resamples, seed)
         compared = comparisons(scores, num_resamples, seed, asked.baselines)
-        report = RunReport(
-            decision=decide(rows, compared, policy.name, base_uri(policy), asked)
+        labels = _label_quality(inputs, gold, config, store)
+        decision = (
+            decide(rows, compared, policy.name, base_uri(policy), asked)
             if policy
-            else no_decision(rows, compared, asked),
+            else no_decision(rows, compared, asked)
+        )
+        report = RunReport(
+            decision=of_upper_bound(decision) if labels and labels.upper_bound else decision,
             rows=rows,
             comparisons=compared,
-            labels=_label_quality(inputs, gold, config, store),
-            reward=reward_report(inputs.reward_model.metrics) if inputs.reward_model else None,
+            labels=labels,
+            reward=_reward(inputs.reward_model, store) if inputs.reward_model else None,
             ppo={
                 manifest.name.removeprefix("ppo_"): ppo_run(
                     manifest, _history(store, manifest), picked=manifest.name == picked
@@ -133,6 +143,13 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
                 "report.html": html_page(report),
                 "report.md": markdown_page(report),
             }
+            if labels:
+                prompts = iter_rows(store, [inputs.prompts] if inputs.prompts else [], Prompt)
+                more = label_report(labels, prompts, iter_rows(store, inputs.completions, Completion))
+                pages |= {
+                    "labels.json": more.model_dump_json(indent=1) + "\n",
+                    "labels.html": labels_page(more),
+                }
             for name, text in pages.items():
                 Path(folder, name).write_text(text, encoding="utf-8")
             objects = store.write_folder(Path(folder), uri)
@@ -200,7 +217,26 @@ def _label_quality(
             gold,
             config.label,
             comparer.same,
+            config.report.num_examples,
         )
+
+
+def _reward(reward_model: Manifest, store: Store) -> RewardReport:
+    """The reward model's figures; one that another tool made has no reliability diagram."""
+    item = next((item for item in reward_model.objects if item.uri.endswith(f"/{RELIABILITY}")), None)
+    if item is None:
+        return reward_report(reward_model.metrics)
+    try:
+        measured = Reliability.model_validate_json(store.read_bytes(item.uri))
+    except ValidationError as error:
+        raise DataError(
+            "not a reliability diagram",
+            where=item.uri,
+            expected="the bins by source, as the stage `reward` writes them",
+            got=error.errors()[0]["msg"],
+            remedy="Run the stage `reward` again",
+        ) from error
+    return reward_report(reward_model.metrics, measured.root)
 
 
 def _history(store: Store, manifest: Manifest) -> list[PpoStep]:

@@ -20,7 +20,16 @@ from limbeck.checkpoints import load_state, save_state
 from limbeck.config import Config
 from limbeck.errors import DataError, GateError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
-from limbeck.metrics import auc, correlation, expected_calibration_error, pair_accuracy
+from limbeck.metrics import (
+    RELIABILITY,
+    Reliability,
+    ReliabilityBin,
+    auc,
+    correlation,
+    expected_calibration_error,
+    pair_accuracy,
+    reliability,
+)
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
@@ -30,6 +39,7 @@ from limbeck.storage import Store
 if TYPE_CHECKING:
     from limbeck.trainer.reward import Floats, RewardRun
 
+SOURCES = ("teacher", "student")
 VOTE_SHARE_BINS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))
 
 
@@ -57,7 +67,8 @@ def run(
 
     Returns:
         The checkpoint; its metrics hold AUC, pair accuracy, calibration error and correlation with
-        length by source, and AUC by vote share, all on held-out prompts.
+        length by source and by vote share, all on held-out prompts. `reliability.json` beside the weights
+        holds the bins of the reliability diagram by source.
 
     Raises:
         LeaseError: when another attempt is at work.
@@ -118,9 +129,11 @@ def run(
             )
             lines = [json.dumps(entry) for entry in result.history]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+            measured = Reliability(root=_reliability(result.validation_scores, validation))
+            (result.folder / RELIABILITY).write_text(measured.model_dump_json(indent=1) + "\n")
             objects = store.write_folder(result.folder, uri)
         metrics = _metrics(result.validation_scores, validation)
-        for source in ("teacher", "student"):
+        for source in SOURCES:
             shown = [metrics.get(f"reward/{name}_{source}", math.nan) for name in ("auc", "pair_accuracy")]
             say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
         manifest = commit(
@@ -151,20 +164,26 @@ def _metrics(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, floa
     lengths = np.array([float(len(row.text)) for row in rows])
     prompts = np.array([row.prompt_id for row in rows])
     shares = np.array([row.vote_share for row in rows])
+    groups = {source: np.array([row.source == source for row in rows], dtype=bool) for source in SOURCES} | {
+        f"vote_share_{low:g}_{high:g}": (shares > low) & (shares <= high) for low, high in VOTE_SHARE_BINS
+    }
     metrics: dict[str, float] = {}
-    for source in ("teacher", "student"):
-        mine = np.array([row.source == source for row in rows], dtype=bool)
+    for group, mine in groups.items():
         metrics |= {
-            f"reward/num_rows_{source}": float(mine.sum()),
-            f"reward/auc_{source}": auc(scores[mine], labels[mine]),
-            f"reward/pair_accuracy_{source}": pair_accuracy(scores[mine], labels[mine], list(prompts[mine])),
-            f"reward/ece_{source}": expected_calibration_error(scores[mine], labels[mine]),
-            f"reward/score_length_correlation_{source}": correlation(scores[mine], lengths[mine]),
+            f"reward/num_rows_{group}": float(mine.sum()),
+            f"reward/auc_{group}": auc(scores[mine], labels[mine]),
+            f"reward/pair_accuracy_{group}": pair_accuracy(scores[mine], labels[mine], list(prompts[mine])),
+            f"reward/ece_{group}": expected_calibration_error(scores[mine], labels[mine]),
+            f"reward/score_length_correlation_{group}": correlation(scores[mine], lengths[mine]),
         }
-    for low, high in VOTE_SHARE_BINS:
-        inside = (shares > low) & (shares <= high)
-        metrics[f"reward/auc_vote_share_{low:g}_{high:g}"] = auc(scores[inside], labels[inside])
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _reliability(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, tuple[ReliabilityBin, ...]]:
+    """Predicted P(good) against the share that is good, by source."""
+    labels = np.array([row.pseudo_reward for row in rows])
+    mine = {source: np.array([row.source == source for row in rows], dtype=bool) for source in SOURCES}
+    return {source: reliability(scores[some], labels[some]) for source, some in mine.items()}
 
 
 def _passed(manifest: Manifest, config: Config) -> Manifest:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from limbeck.sampler import VllmSampler
 
 Settings = dict[str, Any]
+NO_LABELS = "<!DOCTYPE html><title>Limbeck: pseudo labels</title><p>This run made no pseudo labels.</p>\n"
+"""Kubeflow wants a file for each output."""
 
 
 def prepare(
@@ -124,6 +126,7 @@ def label(
     labelled: Artifact,
     judgements: Sequence[Artifact] | None,
     given_labels: Artifact | None,
+    gold: Artifact | None = None,
 ) -> None:
     """See `limbeck.stages.label`."""
     with task("label"):
@@ -137,6 +140,7 @@ def label(
             config=parse_config(config),
             store=Store(),
             work_uri=work_uri,
+            gold=read(gold, "gold") if gold else None,
         )
         write(made.labels, labels)
         write(made.labelled, labelled)
@@ -321,6 +325,7 @@ def report(
     summary: Artifact,
     metrics: MetricsArtifact,
     run_report: Artifact,
+    label_page: Artifact,
     teacher_results: Artifact | None,
     student_results: Artifact | None,
     policy_results: Sequence[Artifact] | None,
@@ -334,7 +339,7 @@ def report(
     policies: Sequence[Artifact] | None,
     policy: Artifact | None,
 ) -> None:
-    """See `limbeck.stages.report`; the page and its summary also go out as they are."""
+    """See `limbeck.stages.report`; the pages and the summary also go out as they are."""
     with task("report"):
         from limbeck.stages import report as stage
 
@@ -362,11 +367,15 @@ def report(
         )
         made = stage.run(inputs, parse_config(config), store, work_uri)
         write(made, run_report, metrics)
+        Path(label_page.path).parent.mkdir(parents=True, exist_ok=True)
+        Path(label_page.path).write_text(NO_LABELS, encoding="utf-8")
         for item in made.objects:
             if item.uri.endswith("/report.html"):
                 store.read_file(item, Path(page.path))
             elif item.uri.endswith("/report.md"):
                 store.read_file(item, Path(summary.path))
+            elif item.uri.endswith("/labels.html"):
+                store.read_file(item, Path(label_page.path))
 
 
 def _in_child(

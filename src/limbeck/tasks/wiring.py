@@ -64,6 +64,7 @@ def preflight(
     tolerations: Sequence[Settings],
     resources: Settings,
     config: Settings,
+    gold_labels: bool = False,
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
@@ -83,6 +84,7 @@ def preflight(
                 checkpoint=checkpoint,
                 num_shards=num_shards,
                 ppo_rewards=ppo_rewards,
+                gold_labels=gold_labels,
                 gpus=gpus,
                 gpu_resource=gpu_resource,
                 node_selector=node_selector,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.config import PpoConfig
+from limbeck.hacking import hacked, probes
 from limbeck.progress import say
 from limbeck.trainer.networks import save_checkpoint
 from limbeck.trainer.rollouts import Validation
@@ -24,7 +25,6 @@ class Course:
     best_agreement: float = -1.0
     best_update: int = 0
     start_agreement: float = 0.0
-    start_proxy: float = 0.0
     stopped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -48,17 +48,15 @@ def choose(
 ) -> None:
     """Keep the policy if it agrees best so far; stop the run if it games the reward model.
 
-    Hacking is when the proxy reward has risen since the start while agreement has fallen by more
-    than `hacking_drop`: the reward model likes what the labels do not.
+    Hacking is when the proxy reward has risen while agreement has fallen by more than `hacking_drop`: the
+    reward model likes what the labels do not. See `limbeck.hacking`.
     """
     if course.update == 0:
-        course.start_agreement, course.start_proxy = measured.agreement, measured.proxy
+        course.start_agreement = measured.agreement
     if measured.agreement > course.best_agreement:
         course.best_agreement, course.best_update = measured.agreement, course.update
         shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
         save_checkpoint(policy, tokenizer, best_folder)
-    fallen = course.start_agreement - measured.agreement
-    hacked = measured.proxy > course.start_proxy and fallen > settings.hacking_drop
     if course.history:
         course.history[-1] |= {
             "ppo/validation_agreement": measured.agreement,
@@ -76,13 +74,15 @@ def choose(
         )
     say(
         f"{name}: update {course.update}: validation agreement {measured.agreement:.3f} "
-        f"(best {course.best_agreement:.3f}), proxy reward {measured.proxy:.3f}"
+        f"(best {course.best_agreement:.3f}), proxy reward {measured.proxy:.3f}, "
+        f"{measured.length:.1f} tokens"
     )
-    if hacked and settings.stop_on_hacking:
+    signs = hacked(probes(course.history), settings.hacking_drop)
+    if signs and settings.stop_on_hacking:
         course.stopped = True
         say(
-            f"{name}: stopped at update {course.update}: the proxy reward rose while agreement fell by "
-            f"{fallen:.3f} (reward hacking); the policy of update {course.best_update} is kept"
+            f"{name}: stopped at update {course.update}: {signs} (reward hacking); the policy of update "
+            f"{course.best_update} is kept"
         )
 
 
