@@ -18,6 +18,8 @@ class MemoryStore(Store):
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.objects: dict[str, tuple[bytes, datetime, int]] = {}
         self.begun: list[Upload] = []
+        self.part_bytes: dict[Upload, int] = {}
+        """Of uploads whose parts are not empty."""
         self._writes = 0
 
     def put(self, uri: str, data: bytes, age: timedelta = timedelta()) -> None:
@@ -69,6 +71,9 @@ class MemoryStore(Store):
 
     def uploads(self, prefix_uri: str) -> list[Upload]:
         return [item for item in self.begun if item.uri.startswith(prefix_uri.rstrip("/") + "/")]
+
+    def uploaded_bytes(self, upload: Upload) -> int | None:
+        return self.part_bytes.get(upload, 0) if upload in self.begun else None
 
     def abort(self, upload: Upload) -> None:
         self.begun.remove(upload)

@@ -1,12 +1,19 @@
-"""Training states in a real store: the newest stay, one that cannot be read gives way to the one before."""
+"""Training states and models in a real store: a damaged state gives way to the one before it."""
 
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import pytest
 
-from limbeck.checkpoints import load_state, save_state
+from limbeck.checkpoints import fetch_base, load_state, save_state
 from limbeck.errors import DataError, GateError, StorageError
-from limbeck.storage import Store
+from limbeck.storage import Store, split
+from tests.audit import audited
+from tests.fault_proxy import Answer, Request, fault_proxy
 
 
 def written(folder: Path, step: int) -> Path:
@@ -94,6 +101,67 @@ def test_a_state_that_cannot_be_read_gives_way_to_the_one_before(
     harm(store, work_uri, 10)
     with pytest.raises(StorageError):
         load_state(store, work_uri, tmp_path / "again")
+
+
+@pytest.mark.parametrize("refused", ["/weights", "/LATEST"])
+def test_a_state_that_does_not_arrive_whole_leaves_the_one_before(
+    store: Store, work_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        is_refused = request.method == "PUT" and request.path.endswith(refused)
+        return Answer(403, {"Content-Length": "0"}, b"") if is_refused else ask()
+
+    save_state(store, work_uri, 10, written(tmp_path, 10), keep=1)
+    with fault_proxy(str(store.endpoint)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        proxy.pass_on = pass_on
+        with pytest.raises(StorageError, match="refuses"):
+            save_state(Store(), work_uri, 20, written(tmp_path, 20), keep=1)
+    loaded = load_state(store, work_uri, tmp_path / "loaded")
+    assert loaded is not None
+    assert (loaded.step, (loaded.folder / "weights").read_text()) == (10, "weights of 10")
+
+
+LARGE = 9 << 20
+"""More than goes in one piece."""
+
+
+def test_a_model_of_others_is_fetched_without_a_question_for_each_file(
+    store: Store, work_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {"config.json": b"{}", "sub/empty": b"", "model.safetensors": os.urandom(LARGE)}
+    client = boto3.client("s3")
+    for name, content in contents.items():  # as other tools do, without a sha256
+        bucket, key = split(f"{work_uri}/model/{name}")
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+    (tmp_path / "ours").write_bytes(b"ours")
+    store.write_file(tmp_path / "ours", f"{work_uri}/model/ours")
+    assert store.endpoint
+    with audited(store.endpoint) as (endpoint, accesses):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        folder = fetch_base(Store(), f"{work_uri}/model", tmp_path / "model")
+    for name, content in (contents | {"ours": b"ours"}).items():
+        assert (folder / name).read_bytes() == content
+    kinds = Counter("list" if "list-type=2" in access.path else access.method for access in accesses)
+    assert kinds == {"list": 1, "GET": 5}
+
+
+@pytest.mark.parametrize("num_bytes", [100, LARGE], ids=["small", "in parts"])
+def test_a_model_of_others_is_checked_where_its_writer_left_a_sha256(
+    store: Store, work_uri: str, tmp_path: Path, num_bytes: int
+) -> None:
+    content = os.urandom(num_bytes)
+    right, wrong = (hashlib.sha256(data).hexdigest() for data in (content, b"other"))
+    bucket, key = split(f"{work_uri}/model/weights")
+    for recorded in (right, wrong):
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=content, Metadata={"sha256": recorded})
+        if recorded == right:
+            folder = fetch_base(store, f"{work_uri}/model", tmp_path / "right")
+            assert (folder / "weights").read_bytes() == content
+        else:
+            with pytest.raises(StorageError, match=f"corrupt object .*expected sha256 {wrong[:12]}"):
+                fetch_base(store, f"{work_uri}/model", tmp_path / "wrong")
+            assert not list((tmp_path / "wrong").iterdir())
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"step": 3}', '{"step": 3, "objects": []}', "[]"])

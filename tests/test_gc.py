@@ -220,6 +220,33 @@ def test_old_uploads_are_taken_back() -> None:
     assert find(store, f"{WORK}/sft/aa") == made
 
 
+def test_an_upload_that_goes_on_between_the_two_looks_stays() -> None:
+    store = MemoryStore()
+    left = upload(store, f"{WORK}/sft/bb/x", OLD)
+    store.begun.append(left)
+    store.part_bytes[left] = 8
+    found = find_garbage(store, WORK, Policy())
+    assert [item.bytes for item in found.garbage] == [8]
+    store.part_bytes[left] = 16
+    assert not remove(store, WORK, Policy(), found).garbage
+    assert store.begun == [left]
+
+
+class Ending(MemoryStore):
+    """A store whose uploads end as soon as they were listed."""
+
+    def uploads(self, prefix_uri: str) -> list[Upload]:
+        found = super().uploads(prefix_uri)
+        self.begun.clear()
+        return found
+
+
+def test_an_upload_that_ends_during_the_look_is_no_garbage() -> None:
+    store = Ending()
+    store.begun.append(upload(store, f"{WORK}/sft/bb/x", OLD))
+    assert not find_garbage(store, WORK, Policy()).garbage
+
+
 def test_without_an_age_limit_what_was_begun_just_now_goes_too() -> None:
     store = MemoryStore()
     store.begun.append(upload(store, f"{WORK}/sft/bb/x", timedelta(seconds=-1)))
@@ -423,7 +450,10 @@ def test_on_a_real_server_it_shows_first_and_removes_when_told(store: Store, wor
         for step in (1, 2):
             save_state(store, f"{work_uri}/sft/cc", step, Path(folder))
     bucket, key = split(f"{work_uri}/reward/dd/weights")
-    boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=key)
+    client, asked = boto3.client("s3"), {"Bucket": bucket, "Key": key}
+    asked["UploadId"] = client.create_multipart_upload(**asked)["UploadId"]
+    for number, num_bytes in ((1, 3000), (2, 456)):
+        client.upload_part(**asked, PartNumber=number, Body=bytes(num_bytes))
     before = store.listing(work_uri)
 
     shown = invoke("gc", work_uri, "--older-than", "0")
@@ -434,6 +464,8 @@ def test_on_a_real_server_it_shows_first_and_removes_when_told(store: Store, wor
         "not in the manifest": 1, "lease that is over ": 1, "unfinished and left": 1,
         "abandoned upload   ": 1,
     }  # fmt: skip
+    (line,) = [line for line in shown.output.splitlines() if line.startswith("abandoned upload")]
+    assert line.split()[2:5] == ["1", "3.5", "kB"]
     assert store.listing(work_uri) == before
     assert len(store.uploads(work_uri)) == 1
 

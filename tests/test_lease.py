@@ -194,6 +194,15 @@ def test_a_lost_lease_is_noticed_between_two_pieces_of_work(store: Store, work_u
     assert written(store, work_uri).state == "held"
 
 
+def test_before_what_cannot_be_taken_back_the_store_is_asked(store: Store, work_uri: str) -> None:
+    with held(store, work_uri, "first", 600) as first:
+        store.write_bytes(f"{work_uri}/lease.json", Lease(name="thief", token="y").model_dump_json().encode())
+        first.check()  # no renewal has told it yet
+        with pytest.raises(LeaseError, match=r"first lost its lease .* got thief, process 0"):
+            commit(store, manifest(work_uri, "ours"), first)
+    assert find(store, work_uri) is None
+
+
 def test_a_holder_renews_for_as_long_as_it_works(store: Store, work_uri: str) -> None:
     with held(store, work_uri, "first", 1.5) as first:
         wait_until(lambda: written(store, work_uri).renewals >= 4)

@@ -167,6 +167,20 @@ def test_unfinished_rows_are_in_progress_with_their_parts_and_rows(store: Store,
     assert state.modified == max(item.modified for item in store.listing(uri).values())
 
 
+def test_rows_that_wait_for_the_rest_of_their_part_are_told_apart(store: Store, work_uri: str) -> None:
+    uri = f"{work_uri}/generate/key"
+    for number in range(2):
+        write_rows(store, uri, rows(number + 3), name=f"loose-{number:05d}")
+    write_rows(store, uri, [RejectedRow(where="", reason="", row="")], name="loose-rejected-00001")
+    work = inspect(store, work_uri)
+    state = only(work.stages)
+    assert (state.state, state.num_parts, state.rows, state.loose_rows) == ("in progress", 0, None, 7)
+    page = text(work, None, work.stages[0].modified)
+    assert "up to 7 rows of parts that are not whole yet, last written" in page
+    made(store, uri)
+    assert only(inspect(store, work_uri).stages).loose_rows == 0
+
+
 def test_who_is_at_work_is_named_for_as_long_as_the_lease_lasts(store: Store, work_uri: str) -> None:
     uri = f"{work_uri}/label/key"
     with lease.held(store, uri, "label"):
@@ -331,7 +345,8 @@ def test_what_the_stages_leave_is_what_is_shown(store: Store, work_uri: str, tmp
     page = invoke("status", work_uri)
     assert page.exit_code == 0, page.output
     assert "7 complete, 1 in progress" in page.output.splitlines()[0]
-    assert "2 finished parts, last written" in page.output
+    assert killed.loose_rows == 50
+    assert "2 finished parts, up to 50 rows of parts that are not whole yet, last written" in page.output
     assert "coverage 1, agreement 1" in page.output
     fields = json.loads(invoke("status", work_uri, "--json").output)
     assert set(fields["chain"]) == chain.uris

@@ -57,8 +57,8 @@ def fetch_base(store: Store, path: str, folder: Path) -> Path:
     """
     if "://" not in path:
         return Path(path)
-    uris = store.sizes(path)
-    if not uris:
+    sizes = store.sizes(path)
+    if not sizes:
         raise DataError(
             "no checkpoint there",
             where=path,
@@ -66,7 +66,8 @@ def fetch_base(store: Store, path: str, folder: Path) -> Path:
             got="no objects",
             remedy="Check the addresses of teacher and student",
         )
-    objects = [item for uri in uris if (item := store.stored(uri)) is not None]
+    # Without a question for each file: a sha256 that its writer left comes with the content.
+    objects = [StoredObject(uri=uri, bytes=size, sha256="") for uri, size in sizes.items()]
     return store.read_folder(objects, path, folder)
 
 

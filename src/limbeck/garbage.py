@@ -60,7 +60,7 @@ class Garbage(NamedTuple):
     uri: str
     why: Why
     bytes: int
-    """0 for an upload: a listing does not tell."""
+    """Of an upload: of the parts that it has."""
     modified: datetime
     upload: Upload | None = None
 
@@ -240,11 +240,17 @@ def _probes(seen: _Seen, policy: Policy) -> Iterator[Garbage]:
 
 def _uploads(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
     """Uploads in parts that nobody ended; their parts take room and are in no listing."""
+    left: list[tuple[str, Upload]] = []
     for upload in store.uploads(seen.base):
         stage, key = (*upload.uri.removeprefix(f"{seen.base}/").split("/"), "", "")[:2]
         root = f"{seen.base}/{stage}/{key}" if stage in STAGES else f"{seen.base}/{stage}"
-        if root not in seen.live and _is_old(upload.started, seen, policy):
-            yield Garbage(root, upload.uri, "abandoned upload", 0, upload.started, upload)
+        if root not in seen.live and _is_old(upload.started, seen, policy) and _addressable(upload.uri):
+            left.append((root, upload))
+    with ThreadPoolExecutor(THREADS) as pool:
+        sizes = list(pool.map(lambda item: store.uploaded_bytes(item[1]), left))
+    for (root, upload), size in zip(left, sizes, strict=True):
+        if size is not None:  # it has not ended meanwhile
+            yield Garbage(root, upload.uri, "abandoned upload", size, upload.started, upload)
 
 
 def _inputs(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:

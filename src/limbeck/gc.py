@@ -85,7 +85,7 @@ def text(work_uri: str, found: Found, *, removed: bool) -> str:
         lines += ["", ROW.format("what", "objects", "size", "oldest (UTC)", "address")]
     for (root, why), items in _grouped(found.garbage):
         address = root.removeprefix(f"{base}/")
-        bytes_ = size(sum(item.bytes for item in items)) if why != "abandoned upload" else "unknown"
+        bytes_ = size(sum(item.bytes for item in items))
         oldest = minute(min(item.modified for item in items))
         lines.append(ROW.format(why, f"{len(items):,}", bytes_, oldest, address))
     lines += [f"kept {uri.removeprefix(f'{base}/')}: {why}" for uri, why in sorted(found.kept.items())]

@@ -227,6 +227,8 @@ class Outlook:
             self.tasks.append(Expected(task, "runs", f"{address} is broken: {broken.reason}"))
         elif going := next((state for state in there if state.state == "in progress"), None):
             done = f"{going.num_parts} finished parts" if going.step is None else f"step {going.step}"
+            if going.loose_rows:
+                done += f" and up to {going.loose_rows:,} rows"
             self.tasks.append(Expected(task, "goes on", f"{address}, {done}"))
         else:
             self.tasks.append(Expected(task, "runs", _changed(known, config_hash, code, earlier)))

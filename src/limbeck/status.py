@@ -44,7 +44,7 @@ class StageState(BaseModel):
     uri: str
     """Where the manifest lies, or will."""
     state: Literal["complete", "in progress", "started", "broken"]
-    """In progress: finished parts or a training state are there. Started: neither."""
+    """In progress: finished parts, rows or a training state are there. Started: none of these."""
     reason: str = ""
     """Why it is broken."""
     modified: datetime
@@ -57,6 +57,9 @@ class StageState(BaseModel):
     """Finished parts of rows."""
     rows: int | None = None
     """In the manifest, or in the finished parts; None when they were not counted."""
+    loose_rows: int = 0
+    """Of an unfinished output: rows that are stored before their part is whole; at most so many, as a few of
+    them may have come into a finished part since."""
     step: int | None = None
     """Updates done in the newest training state of an unfinished training."""
     holder: str = ""
@@ -154,6 +157,7 @@ def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed
         modified=max(item.modified for item in objects.values()),
         bytes=sum(item.bytes for item in objects.values()),
         num_parts=len(_parts(objects)),
+        loose_rows=0 if MANIFEST in objects else _loose_rows(objects),
     )
     refused = next((name for name in objects if fault(f"{place.key}/{name}")), None)
     try:
@@ -165,7 +169,7 @@ def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed
             known = known.model_copy(update={"step": latest_step(store, uri, objects)})
     except (DataError, ObjectError) as error:
         return known.model_copy(update={"state": "broken", "reason": str(error)})
-    going = known.num_parts > 0 or known.step is not None
+    going = known.num_parts > 0 or known.loose_rows > 0 or known.step is not None
     return known.model_copy(update={"state": "in progress" if going else "started"})
 
 
@@ -259,6 +263,12 @@ def _read(store: Store, uri: str, listed: Listed) -> str:
 def _parts(objects: Iterable[str]) -> list[str]:
     """The names of finished parts; those of rows set aside are none."""
     return [name for name in objects if name.startswith("part-") and PART_NAME.fullmatch(f"/{name}")]
+
+
+def _loose_rows(objects: Iterable[str]) -> int:
+    """The rows in loose parts, without those that were set aside; see `limbeck.rowwise`."""
+    names = [name for name in objects if name.startswith("loose-") and not name.startswith("loose-rejected-")]
+    return sum(item.rows for name in names if (item := listed_part(f"/{name}", 0)))
 
 
 def _counted(

@@ -111,9 +111,10 @@ def _done(state: StageState, now: datetime) -> str:
     if state.state not in ("in progress", "started"):
         return ""
     parts = f"{state.num_parts} finished parts, " if state.num_parts else ""
+    loose = f"up to {state.loose_rows:,} rows of parts that are not whole yet, " if state.loose_rows else ""
     step = f"training state of step {state.step}, " if state.step is not None else ""
     age = max(0.0, (now - state.modified).total_seconds())
-    return f"{parts}{step}last written {duration(age)} ago"
+    return f"{parts}{loose}{step}last written {duration(age)} ago"
 
 
 def _figures(state: StageState) -> list[str]:

@@ -1,6 +1,8 @@
 """generate: the grid of samples, resume by row, prompts that do not fit and rows that kill the engine."""
 
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from limbeck.records import Completion, RejectedRow
 from limbeck.rows import read_part, read_rows
 from limbeck.stages.generate import run
 from limbeck.stages.prepare import Prepared
-from limbeck.storage import Store
+from limbeck.storage import Store, StoredObject
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import ConfigFor
 
@@ -172,6 +174,61 @@ def test_what_was_set_aside_before_a_kill_is_not_tried_again_and_counts(
         with pytest.raises(DataError, match=r"set aside.*of 160 completions, the first: kills the engine"):
             generate(prepared.prompts, third, strict, store, uri)
         assert len(third.answered) == asked
+
+
+class Killed(Store):
+    """A store whose client is killed just before it writes a file of some name, or before it deletes."""
+
+    def __init__(self, before: str) -> None:
+        super().__init__()
+        self.before = before
+
+    def write_file(self, path: Path, uri: str, rows: int = 0) -> StoredObject:
+        if f"/{self.before}-" in uri:
+            raise KeyboardInterrupt
+        return super().write_file(path, uri, rows)
+
+    def delete(self, uris: Iterable[str]) -> None:
+        doomed = list(uris)
+        if doomed and self.before == "delete":
+            raise KeyboardInterrupt
+        super().delete(doomed)
+
+
+@pytest.mark.parametrize("before", ["rejected", "part"])
+def test_killed_while_a_part_is_written_the_row_that_was_set_aside_is_in_the_count(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, before: str
+) -> None:
+    config = config_for(**{**GRID, "generate": {**GRID["generate"], "rows_per_part": 1000}})
+    healthy = generate(prepared.prompts, ScriptedSampler(answer), config, store, f"{work_uri}/healthy")
+    *others, last = read_rows(store, healthy, Completion)
+
+    def kills(prompt: str, seed: int | None) -> bool:
+        """The last row, so that the part is whole when it is set aside."""
+        return seed == last.seed
+
+    first, second = (ScriptedSampler(answer, deadly=kills) for _ in range(2))
+    with pytest.raises(KeyboardInterrupt):
+        generate(prepared.prompts, first, config, Killed(before), work_uri)
+    made = generate(prepared.prompts, second, config, store, work_uri)
+    assert made.rejected == {"kills the engine": 1}
+    assert read_rows(store, made, Completion) == others
+    assert (second.restarts == 0) == (before == "part"), "what is stored of it is not tried again"
+
+
+def test_killed_after_its_last_part_it_asks_for_nothing_and_counts_no_row_twice(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**GRID["generate"], "rows_per_part": 1000, "commit_seconds": 1e-9}
+    config = config_for(**{**GRID, "generate": settings})
+    with pytest.raises(KeyboardInterrupt):
+        generate(prepared.prompts, ScriptedSampler(answer), config, Killed("delete"), work_uri)
+    assert sum("/loose-" in uri for uri in store.sizes(work_uri)) > 100
+    idle = ScriptedSampler(answer)
+    made = generate(prepared.prompts, idle, config, store, work_uri)
+    assert not idle.answered
+    assert "generate(teacher): 160/160 completions are there already" in capsys.readouterr().out
+    assert not any("/loose-" in uri for uri in store.sizes(made.uri))
 
 
 def test_an_engine_that_dies_of_every_row_leaves_no_row_behind(

@@ -1,6 +1,7 @@
 """Writes under a condition, objects with their tags, deletion of many, and uploads that were left behind."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -57,6 +58,22 @@ def test_an_unfinished_upload_is_found_and_taken_back(store: Store, work_uri: st
     store.abort(found)
     assert store.uploads(work_uri) == []
     store.abort(found)  # another collector was faster
+
+
+def test_the_size_of_an_unfinished_upload_is_that_of_its_parts_on_all_pages(
+    store: Store, work_uri: str
+) -> None:
+    client, (bucket, key) = boto3.client("s3"), split(f"{work_uri}/model/part")
+    asked = {"Bucket": bucket, "Key": key}
+    asked["UploadId"] = client.create_multipart_upload(**asked)["UploadId"]
+    (left,) = store.uploads(work_uri)
+    assert store.uploaded_bytes(left) == 0
+    with ThreadPoolExecutor(8) as pool:  # a page has a thousand
+        parts = range(1, 1002)
+        list(pool.map(lambda number: client.upload_part(**asked, PartNumber=number, Body=b"four"), parts))
+    assert store.uploaded_bytes(left) == 4004
+    store.abort(left)
+    assert store.uploaded_bytes(left) is None
 
 
 def test_servers_that_call_a_missing_object_missing_replace_nothing_either(

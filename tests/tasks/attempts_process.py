@@ -2,7 +2,8 @@
 
 python -m tests.tasks.attempts_process FOLDER PLANS...     a plan an attempt; the last one stays
 
-With LIMBECK_TEST_IN_MEMORY set, temporary files lie in memory.
+With LIMBECK_TEST_IN_MEMORY set, temporary files lie in memory; LIMBECK_TEST_RESTART_SECONDS is the
+first wait.
 
 Each attempt writes its process id to FOLDER/pid; a plan is `AT:WHAT`, the step at which it happens.
 """
@@ -92,7 +93,7 @@ if __name__ == "__main__":
         made = attempts.run(
             "stage",
             lambda: work(Path(place), given),
-            parse_config({"restart_seconds": 0.01}),
+            parse_config({"restart_seconds": float(os.environ.get("LIMBECK_TEST_RESTART_SECONDS", "0.01"))}),
             in_memory="LIMBECK_TEST_IN_MEMORY" in os.environ,
         )
         say(f"made {len(made.name)}")

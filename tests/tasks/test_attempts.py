@@ -105,6 +105,15 @@ def _plain(line: str) -> str:
     return re.sub(r"(?<=nobody thought of )\d+", "N", line)
 
 
+def test_each_wait_is_twice_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMBECK_TEST_RESTART_SECONDS", "0.4")
+    started = time.monotonic()
+    output, _ = start(tmp_path, "0:kill", "1:kill", "2:kill", "9:").communicate(timeout=PATIENCE_SECONDS)
+    assert time.monotonic() - started > 0.4 + 0.8 + 1.6
+    assert re.findall(r"starts again in (\d+) s", output) == ["0", "1", "2"]
+    assert MADE in output
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to a grandparent")
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_a_dead_attempt_leaves_no_process_and_no_file(

@@ -1,10 +1,12 @@
 """PPO on DeepSpeed with rollouts from the real vLLM engine, on tiny models."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from limbeck.config import PpoReward, parse_config
@@ -146,17 +148,37 @@ def test_a_resumed_run_goes_on_with_the_same_rounds(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
 ) -> None:
     few: dict[str, Any] = {"num_updates": 8, "adaptive_kl": True, "kl_coef": 0.1, "target_kl": 0.05}
+    random.seed(1)
     with saving.keeping(tmp_path) as (saver, kept):
         whole = train(tmp_path / "whole", student, reward_folder, sampler, saver=saver, **few)
+    after = random.getstate()
     update, state = saving.middle(kept)
     assert 0 < update < 8
     sampler.load_weights(student)
+    random.seed(2)
     resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=state, **few)
+    assert random.getstate() == after, "generators go on where they were"
     assert [entry["update"] for entry in resumed.course.history] == list(range(9))
     for one, other in zip(whole.course.history[1:], resumed.course.history[1:], strict=True):
         assert one["ppo/score"] == pytest.approx(other["ppo/score"], abs=1e-3)
         assert one["ppo/kl"] == pytest.approx(other["ppo/kl"], abs=1e-3)
         assert one["ppo/kl_coef"] == pytest.approx(other["ppo/kl_coef"], rel=1e-3)
+
+
+def test_a_resumed_run_keeps_the_best_policy_of_before(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    """The critic alone learns, so that the policy of the start stays the best."""
+    still: dict[str, Any] = {"num_updates": 4, "critic_warmup_updates": 4, "evaluate_every": 2}
+    with saving.keeping(tmp_path) as (saver, kept):
+        whole = train(tmp_path / "whole", student, reward_folder, sampler, saver=saver, **still)
+    _, state = saving.middle(kept)
+    resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=state, **still)
+    for name in ("best_update", "best_agreement", "start_agreement", "start_proxy", "stopped"):
+        assert getattr(resumed.course, name) == pytest.approx(getattr(whole.course, name)), name
+    assert resumed.course.best_update == 0
+    start, best = (load_file(folder / "model.safetensors") for folder in (student, resumed.folder))
+    torch.testing.assert_close(best, start)
 
 
 def test_small_passes_and_recomputed_activations_change_no_loss(

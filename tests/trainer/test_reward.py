@@ -1,5 +1,6 @@
 """The reward model on DeepSpeed, on rows that are easy to tell apart."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,15 @@ def test_lambda_decides_which_source_is_believed(tmp_path: Path, source_weight: 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     base = tiny.checkpoint(tmp_path / "base")
+    random.seed(1)
     with saving.keeping(tmp_path) as (saver, kept):
         whole = train(tmp_path / "whole", base, ROWS, saver=saver)
+    after = random.getstate()
     step, state = saving.middle(kept)
     assert 0 < step < len(whole.history)
+    random.seed(2)
     resumed = train(tmp_path / "resumed", base, ROWS, resume=state)
+    assert random.getstate() == after, "generators go on where they were"
     assert resumed.validation_scores.tolist() == pytest.approx(whole.validation_scores.tolist(), abs=1e-4)
     assert [entry["reward/loss"] for entry in resumed.history] == pytest.approx(
         [entry["reward/loss"] for entry in whole.history], abs=1e-4

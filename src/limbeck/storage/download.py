@@ -9,14 +9,17 @@ from typing import NamedTuple
 from limbeck.storage.failures import DAMAGED_TRIES, DamagedError, explained
 from limbeck.storage.meter import Meter
 from limbeck.storage.objects import StoredObject, sha256, verify
-from limbeck.storage.wire import Wire
+from limbeck.storage.wire import Answer, Wire
 from limbeck.storage.workers import PART_BYTES, Part, Workers, parts_of
 
 PIECE_BYTES = 1 << 20
 
 
 class Incoming(NamedTuple):
-    """An object and the file it becomes."""
+    """An object and the file it becomes.
+
+    Where the item has no sha256, that of the object's metadata is taken, which comes with the content.
+    """
 
     item: StoredObject
     path: Path
@@ -54,12 +57,17 @@ def _fetch(wire: Wire, workers: Workers, meter: Meter, file: Incoming) -> None:
 
 def _fetch_small(wire: Wire, workers: Workers, meter: Meter, item: StoredObject, partial: Path) -> None:
     def get() -> bytes:
-        data = wire.get(item.uri, item.bytes).body
-        verify(data, item.sha256)
-        return data
+        answer = wire.get(item.uri, item.bytes)
+        verify(answer.body, item.sha256 or _recorded(answer))
+        return answer.body
 
     partial.write_bytes(wire.ask(item.uri, get, workers.stop))
     meter.add(item.bytes)
+
+
+def _recorded(answer: Answer) -> str:
+    """The sha256 that an object's writer left beside it; empty without one."""
+    return answer.headers.get("x-amz-meta-sha256", "")
 
 
 class _Large:
@@ -69,6 +77,7 @@ class _Large:
         self.wire, self.workers, self.meter, self.item, self.partial = wire, workers, meter, item, partial
         self.tag = ""
         """Which of all contents that had this name: a range of another one would not fit."""
+        self.sha256 = item.sha256
 
     def fetch(self) -> None:
         """Write the file, hashing what comes on its way to the disk.
@@ -87,12 +96,12 @@ class _Large:
                     digest.update(piece)
                 del data, piece  # else they hold memory that is not counted until the next part is here
             file.flush()
-            if self.item.sha256 in ("", digest.hexdigest()):
+            if self.sha256 in ("", digest.hexdigest()):
                 return
             self._mend(file.fileno())
         got = sha256(self.partial)
-        if got != self.item.sha256:
-            raise DamagedError(f"sha256 {self.item.sha256[:12]}", f"{got[:12]} whenever it is asked")
+        if got != self.sha256:
+            raise DamagedError(f"sha256 {self.sha256[:12]}", f"{got[:12]} whenever it is asked")
 
     def _arrive(self, part: Part) -> bytes:
         data = self._get(part)
@@ -106,6 +115,7 @@ class _Large:
             self.tag = self.tag or tag
             if tag != self.tag:
                 raise DamagedError(f"ETag {self.tag}", tag)
+            self.sha256 = self.sha256 or _recorded(answer)
             return answer.body
 
         return self.wire.ask(self.item.uri, get, self.workers.stop)

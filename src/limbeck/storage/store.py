@@ -154,6 +154,20 @@ class Store:
         items = self._pages("list_multipart_uploads", "Uploads", prefix_uri)
         return [Upload(item["uri"], item["UploadId"], item["Initiated"]) for item in items]
 
+    def uploaded_bytes(self, upload: Upload) -> int | None:
+        """Size of the parts that an unfinished upload has so far; None when it has ended."""
+        bucket, key = split(upload.uri)
+        asked = {"Bucket": bucket, "Key": key, "UploadId": upload.upload_id}
+
+        def read() -> int:
+            pages = self._client.get_paginator("list_parts").paginate(**asked)
+            return sum(part["Size"] for page in pages for part in page.get("Parts", ()))
+
+        try:
+            return self._ask(upload.uri, read)
+        except NotFoundError:
+            return None
+
     def abort(self, upload: Upload) -> None:
         """Take back an unfinished upload and free its parts; one that has ended already is no fault."""
         bucket, key = split(upload.uri)
