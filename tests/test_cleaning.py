@@ -62,6 +62,15 @@ def test_problems_that_differ_in_numbers_stay() -> None:
     assert not made.heldout.num_alike
 
 
+def test_a_copy_is_found_among_hundreds_of_number_variants() -> None:
+    """They are no template either, of which copies would stay."""
+    problems = [STORY.format(number) for number in range(2, 400)]
+    copy = problems[50].replace("Natalia", "Maria", 1)
+    made = cleaned([*problems, copy])
+    assert len(leaving([problems[50], copy], made)) == len(made.leaving) == 1
+    assert not made.train.num_from_templates
+
+
 @pytest.mark.parametrize("number", [2, 5, 8, 12])
 def test_number_variants_of_one_problem_stay_however_few_they_are(number: int) -> None:
     """As in GSM-Plus, where each problem has eight."""
