@@ -120,14 +120,24 @@ def test_the_order_of_the_rows_decides_nothing() -> None:
 
 def test_what_leaves_is_like_something_that_stays() -> None:
     rng = random.Random(4)  # noqa: S311
-    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
-    base = rng.choices(words, k=60)
-    chain = [" ".join(base[n:] + base[:n]) for n in range(0, 30, 3)]  # each is like its neighbours alone
-    made = cleaned(chain)
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(90)]
+    chain = [" ".join(words[n : n + 60]) for n in range(0, 30, 3)]  # each is like its neighbours alone
+    made = cleaned(chain, near_duplicates=0.85)
     assert made.leaving
     for text in chain:
         if row_id(text) in made.leaving:
             assert made.leaving[row_id(text)].other_id not in made.leaving
+    assert 3 <= len(made.leaving) <= 7  # of ten in a row at least every third stays
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_like_a_contaminated_prompt_alone_stays(seed: int) -> None:
+    """The contaminated one is no counterpart: it leaves itself. Ids are in either order."""
+    rng = random.Random(seed)  # noqa: S311
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(66)]
+    heldout, contaminated, other = (" ".join(words[n : n + 60]) for n in (0, 3, 6))
+    made = cleaned([contaminated, other], [heldout], near_duplicates=0.85, ngram=None)
+    assert leaving([contaminated, other], made) == {contaminated: "contaminated: near duplicate"}
 
 
 def test_near_duplicates_across_the_split_leave_the_train_side() -> None:
