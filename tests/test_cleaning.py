@@ -62,6 +62,15 @@ def test_problems_that_differ_in_numbers_stay() -> None:
     assert not made.heldout.num_alike
 
 
+def test_a_copy_is_found_among_hundreds_of_number_variants() -> None:
+    """They are no template either, of which copies would stay."""
+    problems = [STORY.format(number) for number in range(2, 400)]
+    copy = problems[50].replace("Natalia", "Maria", 1)
+    made = cleaned([*problems, copy])
+    assert len(leaving([problems[50], copy], made)) == len(made.leaving) == 1
+    assert not made.train.num_from_templates
+
+
 @pytest.mark.parametrize("number", [2, 5, 8, 12])
 def test_number_variants_of_one_problem_stay_however_few_they_are(number: int) -> None:
     """As in GSM-Plus, where each problem has eight."""
@@ -111,14 +120,24 @@ def test_the_order_of_the_rows_decides_nothing() -> None:
 
 def test_what_leaves_is_like_something_that_stays() -> None:
     rng = random.Random(4)  # noqa: S311
-    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
-    base = rng.choices(words, k=60)
-    chain = [" ".join(base[n:] + base[:n]) for n in range(0, 30, 3)]  # each is like its neighbours alone
-    made = cleaned(chain)
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(90)]
+    chain = [" ".join(words[n : n + 60]) for n in range(0, 30, 3)]  # each is like its neighbours alone
+    made = cleaned(chain, near_duplicates=0.85)
     assert made.leaving
     for text in chain:
         if row_id(text) in made.leaving:
             assert made.leaving[row_id(text)].other_id not in made.leaving
+    assert 3 <= len(made.leaving) <= 7  # of ten in a row at least every third stays
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_like_a_contaminated_prompt_alone_stays(seed: int) -> None:
+    """The contaminated one is no counterpart: it leaves itself. Ids are in either order."""
+    rng = random.Random(seed)  # noqa: S311
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(66)]
+    heldout, contaminated, other = (" ".join(words[n : n + 60]) for n in (0, 3, 6))
+    made = cleaned([contaminated, other], [heldout], near_duplicates=0.85, ngram=None)
+    assert leaving([contaminated, other], made) == {contaminated: "contaminated: near duplicate"}
 
 
 def test_near_duplicates_across_the_split_leave_the_train_side() -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from limbeck.errors import DataError
 
 FILE = "statistics.json"
 MAX_EXAMPLES = 10
@@ -75,3 +77,22 @@ def quantiles(values: Sequence[int]) -> Quantiles:
     found = np.quantile(np.asarray(values), [0.05, 0.5, 0.95, 1.0], method="inverted_cdf")
     p5, median, p95, maximum = (int(value) for value in found)
     return Quantiles(p5=p5, median=median, p95=p95, maximum=maximum)
+
+
+def parse_statistics(content: bytes, where: str) -> DataStatistics:
+    """Read what `prepare` wrote.
+
+    Raises:
+        DataError: when it is something else.
+    """
+    try:
+        return DataStatistics.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            "not the statistics of prompts",
+            where=where,
+            expected="the JSON that `prepare` writes",
+            got=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
+            remedy="Run the stage `prepare` again",
+        ) from error

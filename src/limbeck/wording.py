@@ -91,9 +91,9 @@ def runs(words_T: HashArray, length: int) -> HashArray:
     """
     if len(words_T) < length:
         return np.empty(0, dtype=np.uint64)
-    found = np.sort(np.convolve(words_T, POWERS[:length], "valid"))
-    kept: HashArray = found[np.append(True, found[1:] != found[:-1])]  # faster than np.unique on so few
-    return kept
+    found: HashArray = np.sort(np.convolve(words_T, POWERS[:length], "valid"))
+    different: HashArray = found[np.append(True, found[1:] != found[:-1])]  # np.unique is slower on so few
+    return different
 
 
 def holds_figures(whole: Wording, part: Wording) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.config import Config, LabelConfig
+from limbeck.data_statistics import DataStatistics, LikePair, quantiles
 from limbeck.label_quality import label_quality
 from limbeck.manifest import Manifest
 from limbeck.metrics import reliability
@@ -97,6 +98,22 @@ def made_completion(number: int, prompt_id: str, answer: str | None, temperature
     )
 
 
+def made_statistics() -> DataStatistics:
+    pair = LikePair(
+        reason="near duplicate", prompt_id="a", prompt=HOSTILE, other_id="b", other=HOSTILE, similarity=0.875
+    )
+    return DataStatistics(
+        side="train",
+        num_prompts=1234,
+        words=quantiles(range(101)),
+        characters=quantiles([7]),
+        numbers=quantiles([]),
+        num_alike={"near duplicate": 17},
+        num_from_templates=23,
+        examples=(pair,),
+    )
+
+
 def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
     """The report of a run that trained nothing: models of these names, the later ones better."""
     accuracies = {name: 0.3 + 0.1 * number for number, name in enumerate(names)}
@@ -112,6 +129,7 @@ def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
         labels=None,
         reward=None,
         ppo={},
+        data=(),
         stages=stage_rows(manifests),
         examples=(Example(prompt="what?", gold="7", answers=answers),),
         provenance=provenance(manifests),
@@ -201,6 +219,7 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
         labels=label_quality(labels, completions, completions[:9], judgements, gold, LabelConfig()),
         reward=reward_report(metrics, {"teacher": bins, "student": bins}),
         ppo={m.name.removeprefix("ppo_"): ppo_run(m, steps, picked=m.name == "ppo_mixed") for m in policies},
+        data=(made_statistics(),),
         stages=stage_rows(manifests),
         examples=(Example(prompt=HOSTILE, gold="7" if with_gold else None, answers=answers),),
         provenance=provenance(manifests),

@@ -236,13 +236,22 @@ def test_a_page_has_only_the_sections_that_were_made(
     assert report.labels is not None
     no_votes = report.labels.model_copy(update={"votes": (), "teacher": (), "judge": ()})
     assert plots.label_plot(no_votes) is None
-    sections = ["Accuracy", "Pseudo labels", "Reward model", "Reinforcement learning", "Stages", "Examples"]
+    sections = [
+        "Accuracy",
+        "Pseudo labels",
+        "Reward model",
+        "Reinforcement learning",
+        "Data",
+        "Stages",
+        "Examples",
+    ]
     for made, missing in (
         (report, ()),
         (report.model_copy(update={"reward": None, "ppo": {}}), sections[2:4]),
         (report.model_copy(update={"labels": no_votes}), ()),
-        (evaluation_of(["one", "two"]), sections[1:4]),
-        (evaluation_of(["one"]), sections[1:4]),
+        (report.model_copy(update={"data": ()}), sections[4:5]),
+        (evaluation_of(["one", "two"]), sections[1:5]),
+        (evaluation_of(["one"]), sections[1:5]),
     ):
         html, markdown = html_page(made), markdown_page(made)
         expected = [name for name in (*sections, "Where it came from") if name not in missing]
@@ -253,6 +262,15 @@ def test_a_page_has_only_the_sections_that_were_made(
         assert not re.search(r"^\|[-:|]+\|\n(?!\|)", markdown, re.MULTILINE)  # a table's head alone
         assert "\n\n\n\n" not in markdown
         assert ("Differences" in html) == ("Differences" in markdown) == bool(made.comparisons)
+
+
+def test_the_data_are_told_of(report: RunReport) -> None:
+    """Their figures, and what was too much alike, with an example."""
+    text = " ".join(" ".join(Page(html_page(report)).texts).partition("All settings")[0].split())
+    assert "train 1,234 50 5 to 95 7 7 to 7 0 0 to 0 23 near duplicate: 17" in text
+    assert "Near duplicate, similarity 0.88: the first is like the second, which stays." in text
+    row = "| train | 1,234 | 50 (5 to 95) | 7 (7 to 7) | 0 (0 to 0) | 23 | near duplicate: 17 |"
+    assert row in markdown_page(report)
 
 
 def test_where_nothing_was_trained_no_one_is_called_policy(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import Config, ReportConfig
+from limbeck.config import Config, PrepareConfig, ReportConfig
 from limbeck.errors import DataError, StorageError
 from limbeck.manifest import Manifest, commit
 from limbeck.records import (
@@ -21,8 +21,10 @@ from limbeck.records import (
 )
 from limbeck.rows import write_rows
 from limbeck.stages import report
+from limbeck.stages.prepare import run as prepare
 from limbeck.stages.report import ReportInputs
 from limbeck.storage import Store
+from tests.stages.conftest import put
 
 NUM_HELDOUT = 40
 # How many of the held-out prompts each model has right: always the first ones.
@@ -276,6 +278,43 @@ def test_a_run_that_only_evaluates_compares_with_its_first_model(maker: Maker, c
         for name in ("ppo_model", "student", "ppo_mixed")
         for decoding in ("greedy", "sampled")
     }
+
+
+def test_what_prepare_says_of_the_data_is_shown(maker: Maker, config: Config) -> None:
+    texts = [
+        f"In a shop on the corner {n} men wait for bread while a dog sleeps under the table" for n in range(9)
+    ]
+    rows = [
+        json.dumps({"prompt": text}) for text in [*texts, texts[4] + "...", "<i>What?</i>", "<i>What?!</i>"]
+    ]
+    data = f"{maker.work_uri}/in/data.jsonl"
+    put(maker.store, data, "\n".join(rows).encode())
+    asked = config.model_copy(update={"prepare": PrepareConfig(heldout_fraction=0.01)})
+    held = f"{maker.work_uri}/in/held.jsonl"
+    put(maker.store, held, b'{"prompt": "Another one, of twenty letters?"}')
+    prepared = prepare(data, held, asked, maker.store, maker.work_uri)
+
+    inputs = replace(make_inputs(maker, with_gold=True), prompts=prepared.prompts, heldout=prepared.heldout)
+    files = read(maker.store, report.run(inputs, asked, maker.store, maker.work_uri))
+    train, heldout = json.loads(files["report.json"])["data"]
+    assert (train["side"], train["num_prompts"], train["num_alike"]) == ("train", 10, {"near duplicate": 2})
+    assert train["words"] == {"p5": 8, "median": 18, "p95": 18, "maximum": 18}
+    assert (heldout["side"], heldout["num_prompts"], heldout["characters"]["maximum"]) == ("held-out", 1, 31)
+    page, markdown = files["report.html"].decode(), files["report.md"].decode()
+    assert "near duplicate: 2" in page
+    assert "<i>" not in page
+    assert "&lt;i&gt;What?" in page
+    assert "| train | 10 | 18 (8 to 18) |" in markdown
+
+
+def test_statistics_of_somebody_else_are_refused(maker: Maker, config: Config) -> None:
+    whole = make_inputs(maker, with_gold=True)
+    path = maker.folder / "statistics.json"
+    path.write_text('{"side": "left"}')
+    objects = (*whole.heldout.objects, maker.store.write_file(path, f"{whole.heldout.uri}/statistics.json"))
+    inputs = replace(whole, heldout=whole.heldout.model_copy(update={"objects": objects}))
+    with pytest.raises(DataError, match=r"not the statistics of prompts in .*/statistics\.json.* at side"):
+        report.run(inputs, config, maker.store, maker.work_uri)
 
 
 def test_two_models_of_one_name_are_refused(maker: Maker, config: Config) -> None:

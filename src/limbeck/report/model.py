@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from limbeck.config import Config
+from limbeck.data_statistics import DataStatistics
 from limbeck.intervals import Interval
 from limbeck.label_quality.model import LabelQuality
 from limbeck.metrics import Figure, ReliabilityBin
@@ -189,6 +190,8 @@ class RunReport(Part):
     reward: RewardReport | None
     ppo: dict[str, PpoRun]
     """By kind of reward: `model`, `mixed`, `agreement`; empty without PPO."""
+    data: tuple[DataStatistics, ...]
+    """Train and held-out side, as far as `prepare` made them."""
     stages: tuple[StageRow, ...]
     examples: tuple[Example, ...]
     provenance: tuple[Provenance, ...]

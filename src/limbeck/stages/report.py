@@ -18,6 +18,7 @@ from limbeck.answers import normalise
 from limbeck.checkpoints import base_uri
 from limbeck.comparing import Comparer
 from limbeck.config import Config
+from limbeck.data_statistics import FILE, DataStatistics, parse_statistics
 from limbeck.errors import DataError
 from limbeck.label_quality import label_quality
 from limbeck.label_quality.model import LabelQuality
@@ -122,6 +123,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
                 )
                 for manifest in inputs.policies
             },
+            data=_data_statistics(store, [inputs.prompts, inputs.heldout]),
             stages=stage_rows(manifests),
             examples=_examples(
                 nsmallest(
@@ -237,6 +239,17 @@ def _reward(reward_model: Manifest, store: Store) -> RewardReport:
             remedy="Run the stage `reward` again",
         ) from error
     return reward_report(reward_model.metrics, measured.root)
+
+
+def _data_statistics(store: Store, prompts: Iterable[Manifest | None]) -> tuple[DataStatistics, ...]:
+    """What `prepare` said of its prompts; other stages that make prompts say nothing."""
+    return tuple(
+        parse_statistics(store.read_bytes(item.uri), item.uri)
+        for manifest in prompts
+        if manifest
+        for item in manifest.objects
+        if item.uri == f"{manifest.uri}/{FILE}"
+    )
 
 
 def _history(store: Store, manifest: Manifest) -> list[PpoStep]:
