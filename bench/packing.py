@@ -46,7 +46,9 @@ def seconds(model: Any, batches: list[Batch]) -> float:
 
 def main() -> None:
     """Print tokens a second of both sides, and the median of their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (
         ("pairs", 5),
         ("rows", 8),
