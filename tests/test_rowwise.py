@@ -1,6 +1,6 @@
 """The loop of the stages that ask a model for rows, on a real store; its stages are in tests/stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -21,10 +21,11 @@ def plan(part: int, prompt_ids: PromptIds) -> list[Task[GoldAnswer]]:
     """The rows of one part: number N has the seed N."""
 
     def task(number: int) -> Task[GoldAnswer]:
-        def row(sample: Sample) -> GoldAnswer:
+        def row(samples: Sequence[Sample]) -> GoldAnswer:
+            (sample,) = samples
             return GoldAnswer(prompt_id=str(number), answer=sample.text)
 
-        return Task(str(number), Question(SampleRequest(prompt_ids("p"), 1.0, 8, seed=number), row), "p")
+        return Task(str(number), Question([SampleRequest(prompt_ids("p"), 1.0, 8, seed=number)], row), "p")
 
     return [task(number) for number in range(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)]
 
