@@ -217,13 +217,16 @@ def test_a_page_has_only_the_sections_that_were_made(
     assert report.labels is not None
     no_votes = report.labels.model_copy(update={"votes": (), "teacher": (), "judge": ()})
     assert plots.label_plot(no_votes) is None
-    sections = ["Accuracy", "Pseudo labels", "Reward model", "Reinforcement learning", "Stages", "Examples"]
+    sections = [
+        *("Accuracy", "Fidelity to the teacher", "Length and cost", "Pseudo labels", "Reward model"),
+        *("Reinforcement learning", "Stages", "Examples"),
+    ]
     for made, missing in (
         (report, ()),
-        (report.model_copy(update={"reward": None, "ppo": {}}), sections[2:4]),
+        (report.model_copy(update={"reward": None, "ppo": {}}), sections[4:6]),
         (report.model_copy(update={"labels": no_votes}), ()),
-        (evaluation_of(["one", "two"]), sections[1:4]),
-        (evaluation_of(["one"]), sections[1:4]),
+        (evaluation_of(["one", "two"]), (sections[1], *sections[3:6])),
+        (evaluation_of(["one"]), (sections[1], *sections[3:6])),
     ):
         html, markdown = html_page(made), markdown_page(made)
         expected = [name for name in (*sections, "Where it came from") if name not in missing]
