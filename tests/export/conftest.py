@@ -1,4 +1,4 @@
-"""A finished run with a real tiny student in the store: two models, a warmed-up student, a policy, a report."""
+"""A finished run with a tiny student in the store: two models, a warmed-up student, a policy, a report."""
 
 import tempfile
 from collections.abc import Callable
@@ -67,7 +67,13 @@ def make_run(store: Store, work_uri: str, tmp_path: Path) -> Callable[..., MadeR
             inputs={"model": digest([teacher, "float32"])},
         )  # fmt: skip
         sft = put(
-            store, "sft", "checkpoint", "sft_selected", f"{work_uri}/sft/b", source, inputs={"student": student}
+            store,
+            "sft",
+            "checkpoint",
+            "sft_selected",
+            f"{work_uri}/sft/b",
+            source,
+            inputs={"student": student},
         )
         folder = folder or tiny.checkpoint(tmp_path / "policy", seed=2)
         (folder / "history.jsonl").write_text('{"update": 1}\n')

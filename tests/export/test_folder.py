@@ -80,10 +80,8 @@ def test_it_generates_as_it_was_evaluated(run: MadeRun, tmp_path: Path) -> None:
     assert settings.pad_token_id == 0
 
 
-def test_every_token_that_ended_an_answer_ends_it_again(
-    make_run: MakeRun, tmp_path: Path
-) -> None:
-    """vLLM stops at those of both configurations and at the tokenizer's."""
+def test_every_token_that_ended_an_answer_ends_it_again(make_run: MakeRun, tmp_path: Path) -> None:
+    """The engine stops at those of both configurations and at the tokenizer's."""
     checkpoint = tiny.checkpoint(tmp_path / "ends")
     path = checkpoint / "generation_config.json"
     path.write_text(json.dumps({"eos_token_id": [9, 10], "top_k": 50, "repetition_penalty": 1.3}))
