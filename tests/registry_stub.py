@@ -1,7 +1,7 @@
 """A Kubeflow Model Registry on loopback: the part of its REST API (v1) that a registration uses.
 
 Source: api/openapi/model-registry.yaml of kubeflow/model-registry. It keeps everything in memory, refuses
-what lacks a required field or names a parent that is not there, and can be told to fail or to ask for a token.
+what lacks a required field or names a parent that is not there; it can be told to fail or to ask for a token.
 """
 
 import itertools
