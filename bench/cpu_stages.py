@@ -22,7 +22,6 @@ from bench.made_rows import Maker
 from limbeck import seaweed
 from limbeck.manifest import Manifest
 
-NUM_HELDOUT = 2000
 TIMEOUT_SECONDS = 3600
 """A stage whose transfer thread found no memory to start in would wait for it."""
 MODELS = (
@@ -44,6 +43,7 @@ def main() -> None:
     parser.add_argument("--prompt-chars", type=int, default=300)
     parser.add_argument("--text-chars", type=int, default=400, help="characters of a completion")
     parser.add_argument("--samples", type=int, default=10, help="completions of a prompt")
+    parser.add_argument("--heldout", type=int, default=2000, help="held-out prompts, 40 answers each")
     parser.add_argument("--memory-mib", type=int, default=2048, help="0: no limit")
     parser.add_argument("--stages", nargs="+", default=["prepare", "label", "report"])
     asked = parser.parse_args()
@@ -58,12 +58,17 @@ def main() -> None:
             _measure("prepare", given, asked.memory_mib)
         if {"label", "report"} & set(asked.stages):
             _label_and_report(
-                maker, asked.rows // asked.samples, asked.samples, asked.memory_mib, asked.stages
+                maker,
+                asked.rows // asked.samples,
+                asked.heldout,
+                asked.samples,
+                asked.memory_mib,
+                asked.stages,
             )
 
 
 def _label_and_report(
-    maker: Maker, num_prompts: int, samples: int, memory_mib: int, stages: Sequence[str]
+    maker: Maker, num_prompts: int, num_heldout: int, samples: int, memory_mib: int, stages: Sequence[str]
 ) -> None:
     prompts = maker.prompts(num_prompts)
     teacher = maker.completions("teacher", num_prompts, samples)
@@ -76,7 +81,6 @@ def _label_and_report(
         _measure("label", given, memory_mib, shown="label, student")
     if "report" not in stages:
         return
-    num_heldout = min(NUM_HELDOUT, num_prompts)
     policies = tuple(maker.checkpoint("ppo", name) for name in MODELS if name.startswith("ppo"))
     inputs = {
         "prompts": prompts,

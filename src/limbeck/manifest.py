@@ -27,6 +27,7 @@ LAUNCHERS = (
     "compiled.py",
     "components",
     "demo",
+    "export",
     "fetch_report.py",
     "garbage.py",
     "gc.py",
@@ -120,7 +121,7 @@ def code_version(stage: str) -> str:
     """The package's version and a digest of the code that a stage's result can depend on.
 
     Left out: other stages, what only starts or shows runs and, for all but `report`, the page. So
-    another colour in a plot does not throw away the checkpoints of `ppo`.
+    another colour in a plot does not throw away the checkpoints of `ppo`. `export` counts as a stage.
     """
     root = Path(limbeck.__file__).parent
     files = [path for path in root.rglob("*") if path.suffix in (".py", ".jinja")]
@@ -129,7 +130,8 @@ def code_version(stage: str) -> str:
         parts = path.relative_to(root).parts
         other_stage = parts[0] == "stages" and path.stem not in (stage, "__init__")
         page = parts[0] in ("report", "label_quality", "intervals.py")
-        if other_stage or parts[0] in LAUNCHERS or (page and stage != "report"):
+        launcher = parts[0] in LAUNCHERS and parts[0] != stage
+        if other_stage or launcher or (page and stage not in ("report", "export")):
             continue
         total.update("/".join(parts).encode() + b"\0" + path.read_bytes())
     return f"{limbeck.__version__}+{total.hexdigest()[:8]}"

@@ -13,6 +13,8 @@ DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 """Of the files of prompts that users bring; .json holds an array, or lines as .jsonl does."""
 Source = Literal["teacher", "student"]
 Decoding = Literal["greedy", "sampled"]
+NOT_ASKED = "not asked"
+"""The finish reason of a held-out answer that no model gave."""
 
 
 def row_id(*parts: str | int | float) -> str:
@@ -140,3 +142,7 @@ class EvalResult(Row):
     answer: str | None
     correct: bool | None
     """None when the prompt has no gold answer."""
+    num_tokens: int
+    """Sampled tokens; 0 when the model was not asked."""
+    finish_reason: str
+    """`stop`, `length` when it was cut off, `not asked` where the prompt is too long or kills the engine."""

@@ -67,7 +67,7 @@ def columns(row_type: type[Row]) -> dict[str, tuple[Any, bool]]:
 
 
 def test_every_kind_has_its_section() -> None:
-    assert set(get_args(Kind)) == set(ROWS) | {"checkpoint", "reward_model"}
+    assert set(get_args(Kind)) == set(ROWS) | {"checkpoint", "reward_model", "report"}
     for kind in get_args(Kind):
         assert section(kind)
 

@@ -35,6 +35,12 @@ PARAMETERS = {
     "names": ["sft_selected"],
     "metric": "",
     "kind": "prompts",
+    "student": "",
+    "base_model": "",
+    "datasets": [],
+    "even_if_not_promoted": False,
+    "register": "",
+    "registry": "",
     "config": {},
 }
 NO_MANIFEST = {
@@ -73,6 +79,8 @@ CASES = {
     "no figure to pick by": Case(
         "pick", {"names": ["checkpoint"], "metric": "ppo/kl"}, 3, "expected ppo/kl, got no metrics"
     ),
+    "half a registration": Case("export", {"register": "mine"}, 2, "expected a name, and an address such as"),
+    "no name of a hub": Case("export", {"base_model": "a/b/c"}, 2, "expected OWNER/NAME, got 'a/b/c'"),
     "nothing to pick": Case("pick", {"names": ["sft_all"]}, 3, "expected sft_all, got checkpoint"),
 }
 

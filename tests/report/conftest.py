@@ -1,19 +1,23 @@
 """A whole report made by hand: hostile texts, known figures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import eq
 
 import numpy as np
 import pytest
 
-from limbeck.config import Config, LabelConfig
+from limbeck.config import Config, LabelConfig, ReportConfig
 from limbeck.data_statistics import DataStatistics, LikePair, quantiles
 from limbeck.label_quality import label_quality
 from limbeck.manifest import Manifest
 from limbeck.metrics import reliability
 from limbeck.records import Completion, Decoding, EvalResult, Judgement, Prompt, PseudoLabel
 from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
+from limbeck.report.answers import collect
 from limbeck.report.decision import contest, decide, no_decision
+from limbeck.report.fidelity import fidelity
 from limbeck.report.labels_page import LabelReport, label_report
+from limbeck.report.lengths import answer_lengths
 from limbeck.report.model import Example, ExampleAnswer, PpoStep, RunReport
 from limbeck.report.training import ppo_run, provenance, reward_report, stage_rows
 from limbeck.storage import StoredObject
@@ -34,7 +38,7 @@ ACCURACIES = {
 
 
 def made_config() -> Config:
-    return Config()
+    return Config(report=ReportConfig(price_per_million_tokens={"teacher": 10.0, "policy": 0.4}))
 
 
 def made_results(
@@ -59,6 +63,8 @@ def made_results(
                             text=HOSTILE,
                             answer="7" if right else "`|8",
                             correct=right if with_gold else None,
+                            num_tokens=20 + prompt % 7 + sample,
+                            finish_reason="stop" if prompt % 10 else "length",
                         )
                     )
     return results
@@ -117,8 +123,9 @@ def made_statistics() -> DataStatistics:
 def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
     """The report of a run that trained nothing: models of these names, the later ones better."""
     accuracies = {name: 0.3 + 0.1 * number for number, name in enumerate(names)}
-    asked = contest(names, None, ())
-    scores = prompt_scores(made_results(accuracies, num_prompts), None, names)
+    asked, config = contest(names, None, ()), made_config()
+    held_out = collect(made_results(accuracies, num_prompts), eq, None, names)
+    scores = prompt_scores(held_out)
     rows, compared = accuracy_rows(scores, 300, 1), comparisons(scores, 300, 1, asked.baselines)
     manifests = [made_manifest("evaluate", name, num_rows=num_prompts) for name in names]
     answers = tuple(ExampleAnswer(name=name, text=name, answer=name, correct=True) for name in names)
@@ -126,6 +133,8 @@ def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
         decision=no_decision(rows, compared, asked),
         rows=rows,
         comparisons=compared,
+        fidelity=fidelity(held_out, eq, 300, 1),
+        lengths=answer_lengths(held_out, config.report.price_per_million_tokens, 300, 1),
         labels=None,
         reward=None,
         ppo={},
@@ -133,7 +142,7 @@ def made_evaluation(names: Sequence[str], num_prompts: int = 60) -> RunReport:
         stages=stage_rows(manifests),
         examples=(Example(prompt="what?", gold="7", answers=answers),),
         provenance=provenance(manifests),
-        settings=made_config(),
+        settings=config,
     )
 
 
@@ -156,8 +165,8 @@ def made_answers() -> tuple[list[Completion], list[Judgement]]:
 
 def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
     config = made_config()
-    results = made_results(ACCURACIES, num_prompts, with_gold=with_gold)
-    scores = prompt_scores(results, "ppo_mixed")
+    held_out = collect(made_results(ACCURACIES, num_prompts, with_gold=with_gold), eq, "ppo_mixed")
+    scores = prompt_scores(held_out)
     rows, compared = accuracy_rows(scores, 300, 1), comparisons(scores, 300, 1)
     completions, judgements = made_answers()
     labels = [
@@ -216,6 +225,8 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
         decision=decide(rows, compared, "ppo_mixed", "s3://work/ppo/ppo_mixed/abc"),
         rows=rows,
         comparisons=compared,
+        fidelity=fidelity(held_out, eq, 300, 1),
+        lengths=answer_lengths(held_out, config.report.price_per_million_tokens, 300, 1),
         labels=label_quality(labels, completions, completions[:9], judgements, gold, LabelConfig()),
         reward=reward_report(metrics, {"teacher": bins, "student": bins}),
         ppo={m.name.removeprefix("ppo_"): ppo_run(m, steps, picked=m.name == "ppo_mixed") for m in policies},

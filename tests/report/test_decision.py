@@ -1,11 +1,13 @@
 """The decision, from figures made by hand, for each kind of pipeline."""
 
 from collections.abc import Callable
+from operator import eq
 
 import pytest
 
 from limbeck.records import EvalResult
 from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
+from limbeck.report.answers import collect
 from limbeck.report.decision import DISTILLED, Contest, contest, decide, no_decision
 from limbeck.report.model import AccuracyRow, Comparison, Decision
 
@@ -83,7 +85,7 @@ def test_an_interval_that_touches_zero_is_not_promoted(
 
 
 def test_without_a_baseline_nothing_is_decided(results_of: MakeResults) -> None:
-    scores = prompt_scores(results_of({"sft_selected": 0.5, "ppo_model": 0.6}, 10), "ppo_model")
+    scores = prompt_scores(collect(results_of({"sft_selected": 0.5, "ppo_model": 0.6}, 10), eq, "ppo_model"))
     made = decide(accuracy_rows(scores, 50, 1), comparisons(scores, 50, 1), "ppo_model", "s3://x")
     assert made.outcome == "not decided"
     assert "teacher" in made.reason
@@ -121,7 +123,7 @@ def test_after_sft_alone_the_student_as_it_came_decides_and_the_teacher_is_shown
 
 
 def test_without_a_teacher_the_policy_is_held_against_its_start(results_of: MakeResults) -> None:
-    scores = prompt_scores(results_of({"mine": 0.3, "ppo_model": 0.7}, 60), "ppo_model")
+    scores = prompt_scores(collect(results_of({"mine": 0.3, "ppo_model": 0.7}, 60), eq, "ppo_model"))
     asked = contest(["mine", "ppo_model"], "ppo_model", ["ppo_model"])
     compared = comparisons(scores, 200, 1, asked.baselines)
     made = decide(accuracy_rows(scores, 200, 1), compared, "ppo_model", "s3://x", asked)
@@ -134,7 +136,7 @@ def test_without_a_teacher_the_policy_is_held_against_its_start(results_of: Make
 def test_where_nothing_was_trained_the_others_are_counted(results_of: MakeResults) -> None:
     names = ["first", "better", "same", "worse"]
     accuracies = dict(zip(names, (0.5, 0.9, 0.5, 0.1), strict=True))
-    scores = dict(prompt_scores(results_of(accuracies, 60), None, names))
+    scores = dict(prompt_scores(collect(results_of(accuracies, 60), eq, None, names)))
     scores["same", "sampled"] = scores["first", "sampled"]
     asked = contest(names, None, ())
     compared = comparisons(scores, 200, 1, asked.baselines)

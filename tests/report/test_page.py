@@ -237,21 +237,16 @@ def test_a_page_has_only_the_sections_that_were_made(
     no_votes = report.labels.model_copy(update={"votes": (), "teacher": (), "judge": ()})
     assert plots.label_plot(no_votes) is None
     sections = [
-        "Accuracy",
-        "Pseudo labels",
-        "Reward model",
-        "Reinforcement learning",
-        "Data",
-        "Stages",
-        "Examples",
+        *("Accuracy", "Fidelity to the teacher", "Length and cost", "Pseudo labels", "Reward model"),
+        *("Reinforcement learning", "Data", "Stages", "Examples"),
     ]
     for made, missing in (
         (report, ()),
-        (report.model_copy(update={"reward": None, "ppo": {}}), sections[2:4]),
+        (report.model_copy(update={"reward": None, "ppo": {}}), sections[4:6]),
         (report.model_copy(update={"labels": no_votes}), ()),
-        (report.model_copy(update={"data": ()}), sections[4:5]),
-        (evaluation_of(["one", "two"]), sections[1:5]),
-        (evaluation_of(["one"]), sections[1:5]),
+        (report.model_copy(update={"data": ()}), sections[6:7]),
+        (evaluation_of(["one", "two"]), (sections[1], *sections[3:7])),
+        (evaluation_of(["one"]), (sections[1], *sections[3:7])),
     ):
         html, markdown = html_page(made), markdown_page(made)
         expected = [name for name in (*sections, "Where it came from") if name not in missing]

@@ -39,6 +39,10 @@ def test_accuracy_is_the_share_of_gold_answers(
     sampled = [row.correct for row in rows if row.decoding == "sampled"]
     assert made.metrics["evaluate/accuracy_sampled"] == pytest.approx(sum(map(bool, sampled)) / len(sampled))
     assert 0 < made.metrics["evaluate/accuracy_sampled"] < 1
+    assert all((row.num_tokens, row.finish_reason) == (len(row.text), "stop") for row in rows)
+    sampled_tokens = [row.num_tokens for row in rows if row.decoding == "sampled"]
+    assert made.metrics["evaluate/tokens_sampled"] == sum(sampled_tokens) / len(sampled_tokens)
+    assert made.metrics["evaluate/cut_greedy"] == 0.0
 
 
 def test_models_are_asked_with_the_same_seeds(
@@ -70,6 +74,12 @@ def test_a_prompt_that_does_not_fit_is_wrong_and_counted(
     )
     wrong = {row.prompt_id for row in read_rows(store, made, EvalResult) if row.sample_index < 0}
     assert made.rejected == {"prompt too long": len(wrong)}
+    asked = [row for row in read_rows(store, made, EvalResult) if row.finish_reason != "not asked"]
+    assert {row.prompt_id for row in asked}.isdisjoint(wrong)
+    assert made.metrics["evaluate/tokens_greedy"] == pytest.approx(
+        sum(row.num_tokens for row in asked if row.decoding == "greedy")
+        / sum(row.decoding == "greedy" for row in asked)
+    )
     none = config_for(evaluate={"max_tokens": 20}, engine={"max_model_len": 21})
     with pytest.raises(DataError, match="no held-out prompt fits the context"):
         run(
@@ -114,6 +124,7 @@ def test_after_a_kill_only_missing_answers_are_asked_and_one_that_kills_the_engi
     assert len(rows) == prepared.heldout.num_rows * 4
     lost = [row for row in rows if row.prompt_id == victim.prompt_id and row.sample_index == 0]
     assert [(row.text, row.answer, row.correct) for row in lost] == [("", None, False)] * 2
+    assert {(row.num_tokens, row.finish_reason) for row in lost} == {(0, "not asked")}
 
     with pytest.raises(KeyboardInterrupt):
         evaluate("killed", ScriptedSampler(half_right, deadly=deadly, die_after=13))

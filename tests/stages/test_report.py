@@ -99,6 +99,8 @@ def results(name: str, *, with_gold: bool) -> list[Row]:
             text="<script>alert(1)</script>",
             answer="A",
             correct=number < RIGHT[name] if with_gold else None,
+            num_tokens=10 + number % 2,
+            finish_reason="stop",
         )
         for decoding in ("greedy", "sampled")
         for number in range(NUM_HELDOUT)
@@ -184,6 +186,13 @@ def test_a_whole_report(maker: Maker, config: Config) -> None:
     low, high = compared["policy", "sft_selected", "sampled"]["interval"]
     assert 0 < low < 0.25 < high
 
+    agreed = {(row["name"], row["decoding"]): row for row in made["fidelity"]}
+    # All answer alike, but gold tells right from wrong: 28 of 40 are right, or wrong, with the teacher.
+    assert agreed["policy", "greedy"]["agreement"] == 28 / 40
+    assert agreed["policy", "greedy"]["agreement_teacher_wrong"] == 8 / 20
+    lengths = {(row["name"], row["decoding"]): row for row in made["lengths"]}
+    assert (lengths["policy", "sampled"]["mean_tokens"], lengths["policy", "sampled"]["cost"]) == (10.5, None)
+
     assert made["decision"]["promote"] is True
     assert made["decision"]["policy"] == "ppo_mixed"
     checkpoint = made["decision"]["checkpoint_uri"]
@@ -210,6 +219,8 @@ def test_a_whole_report(maker: Maker, config: Config) -> None:
     assert b"<script" not in files["report.html"]
     assert b"<b>h00" not in files["report.html"]
     assert manifest.metrics["report/accuracy_policy_sampled"] == 0.8
+    assert manifest.metrics["report/agreement_policy_greedy"] == 28 / 40
+    assert manifest.metrics["report/tokens_policy_greedy"] == 10.5
     assert manifest.metrics["report/promote"] == 1.0
 
 
@@ -274,7 +285,8 @@ def test_a_run_that_only_evaluates_compares_with_its_first_model(maker: Maker, c
     assert "1 of 2 better and 1 worse" in made["decision"]["reason"]
     assert len(made["examples"][0]["answers"]) == 3
     assert set(manifest.metrics) == {
-        f"report/accuracy_{name}_{decoding}"
+        f"report/{figure}_{name}_{decoding}"
+        for figure in ("accuracy", "tokens")
         for name in ("ppo_model", "student", "ppo_mixed")
         for decoding in ("greedy", "sampled")
     }

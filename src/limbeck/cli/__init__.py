@@ -7,6 +7,7 @@ import typer
 
 from limbeck import __version__
 from limbeck.cli import cluster, runs, work
+from limbeck.cli.export import export
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cancel": cluster.cancel,
     "status": work.status,
     "report": work.report,
+    "export": export,
     "gc": work.gc,
 }
 for name, command in COMMANDS.items():

@@ -73,7 +73,7 @@ def status(
 
     The store is the one of the AWS_* variables, unless --store is given.
     """
-    with one_line_errors(), _opened(store) as client:
+    with one_line_errors(), opened(store) as client:
         from datetime import UTC, datetime
 
         from limbeck import status_text
@@ -109,7 +109,7 @@ def report(
 
     The store is the one of the AWS_* variables, unless --store is given.
     """
-    with one_line_errors(), _opened(store) as client:
+    with one_line_errors(), opened(store) as client:
         from limbeck.fetch_report import fetch_report, newest_report
         from limbeck.status import inspect
         from limbeck.status_text import minute, printable, reports_text
@@ -146,7 +146,7 @@ def gc(
     What a manifest lists stays, and all that an attempt is at work on. The store is the one of the AWS_*
     variables, unless --store is given.
     """
-    with one_line_errors(), _opened(store) as client:
+    with one_line_errors(), opened(store) as client:
         from limbeck.garbage import Policy, find_garbage
         from limbeck.gc import remove, text
 
@@ -183,7 +183,7 @@ def _checked(work_uri: str) -> str:
 
 
 @contextmanager
-def _opened(folder: Path | None) -> "Iterator[Store]":
+def opened(folder: Path | None) -> "Iterator[Store]":
     """The object store of the environment, or an embedded one that an earlier run has left."""
     from limbeck import seaweed
     from limbeck.errors import ConfigError

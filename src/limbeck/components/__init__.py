@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "evaluate",
+    "export",
     "generate",
     "judge",
     "label",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 evaluate: "BaseComponent"
+export: "BaseComponent"
 generate: "BaseComponent"
 judge: "BaseComponent"
 label: "BaseComponent"

@@ -57,6 +57,9 @@ class ReportConfig(Section):
     """Bootstrap resamples of each interval."""
     num_examples: Annotated[int, Field(ge=0)] = 8
     """Held-out prompts shown in the page, and worst disagreements of each kind in the label report."""
+    price_per_million_tokens: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    """What a million completion tokens cost, by the report's row, such as {teacher: 10, policy: 0.4}; in the
+    currency that you think in. Rows without a price are told in tokens."""
 
 
 class Config(Section):

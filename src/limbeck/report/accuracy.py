@@ -1,56 +1,32 @@
-"""From held-out results to accuracies and comparisons."""
+"""From held-out answers to accuracies and comparisons."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from limbeck.intervals import FloatArray, mean_interval, paired_interval
-from limbeck.records import Decoding, EvalResult
-from limbeck.report.decision import DISTILLED, POLICY
-from limbeck.report.model import AccuracyRow, Comparison
+from limbeck.report.answers import Answers
+from limbeck.report.decision import DISTILLED
+from limbeck.report.model import AccuracyRow, Comparison, RowDecoding
 
-ORDER = (
-    "teacher",
-    "student",
-    "sft_all",
-    "sft_selected",
-    "ppo_agreement",
-    "ppo_mixed",
-    "ppo_model",
-    POLICY,
-)
-DECODINGS: tuple[Decoding, ...] = ("sampled", "greedy")
-
-PromptScores = Mapping[tuple[str, Decoding], Mapping[str, float]]
-"""(row, decoding) -> prompt id -> share of its samples that are right."""
+PromptScores = Mapping[tuple[str, RowDecoding], Mapping[str, float]]
+"""(row, decoding) -> prompt id -> share of its answers that are right: the chance of a right one."""
 
 
-def prompt_scores(
-    results: Iterable[EvalResult], picked: str | None, order: Sequence[str] = ORDER
-) -> PromptScores:
-    """Mean correctness of each prompt, in the report's order of rows.
+def prompt_scores(answers: Answers) -> PromptScores:
+    """Mean correctness of each prompt; prompts without a gold answer are left out, so a row may be empty.
 
-    Prompts without a gold answer are left out; a row may so be empty.
+    Sampled, the mean over prompts is pass@1, estimated from k samples: c / k of a prompt are right.
 
-    Args:
-        results: Of all models.
-        picked: The PPO run that is there again as `policy`, if any.
-        order: Names in the order of their rows; others come before the last but one, by name.
+    Source: Chen et al. 2021 (arXiv 2107.03374), equation 1 with k = 1.
     """
-    right: dict[tuple[str, Decoding], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        names = (result.name, POLICY) if result.name == picked else (result.name,)
-        for name in names:
-            of_row = right[name, result.decoding]
-            if result.correct is not None:
-                of_row[result.prompt_id].append(result.correct)
-    names_in_order = sorted({name for name, _ in right}, key=lambda name: _position(name, order))
     return {
-        (name, decoding): {prompt: sum(hits) / len(hits) for prompt, hits in right[name, decoding].items()}
-        for decoding in DECODINGS
-        for name in names_in_order
-        if (name, decoding) in right
+        row: {
+            prompt: sum(bool(item.correct) for item in given) / len(given)
+            for prompt, given in of_row.items()
+            if given[0].correct is not None
+        }
+        for row, of_row in answers.items()
     }
 
 
@@ -98,8 +74,3 @@ def comparisons(
 
 def _array(of_row: Mapping[str, float], prompt_ids: Sequence[str]) -> FloatArray:
     return np.array([of_row[prompt_id] for prompt_id in prompt_ids], dtype=np.float64)
-
-
-def _position(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Known rows in their order; unknown ones before the policy, by name."""
-    return (order.index(name), "") if name in order else (len(order) - 2, name)

@@ -28,6 +28,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
+def tokens(bounds: Interval | None) -> str:
+    """Both bounds of a mean number of tokens: `41.2 to 44.0`."""
+    return DASH if bounds is None else f"{bounds[0]:.1f} to {bounds[1]:.1f}"
+
+
+def money(value: float | None) -> str:
+    """A small sum with three significant digits: `0.00041`."""
+    return DASH if value is None else f"{value:.3g}"
+
+
 def count(value: int) -> str:
     """A count with thousands commas."""
     return f"{value:,}"

@@ -95,7 +95,7 @@ def labels_page(report: LabelReport) -> str:
     }
     # matplotlib made these and escaped the texts in them.
     safe = {name: Markup(plot or "") for name, plot in drawn.items()}  # noqa: S704
-    template = environment(html=True).get_template("labels.html.jinja")
+    template = environment("report", html=True).get_template("labels.html.jinja")
     return template.render(report=report, quality=quality, plots=safe, calibrated=label_plots.NAMES)
 
 

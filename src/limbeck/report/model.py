@@ -9,7 +9,9 @@ from limbeck.data_statistics import DataStatistics
 from limbeck.intervals import Interval
 from limbeck.label_quality.model import LabelQuality
 from limbeck.metrics import Figure, ReliabilityBin
-from limbeck.records import Decoding
+
+RowDecoding = Literal["sampled", "greedy", "majority"]
+"""Sampled: pass@1, the mean over k samples. Majority: the answer that most of these k samples give."""
 
 
 class Part(BaseModel):
@@ -24,9 +26,9 @@ class AccuracyRow(Part):
     name: str
     """`teacher`, `student`, `sft_all`, `sft_selected`, `ppo_model`, ...; `policy` is the picked one again.
     Where models are only evaluated, the names that the user gave."""
-    decoding: Decoding
+    decoding: RowDecoding
     n: int
-    """Held-out prompts with a gold answer; each counts with the mean over its samples."""
+    """Held-out prompts with a gold answer; each counts with the mean over its answers."""
     accuracy: Figure
     """None without gold answers."""
     interval: Interval | None
@@ -38,11 +40,51 @@ class Comparison(Part):
 
     a: str
     b: str
-    decoding: Decoding
+    decoding: RowDecoding
     n: int
     difference: Figure
     interval: Interval | None
     """95%, paired bootstrap over prompts."""
+
+
+class Fidelity(Part):
+    """How far one model gives the answers of the teacher, right or wrong."""
+
+    name: str
+    decoding: RowDecoding
+    """`greedy` or `majority`, of both."""
+    n: int
+    """Prompts that both have; where one gives no answer they do not agree."""
+    agreement: Figure
+    """Share of them with the teacher's answer."""
+    interval: Interval | None
+    """95%, bootstrap over prompts, as below."""
+    num_teacher_wrong: int
+    agreement_teacher_wrong: Figure
+    """Share with the teacher's answer among the prompts whose answer by the teacher is wrong."""
+    interval_teacher_wrong: Interval | None
+    error_consistency: Figure
+    """Cohen's kappa of right and wrong: 0 is what the two accuracies alone would give, 1 the same errors."""
+
+
+class AnswerLength(Part):
+    """Tokens and cost of an answer of one model in one decoding."""
+
+    name: str
+    decoding: RowDecoding
+    """An answer by majority takes the tokens of all its samples."""
+    n: int
+    """Held-out prompts that were asked; each counts with the mean over its answers."""
+    mean_tokens: Figure
+    """Completion tokens."""
+    interval: Interval | None
+    """95%, bootstrap over prompts."""
+    median_tokens: Figure
+    """Over prompts."""
+    cut: Figure
+    """Share of the answers cut off at `evaluate.max_tokens`; of majorities, that have such a sample."""
+    cost: Figure
+    """Mean tokens times `report.price_per_million_tokens` of the row; None without a price."""
 
 
 class Decision(Part):
@@ -185,6 +227,9 @@ class RunReport(Part):
     decision: Decision
     rows: tuple[AccuracyRow, ...]
     comparisons: tuple[Comparison, ...]
+    fidelity: tuple[Fidelity, ...]
+    """Empty where no teacher was evaluated."""
+    lengths: tuple[AnswerLength, ...]
     labels: LabelQuality | None
     """None where no labels were made or given, as is the next where there was no reward model."""
     reward: RewardReport | None

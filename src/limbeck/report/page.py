@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from limbeck.config import Algorithm
 from limbeck.report import figures, plots, texts
-from limbeck.report.accuracy import DECODINGS
+from limbeck.report.answers import DECODINGS
 from limbeck.report.decision import POLICY
 from limbeck.report.model import RunReport
 
@@ -37,18 +37,24 @@ def html_page(report: RunReport) -> str:
     }
     # matplotlib made these and escaped the texts in them.
     safe = {name: Markup(svg or "") for name, svg in drawn.items()}  # noqa: S704
-    return environment(html=True).get_template("report.html.jinja").render(_values(report), plots=safe)
+    template = environment("report", html=True).get_template("report.html.jinja")
+    return template.render(shared_values(report), plots=safe)
 
 
 def markdown_page(report: RunReport) -> str:
     """The report as Markdown with tables, for places that show no HTML."""
-    return environment(html=False).get_template("report.md.jinja").render(_values(report))
+    return environment("report", html=False).get_template("report.md.jinja").render(shared_values(report))
 
 
-def environment(*, html: bool) -> Environment:
-    """Jinja with the report's filters; either way no value reaches a page as it is."""
-    jinja = Environment(
-        loader=PackageLoader("limbeck", "report"),
+def environment(folder: str, *, html: bool) -> Environment:
+    """Jinja with the report's filters; either way no value reaches a page as it is.
+
+    Args:
+        folder: The part of the package that holds the templates.
+        html: Whether pages are HTML; else Markdown.
+    """
+    made = Environment(
+        loader=PackageLoader("limbeck", folder),
         autoescape=select_autoescape(["html.jinja"]),
         finalize=None if html else texts.plain,
         undefined=StrictUndefined,
@@ -56,11 +62,13 @@ def environment(*, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    jinja.filters |= {
+    made.filters |= {
         "percent": figures.percent,
         "points": figures.points,
         "interval": figures.interval,
         "number": figures.number,
+        "tokens": figures.tokens,
+        "money": figures.money,
         "count": figures.count,
         "duration": figures.duration,
         "temperature": figures.temperature,
@@ -68,7 +76,7 @@ def environment(*, html: bool) -> Environment:
         "name": texts.name,
         "code": texts.code,
     }
-    return jinja
+    return made
 
 
 def _meanings(algorithm: Algorithm) -> dict[str, str]:
@@ -76,18 +84,25 @@ def _meanings(algorithm: Algorithm) -> dict[str, str]:
     return {name: text.replace("PPO", algorithm.upper()) for name, text in MEANINGS.items()}
 
 
-def _values(report: RunReport) -> dict[str, object]:
-    """What both templates read: the report, and its rows and comparisons by name."""
+def shared_values(report: RunReport) -> dict[str, object]:
+    """What all templates read: the report, and its rows and comparisons by name."""
     names = list(dict.fromkeys(row.name for row in report.rows))
     trained = report.decision.policy
+    measured = {row.decoding for row in report.rows}
     return {
         "report": report,
+        "priced": any(row.cost is not None for row in report.lengths),
         "names": names,
         "candidate": trained and (POLICY if POLICY in names else trained),
         "meanings": _meanings(report.settings.ppo.algorithm) if trained else {},
         "rows": {(row.name, row.decoding): row for row in report.rows},
         "baselines": list(dict.fromkeys(item.b for item in report.comparisons)),
-        "decodings": DECODINGS,
+        "decodings": [decoding for decoding in DECODINGS if decoding in measured],
+        "titles": {
+            "sampled": "Sampled",
+            "greedy": "Greedy",
+            "majority": f"Majority of {report.settings.evaluate.samples_per_prompt}",
+        },
         "compared": {(item.a, item.decoding, item.b): item for item in report.comparisons},
         "settings": report.settings.model_dump_json(indent=2),
     }

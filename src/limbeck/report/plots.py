@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from limbeck.label_quality.model import LabelQuality
 from limbeck.metrics import ReliabilityBin
-from limbeck.records import Decoding
+from limbeck.report.answers import DECODINGS
 from limbeck.report.drawing import MARKERS, MUTED, SERIES, STYLE, dots, gaps, new_figure, percent_axis, svg
 from limbeck.report.figures import temperature
 from limbeck.report.model import AccuracyRow, PpoRun, RewardReport
@@ -24,10 +24,9 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
     with mpl.rc_context(STYLE):
         figure = new_figure(0.9 + 0.36 * len(names))
         axes = figure.subplots()
-        decodings: tuple[Decoding, ...] = ("sampled", "greedy")
-        for index, decoding in enumerate(decodings):
-            of_decoding = [row for row in measured if row.decoding == decoding]
-            _whiskers(axes, of_decoding, names, index, decoding)
+        for index, decoding in enumerate(DECODINGS):
+            if of_decoding := [row for row in measured if row.decoding == decoding]:
+                _whiskers(axes, of_decoding, names, index, decoding)
         teacher = [r.accuracy for r in measured if (r.name, r.decoding) == ("teacher", "sampled")]
         if teacher and teacher[0] is not None:
             axes.axvline(teacher[0], color=SERIES[0], linewidth=0.8, linestyle="--", zorder=1)
@@ -37,7 +36,7 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         dashed = "; dashed: the teacher, sampled" if teacher else ""
         axes.set_xlabel(f"right answers on held-out prompts{dashed}")
-        figure.legend(loc="outside upper right", ncols=2)
+        figure.legend(loc="outside upper right", ncols=3)
         return svg(figure, "Held-out accuracy of each model with its 95% interval")
 
 
@@ -211,11 +210,11 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
 
 
 def _whiskers(axes: Axes, rows: Sequence[AccuracyRow], names: Sequence[str], index: int, label: str) -> None:
-    """Points with intervals; the second series sits a little lower."""
+    """Points with intervals; each series sits a little lower than the one before."""
     for row in rows:
         if row.accuracy is None:
             continue
-        y = names.index(row.name) + (-0.14, 0.14)[index]
+        y = names.index(row.name) + (-0.2, 0.0, 0.2)[index]
         if row.interval is not None:
             axes.plot(row.interval, (y, y), color=SERIES[index], linewidth=1.6, solid_capstyle="butt")
         axes.plot([row.accuracy], [y], MARKERS[index], color=SERIES[index], markersize=4.5)

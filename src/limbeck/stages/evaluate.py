@@ -17,7 +17,7 @@ from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
-from limbeck.records import Decoding, EvalResult, GoldAnswer, Prompt, row_id
+from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.rows import read_rows
 from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest
@@ -25,6 +25,8 @@ from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
 DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
+NO_SAMPLE = Sample(text="", token_ids=[], logprob=0.0, finish_reason=NOT_ASKED)
+"""Of a prompt that is too long, or that kills the engine."""
 
 
 def run(
@@ -52,8 +54,9 @@ def run(
 
     Returns:
         One result for each prompt, decoding and sample; metrics `evaluate/accuracy_greedy` and
-        `evaluate/accuracy_sampled` when there is gold. An answer cut off or absent is wrong; a prompt
-        too long for the context is wrong too and counted as set aside, and so is one that kills the engine.
+        `evaluate/accuracy_sampled` when there is gold, `evaluate/tokens_...` and `evaluate/cut_...`. An
+        answer cut off or absent is wrong; a prompt too long for the context is wrong too and counted as set
+        aside, and so is one that kills the engine.
 
     Raises:
         LeaseError: when another attempt is at work.
@@ -103,6 +106,11 @@ def run(
             scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
             if scored:
                 metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
+            asked = [row for row in results if row.decoding == decoding and row.finish_reason != NOT_ASKED]
+            if asked:
+                metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
+                cut = sum(row.finish_reason == "length" for row in asked)
+                metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
         # A prompt that is too long is set aside in both decodings; it counts once.
@@ -179,24 +187,25 @@ def _tasks(
     num_samples = _num_samples(decoding, config)
     for index in [-1] if too_long else range(num_samples):
 
-        def result(text: str, answer: str | None, index: int = index) -> EvalResult:
+        def result(sample: Sample, index: int = index) -> EvalResult:
             gold = answers.get(prompt.prompt_id)
+            answer = extract_answer(sample.text, config.task)
             correct = None if gold is None else answer is not None and same(answer, gold)
             return EvalResult(
                 prompt_id=prompt.prompt_id,
                 name=name,
                 decoding=decoding,
                 sample_index=index,
-                text=text,
+                text=sample.text,
                 answer=answer,
                 correct=correct,
+                num_tokens=len(sample.token_ids),
+                finish_reason=sample.finish_reason,
             )
 
-        def row(
-            samples: Sequence[Sample], result: Callable[[str, str | None], EvalResult] = result
-        ) -> EvalResult:
+        def row(samples: Sequence[Sample], result: Callable[[Sample], EvalResult] = result) -> EvalResult:
             (sample,) = samples
-            return result(sample.text, extract_answer(sample.text, config.task))
+            return result(sample)
 
         # The same seed for every model: rows are compared under the same draws.
         seed = int(row_id(config.seed, "evaluate", prompt.prompt_id, index), 16) % 2**31
@@ -205,6 +214,6 @@ def _tasks(
             key=_key(prompt.prompt_id, decoding, index),
             question=too_long or Question([SampleRequest(ids, temperature, settings.max_tokens, seed)], row),
             text=prompt.prompt,
-            spare=result("", None),
+            spare=result(NO_SAMPLE),
             num_rows=num_samples if too_long else 1,
         )

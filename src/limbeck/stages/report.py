@@ -26,10 +26,13 @@ from limbeck.manifest import Manifest, code_version, commit, find, input_hashes,
 from limbeck.metrics import RELIABILITY, Reliability
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
-from limbeck.report.accuracy import ORDER, accuracy_rows, comparisons, prompt_scores
+from limbeck.report.accuracy import accuracy_rows, comparisons, prompt_scores
+from limbeck.report.answers import ORDER, Answers, collect
 from limbeck.report.decision import POLICY, Contest, contest, decide, no_decision, of_upper_bound
+from limbeck.report.fidelity import fidelity
 from limbeck.report.labels_page import label_report, labels_page
-from limbeck.report.model import Example, ExampleAnswer, PpoStep, RewardReport, RunReport
+from limbeck.report.lengths import answer_lengths
+from limbeck.report.model import Example, ExampleAnswer, Fidelity, PpoStep, RewardReport, RunReport
 from limbeck.report.page import html_page, markdown_page
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
 from limbeck.rows import iter_rows
@@ -72,8 +75,9 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
 
     Returns:
         report.json, report.html, report.md and, where there are labels, labels.json and labels.html;
-        metrics `report/accuracy_ROW_DECODING` and, where there are labels or a trained
-        model, `report/label_coverage`, `report/label_precision` and `report/promote`.
+        metrics `report/accuracy_ROW_DECODING`, `report/agreement_ROW_DECODING`,
+        `report/tokens_ROW_DECODING` and, where there are labels or a trained model,
+        `report/label_coverage`, `report/label_precision` and `report/promote`.
 
     Raises:
         DataError: when two evaluations have one name, or the history of a PPO run cannot be read.
@@ -100,9 +104,8 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         asked = contest(names, policy.name if policy else None, [item.name for item in inputs.policies])
         picked = policy.name if policy and asked.candidate == POLICY else None
 
-        scores = prompt_scores(
-            iter_rows(store, inputs.results, EvalResult), picked, ORDER if asked.candidate else names
-        )
+        answers, agreed = _answers(inputs, picked, ORDER if asked.candidate else names, config, store)
+        scores = prompt_scores(answers)
         rows = accuracy_rows(scores, num_resamples, seed)
         compared = comparisons(scores, num_resamples, seed, asked.baselines)
         labels = _label_quality(inputs, gold, config, store)
@@ -115,6 +118,8 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
             decision=of_upper_bound(decision) if labels and labels.upper_bound else decision,
             rows=rows,
             comparisons=compared,
+            fidelity=agreed,
+            lengths=answer_lengths(answers, config.report.price_per_million_tokens, num_resamples, seed),
             labels=labels,
             reward=_reward(inputs.reward_model, store) if inputs.reward_model else None,
             ppo={
@@ -202,6 +207,16 @@ def _names(results: Sequence[Manifest]) -> list[str]:
             remedy="Give each model once; folders of one name need another name",
         )
     return names
+
+
+def _answers(
+    inputs: ReportInputs, picked: str | None, order: Sequence[str], config: Config, store: Store
+) -> tuple[Answers, tuple[Fidelity, ...]]:
+    """What all models answered, and how far that is what the teacher answered."""
+    with Comparer(config.task) as comparer:
+        results = iter_rows(store, inputs.results, EvalResult)
+        answers = collect(results, comparer.same, picked, order)
+        return answers, fidelity(answers, comparer.same, config.report.num_resamples, config.seed)
 
 
 def _label_quality(
@@ -308,6 +323,8 @@ def _examples(
 def _metrics(report: RunReport) -> dict[str, float]:
     """The figures that go along with the manifest, where they were measured."""
     figures = {f"report/accuracy_{row.name}_{row.decoding}": row.accuracy for row in report.rows}
+    figures |= {f"report/agreement_{row.name}_{row.decoding}": row.agreement for row in report.fidelity}
+    figures |= {f"report/tokens_{row.name}_{row.decoding}": row.mean_tokens for row in report.lengths}
     if report.labels:
         figures["report/label_coverage"] = report.labels.coverage
         figures["report/label_precision"] = report.labels.precision

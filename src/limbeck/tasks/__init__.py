@@ -6,10 +6,11 @@ becomes a line and an exit code.
 """
 
 from limbeck.tasks.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
-from limbeck.tasks.wiring import load, pick, preflight, shards
+from limbeck.tasks.wiring import export, load, pick, preflight, shards
 
 __all__ = [
     "evaluate",
+    "export",
     "generate",
     "judge",
     "label",

@@ -23,6 +23,7 @@ Kind = Literal[
     "checkpoint",
     "reward_model",
     "results",
+    "report",
 ]
 # Which output of which component holds a kind: what a message names as the remedy.
 MADE_BY: dict[Kind, str] = {
@@ -36,6 +37,7 @@ MADE_BY: dict[Kind, str] = {
     "checkpoint": "`checkpoint` of sft, `policy` of ppo, or `loaded` of load",
     "reward_model": "`reward_model` of reward, or `loaded` of load",
     "results": "`results` of evaluate",
+    "report": "`run_report` of report",
 }
 
 

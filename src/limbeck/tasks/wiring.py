@@ -1,15 +1,15 @@
-"""The tasks around the stages: check before anything costs time, count shards, pick, load."""
+"""The tasks around the stages: check before anything costs time, count shards, pick, load, export."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from limbeck import checkpoints
 from limbeck.errors import ConfigError, DataError
-from limbeck.manifest import load_manifest, require
+from limbeck.manifest import digest, input_hashes, load_manifest, require, stage_uri
 from limbeck.progress import say
 from limbeck.resources import parse_resources, requests
 from limbeck.storage import Store
-from limbeck.tasks.artifacts import Artifact, Kind, one_of, read_all, task, write
+from limbeck.tasks.artifacts import Artifact, Kind, one_of, read, read_all, task, write
 
 Settings = dict[str, Any]
 
@@ -166,3 +166,37 @@ def load(*, uri: str, kind: str, loaded: Artifact, name: str) -> None:
         require(store, manifest)
         say(f"load: {manifest.kind} {manifest.name}, {len(manifest.objects)} objects")
         write(manifest, loaded)
+
+
+def export(
+    *,
+    run_report: Artifact,
+    work_uri: str,
+    exported: Artifact,
+    name: str,
+    student: str,
+    teacher: str,
+    base_model: str,
+    datasets: Sequence[str],
+    even_if_not_promoted: bool,
+    register: str,
+    registry: str,
+) -> None:
+    """See `limbeck.export`."""
+    with task("export"):
+        from limbeck.export import Asked, Registry, choose, export_to_store
+        from limbeck.export import register as enter
+
+        asked = Asked(student, teacher, base_model, tuple(datasets))
+        asked.check()
+        place = Registry(registry, register) if register or registry else None
+        if place:
+            place.check()
+        store = Store()
+        chosen = choose(store, read(run_report, "report"), name)
+        chosen.check(even_if_not_promoted=even_if_not_promoted, registering=place is not None)
+        inputs = input_hashes(checkpoint=chosen.checkpoint, source=chosen.source)
+        made = export_to_store(store, chosen, asked, stage_uri(work_uri, "export", inputs, digest(asked)))
+        if place:
+            enter(place, made, chosen)
+        write(made, exported)
