@@ -36,12 +36,13 @@ class Overlap:
         for text, runs in enumerate(heldout):
             hashes.frombytes(runs.tobytes())
             texts.extend([text] * len(runs))
-        hash_E = np.array(hashes, dtype=np.uint64)
+        hash_E = np.frombuffer(hashes, dtype=np.uint64)
         order_E = np.argsort(hash_E, kind="stable")
-        self._text_E = np.array(texts, dtype=np.int64)[order_E]
-        self._runs_G, self._start_G, self._texts_G = np.unique(
-            hash_E[order_E], return_index=True, return_counts=True
-        )
+        hash_E = hash_E[order_E]
+        self._text_E = np.frombuffer(texts, dtype=np.int32)[order_E]
+        self._start_G = np.flatnonzero(np.append(True, hash_E[1:] != hash_E[:-1])[: len(hash_E)])
+        self._runs_G = hash_E[self._start_G]
+        self._texts_G = np.diff(np.append(self._start_G, len(hash_E)))
         self._count_G = np.zeros(len(self._runs_G), dtype=np.int64)
         self._hit_rows, self._hit_runs = array("i"), array("i")
         self._max_alike = max_alike

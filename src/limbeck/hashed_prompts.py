@@ -91,7 +91,7 @@ class HashedPrompts:
         band_row[banded_rows] = np.arange(len(banded_rows))
         places = np.flatnonzero(chosen_N & (band_row[rows_N] >= 0))
         num_bands = self._banding.num_bands if self._banding else 1
-        bands = np.array(self.bands, dtype=np.uint64).reshape(-1, num_bands)[band_row[rows_N[places]]]
+        bands = np.frombuffer(self.bands, dtype=np.uint64).reshape(-1, num_bands)[band_row[rows_N[places]]]
         found = alike(bands, lambda i: wording(self.text(rows_N[places[i]])), threshold, max_alike)
         template_N = np.zeros(len(rows_N), dtype=np.bool_)
         template_N[places[found.template_N]] = True
