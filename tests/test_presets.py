@@ -9,11 +9,11 @@ from limbeck.errors import ConfigError
 from limbeck.presets import FORMS, Aside, check_task
 from limbeck.questions import Question, columns, preset_of, question
 
-GSM8K = {
+GSM8K: dict[str, Any] = {
     "question": "Natalia sold clips to 48 of her friends in April, and then half as many in May. How many?",
     "answer": "She sold 48/2 = <<48/2=24>>24 clips in May.\nAltogether 48+24 = <<48+24=72>>72.\n#### 72",
 }
-GSM_PLUS = {
+GSM_PLUS: dict[str, Any] = {
     "question": "15 of the women wear 4-inch heels and 10 wear 2-inch heels. What is the average height?",
     "solution": "15 * 4 = 60 inches.\n10 * 2 = 20 inches.\n80 / 25 = 3.2\n#### 3.2",
     "answer": "3.2",
@@ -22,7 +22,7 @@ GSM_PLUS = {
     "seed_solution": "3 * 4 = 12. 3 * 2 = 6. 18 / 6 = 3\n#### 3",
     "seed_answer": "3",
 }
-MMLU_PRO = {
+MMLU_PRO: dict[str, Any] = {
     "question_id": 70,
     "question": "Which shape has three sides?",
     "options": ["square", "triangle", "circle", "N/A"],
@@ -32,7 +32,7 @@ MMLU_PRO = {
     "category": "math",
     "src": "ori_mmlu-elementary",
 }
-ALPACA_EVAL = {
+ALPACA_EVAL: dict[str, Any] = {
     "dataset": "helpful_base",
     "instruction": "What are the names of some famous actors?",
     "output": "Several famous actors started on Broadway, among them ...",

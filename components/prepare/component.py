@@ -26,7 +26,7 @@ def prepare(
     Args:
         data: Address of the prompts: a file (JSONL, JSON, Parquet, CSV) or a folder of them in the store, or
             `hf://ORG/NAME@COMMIT?config=C&split=S`. Columns `prompt` and, optional, `answer` and `options`
-            (of `task.kind` choice), or what `prepare.fields` or `prepare.preset` says; may be empty when
+            (`task.kind` choice), or what `prepare.fields` or `prepare.preset` says; may be empty when
             `heldout_data` is given.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         heldout_data: The same for held-out prompts; empty holds out a part of `data`.

@@ -115,7 +115,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(
         run(f"{work_uri}/in/data{kind}", "", config_for(), store, work_uri)
 
 
-GSM_PLUS_NONE = GSM_PLUS | {
+GSM_PLUS_NONE: dict[str, object] = GSM_PLUS | {
     "question": "How high?",
     "answer": "None",
     "perturbation_type": "critical thinking",
