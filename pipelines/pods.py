@@ -9,6 +9,7 @@ from kfp.dsl import pipeline_channel
 
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 S3_OPTIONAL = ("AWS_REGION",)
+API_VARIABLES = ("OPENAI_API_KEY",)
 GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 
 # Kubeflow knows these only when a pipeline is compiled; `limbeck compile` sets others.
@@ -33,6 +34,8 @@ class Pods:
     node_selector: Any
     node_affinity: Any
     tolerations: Any
+    api_secret: Any = None
+    """None where a pipeline asks no teacher, or only one that it loads."""
 
     @property
     def nodes(self) -> dict[str, Any]:
@@ -57,10 +60,17 @@ class Pods:
         task.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
         kubernetes.empty_dir_mount(task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY)
         self._size(task, *SMALL)
+        self._api_key(task)
         return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
 
     def stage(
-        self, task: dsl.PipelineTask, name: str, requests: Mapping[str, Any], stage: str = ""
+        self,
+        task: dsl.PipelineTask,
+        name: str,
+        requests: Mapping[str, Any],
+        stage: str = "",
+        *,
+        of_teacher: bool = False,
     ) -> dsl.PipelineTask:
         """Set up a task of a stage.
 
@@ -69,13 +79,16 @@ class Pods:
             name: What people see.
             requests: The outputs of `preflight`.
             stage: The stage's word; by default the first of `name`.
+            of_teacher: Whether the teacher answers, which may be a black box: then the task needs the key of
+                its server and no GPU.
         """
         stage = stage or name.split(maxsplit=1)[0]
-        cpu, memory = requests[f"{stage}_cpu"], requests[f"{stage}_memory"]
+        asking = f"{stage}_teacher" if of_teacher and stage != "judge" else stage
+        cpu, memory = requests[f"{asking}_cpu"], requests[f"{asking}_memory"]
         self._size(task, cpu, memory)
         chosen = [cpu, memory]
         if stage in GPU_STAGES:
-            gpus = requests[f"{stage}_gpus"]
+            gpus = requests[f"{asking}_gpus"]
             task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(gpus)
             chosen += [gpus, self.gpu_resource]
             kubernetes.add_node_selector_json(task, self.node_selector)
@@ -84,11 +97,19 @@ class Pods:
             kubernetes.empty_dir_mount(
                 task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY
             )
+        if of_teacher:
+            self._api_key(task)
         # Kubeflow 2.17 forgets to bring the values of resources into loops unless they are registered.
         task.register_pipeline_channels(
             [value for value in chosen if isinstance(value, pipeline_channel.PipelineChannel)]
         )
         return self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+
+    def _api_key(self, task: dsl.PipelineTask) -> None:
+        """Give a task the key of the teacher's server, if there is one."""
+        if self.api_secret is not None:
+            variables = {key: key for key in API_VARIABLES}
+            kubernetes.use_secret_as_env(task, self.api_secret, variables, optional=True)
 
     def _size(self, task: dsl.PipelineTask, cpu: Any, memory: Any) -> None:
         """Ask for CPU and memory and be held to it: what is promised is there, and quotas see all of it."""

@@ -56,7 +56,7 @@ class EngineProcess:
             ) from error
         self._wait_until_ready()
 
-    def prompt_ids(self, user_message: str) -> list[int]:
+    def chat_prompt(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
         return chat_ids(self._tokenizer, user_message)
 

@@ -53,11 +53,15 @@ class Completion(Row):
     sample_index: int
     """Which sample of this prompt, counted over all temperatures."""
     seed: int
-    logprob: float
-    """Cumulative log-probability of the sampled tokens at temperature 1, in nats."""
+    logprob: float | None
+    """Cumulative log-probability of the sampled tokens at temperature 1, in nats; None where a server tells
+    none."""
+    num_prompt_tokens: int = 0
+    """0 where nobody counted them."""
     num_tokens: int
     finish_reason: str
-    """`stop` when the model ended by itself, `length` when it was cut off."""
+    """`stop` when the model ended by itself, `length` when it was cut off, `content_filter` when its server
+    cut it."""
 
 
 class Judgement(Row):
@@ -66,6 +70,10 @@ class Judgement(Row):
     completion_id: str
     prompt_id: str
     p_correct: float = Field(ge=0.0, le=1.0)
+    num_prompt_tokens: int = 0
+    """Tokens of the question; 0 when it was not asked, or nobody counted them."""
+    num_tokens: int = 0
+    """Tokens of the verdict, likewise."""
 
 
 class PseudoLabel(Row):
@@ -131,3 +139,7 @@ class EvalResult(Row):
     answer: str | None
     correct: bool | None
     """None when the prompt has no gold answer."""
+    num_prompt_tokens: int = 0
+    """0 when the model was not asked, or nobody counted them."""
+    num_tokens: int = 0
+    """Sampled tokens, likewise."""

@@ -74,13 +74,13 @@ class Outlook:
             StorageError: when the store cannot be used.
         """
         check_inputs(self.run_file)
-        teacher, student = self._model(self.run_file.teacher), self._model(self.run_file.student)
+        teacher, student = self._teacher(), self._model(self.run_file.student)
         self._prepare()
         if "judge" in self.stages:
             labels, labelled = self._teacher_side(teacher)
             selected = self._warm_up("selected", labelled, student)
             self._warm_up("all", labelled, student)
-            self._evaluate("teacher", teacher, self.config.teacher.dtype)
+            self._evaluate("teacher", teacher, self._teacher_dtype)
             self._evaluate("student", student, self.config.student.dtype)
         elif "ppo" in self.stages:
             labels, labelled = (self._finished(self.run_file.label_uri, kind) for kind in OUTPUTS["label"])
@@ -109,7 +109,7 @@ class Outlook:
     def _teacher_side(self, teacher: Given) -> tuple[Given, Given]:
         """The teacher answers, judges and votes: its labels, and its labelled completions."""
         answers = self._generate("teacher", teacher)
-        model = _as_engine(teacher, self.config.teacher.dtype)
+        model = _as_engine(teacher, self._teacher_dtype)
         judgements = [
             self._one(
                 f"judge{self._of(shard)}",
@@ -155,7 +155,7 @@ class Outlook:
             self._evaluate(f"ppo_{kind}", policy, self.config.student.dtype)
 
     def _generate(self, role: Literal["teacher", "student"], base: Given) -> list[Given]:
-        dtype = (self.config.teacher if role == "teacher" else self.config.student).dtype
+        dtype = self._teacher_dtype if role == "teacher" else self.config.student.dtype
         given = {"prompts": self.prompts, "model": _as_engine(base, dtype)}
         num_shards = self.run_file.num_shards
         return [
@@ -169,7 +169,7 @@ class Outlook:
             for shard in range(num_shards)
         ]
 
-    def _evaluate(self, name: str, base: Given, dtype: str) -> None:
+    def _evaluate(self, name: str, base: Given, dtype: str | None) -> None:
         given = {"heldout": self.heldout, "gold": self.gold, "model": _as_engine(base, dtype)}
         self._one(f"evaluate {name}", "evaluate", settings.of_evaluate(self.config, name), given, name)
 
@@ -252,6 +252,17 @@ class Outlook:
             raise DataError("no such data set", where=path, remedy="Check the address")
         return digest([item.sha256 or path, item.bytes])
 
+    def _teacher(self) -> str | None:
+        """What stages take for the teacher."""
+        if self.config.teacher.sampler == "openai":
+            return settings.of_black_box(self.config, self.run_file.teacher)
+        return self._model(self.run_file.teacher)
+
+    @property
+    def _teacher_dtype(self) -> str | None:
+        """None of a black box: its server chooses."""
+        return None if self.config.teacher.sampler == "openai" else self.config.teacher.dtype
+
     def _model(self, path: str) -> str | None:
         """What stages take for a model: a local one as `limbeck run` would upload it."""
         if not path or "://" in path:
@@ -287,10 +298,10 @@ def _hash(value: Given) -> str | None:
     return value.content_hash if isinstance(value, Manifest) else value
 
 
-def _as_engine(base: Given, dtype: str) -> str | None:
-    """What stands for a model that is sampled from."""
+def _as_engine(base: Given, dtype: str | None) -> str | None:
+    """What stands for a model that is sampled from; a black box has no number type."""
     content = _hash(base)
-    return content and digest([content, dtype])
+    return digest([content, dtype]) if content and dtype else content
 
 
 def _listed(name: str, values: Sequence[Given]) -> dict[str, Given]:

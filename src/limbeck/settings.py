@@ -19,6 +19,12 @@ def of_prepare(config: Config) -> str:
     return digest([config.seed, config.prepare.model_dump(), choices])
 
 
+def of_black_box(config: Config, name: str) -> str:
+    """Of a model that a server runs: what stands for its weights."""
+    server = config.openai
+    return digest([server.base_url, name, server.revision, server.send_seeds, server.top_logprobs])
+
+
 def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
     """Of one shard of `generate`, by teacher or student."""
     sampling = config.generate.teacher if role == "teacher" else config.generate.student

@@ -5,11 +5,18 @@ them. The other parameters are in `limbeck.run_file`. This package imports nothi
 error costs no GPU second.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from limbeck.config.engines import DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
+from limbeck.config.engines import (
+    DeepSpeedConfig,
+    Dtype,
+    EngineConfig,
+    ModelConfig,
+    OpenAIConfig,
+    TeacherConfig,
+)
 from limbeck.config.rows import (
     EvaluateConfig,
     GenerateConfig,
@@ -32,6 +39,7 @@ __all__ = [
     "JudgeConfig",
     "LabelConfig",
     "ModelConfig",
+    "OpenAIConfig",
     "PpoConfig",
     "PpoReward",
     "PrepareConfig",
@@ -40,6 +48,7 @@ __all__ = [
     "SamplingConfig",
     "SftConfig",
     "TaskConfig",
+    "TeacherConfig",
     "parse_config",
 ]
 
@@ -62,7 +71,7 @@ class Config(Section):
     """How often a crashed stage on a GPU starts again in its container; two crashes alike end it sooner."""
     restart_seconds: Positive = 5.0
     """Wait before the first restart; each further one waits twice as long."""
-    teacher: ModelConfig = ModelConfig()
+    teacher: TeacherConfig = TeacherConfig()
     """The larger model: answers and judges."""
     student: ModelConfig = ModelConfig()
     """The smaller model: is trained."""
@@ -70,6 +79,8 @@ class Config(Section):
     """What is asked and how an answer is read."""
     engine: EngineConfig = EngineConfig()
     """The vLLM engine."""
+    openai: OpenAIConfig = OpenAIConfig()
+    """The server of a teacher with `sampler: openai`."""
     prepare: PrepareConfig = PrepareConfig()
     """Reading and splitting the data set."""
     generate: GenerateConfig = GenerateConfig()
@@ -88,6 +99,17 @@ class Config(Section):
     """Held-out accuracy."""
     report: ReportConfig = ReportConfig()
     """The report and the decision."""
+
+    @model_validator(mode="after")
+    def _fits_a_black_box(self) -> Self:
+        if self.teacher.sampler == "openai":
+            if not self.openai.base_url:
+                raise ValueError("openai.base_url must name the server where teacher.sampler is `openai`")
+            if self.reward.init == "teacher":
+                raise ValueError(
+                    "reward.init must be `student` where teacher.sampler is `openai`: that gives no weights"
+                )
+        return self
 
 
 def parse_config(values: dict[str, Any]) -> Config:

@@ -7,7 +7,7 @@ it, and the model's revision, the template and all settings are in the hash of t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -19,12 +19,14 @@ from limbeck.manifest import Manifest, code_version, commit, find, input_hashes,
 from limbeck.progress import say
 from limbeck.records import Decoding, EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.rows import read_rows
-from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.spending import spent
 from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
 DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
+SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
 
 
 def run(
@@ -59,6 +61,7 @@ def run(
         LeaseError: when another attempt is at work.
         DataError: when no held-out prompt fits the context.
         EngineError: when the engine cannot be kept alive, or formulas cannot be compared.
+        EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
@@ -105,6 +108,8 @@ def run(
                 metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
+        if name == "teacher" and config.teacher.sampler == "openai":
+            metrics |= spent(SPENT, results, config.openai)
         # A prompt that is too long is set aside in both decodings; it counts once.
         rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
         shown = ", ".join(
@@ -132,10 +137,10 @@ def _work(
     parts = [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
     chunk_of = {row.prompt_id: number // PROMPTS_PER_PART for number, row in enumerate(prompts)}
 
-    def plan(number: int, prompt_ids: PromptIds) -> list[Task[EvalResult]]:
+    def plan(number: int, to_prompt: ToPrompt) -> list[Task[EvalResult]]:
         decoding, chunk = parts[number]
         return [
-            task for row in chunk for task in _tasks(row, decoding, prompt_ids, answers, same, config, name)
+            task for row in chunk for task in _tasks(row, decoding, to_prompt, answers, same, config, name)
         ]
 
     def place(row: EvalResult) -> tuple[int, str]:
@@ -165,7 +170,7 @@ def _key(prompt_id: str, decoding: Decoding, index: int) -> str:
 def _tasks(
     prompt: Prompt,
     decoding: Decoding,
-    prompt_ids: PromptIds,
+    to_prompt: ToPrompt,
     answers: dict[str, str],
     same: Same,
     config: Config,
@@ -173,13 +178,13 @@ def _tasks(
 ) -> Iterator[Task[EvalResult]]:
     """The answers to one prompt in one decoding."""
     settings = config.evaluate
-    ids = prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
-    room = config.engine.max_model_len - settings.max_tokens
-    too_long = f"prompt too long: {len(ids)} tokens, room for {room}" if len(ids) > room else ""
+    asked = to_prompt(config.task.prompt_template.replace("{prompt}", prompt.prompt))
+    excess = too_long(asked, config.engine.max_model_len - settings.max_tokens)
     num_samples = _num_samples(decoding, config)
-    for index in [-1] if too_long else range(num_samples):
+    for index in [-1] if excess else range(num_samples):
 
-        def result(text: str, answer: str | None, index: int = index) -> EvalResult:
+        def result(sample: Sample | None, index: int = index) -> EvalResult:
+            answer = extract_answer(sample.text, config.task) if sample else None
             gold = answers.get(prompt.prompt_id)
             correct = None if gold is None else answer is not None and same(answer, gold)
             return EvalResult(
@@ -187,21 +192,22 @@ def _tasks(
                 name=name,
                 decoding=decoding,
                 sample_index=index,
-                text=text,
+                text=sample.text if sample else "",
                 answer=answer,
                 correct=correct,
+                num_prompt_tokens=sample.num_prompt_tokens(asked) if sample else 0,
+                num_tokens=sample.num_tokens if sample else 0,
             )
-
-        def row(sample: Sample, result: Callable[[str, str | None], EvalResult] = result) -> EvalResult:
-            return result(sample.text, extract_answer(sample.text, config.task))
 
         # The same seed for every model: rows are compared under the same draws.
         seed = int(row_id(config.seed, "evaluate", prompt.prompt_id, index), 16) % 2**31
         temperature = settings.temperature if decoding == "sampled" else 0.0
         yield Task(
             key=_key(prompt.prompt_id, decoding, index),
-            question=too_long or Question(SampleRequest(ids, temperature, settings.max_tokens, seed), row),
+            question=f"prompt too long: {excess}"
+            if excess
+            else Question(SampleRequest(asked, temperature, settings.max_tokens, seed), result),
             text=prompt.prompt,
-            spare=result("", None),
-            num_rows=num_samples if too_long else 1,
+            spare=result(None),
+            num_rows=num_samples if excess else 1,
         )

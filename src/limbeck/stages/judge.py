@@ -16,10 +16,13 @@ from limbeck.config import Config
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
-from limbeck.rows import read_rows
-from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, SampleRequest
+from limbeck.rows import iter_rows, read_rows
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.spending import spent
 from limbeck.storage import Store
+
+SPENT = ("judge/prompt_tokens", "judge/completion_tokens", "judge/cost")
 
 
 def run(
@@ -43,13 +46,15 @@ def run(
         work_uri: Prefix of all results.
 
     Returns:
-        A judgement for each completion; one whose judge prompt does not fit the context, or kills the
-        engine, is taken for wrong (P = 0) and also listed as set aside.
+        A judgement for each completion; one whose judge prompt does not fit the context, kills the engine,
+        or is refused by a black box, is taken for wrong (P = 0) and also listed as set aside. A verdict that
+        is neither word counts as wrong too.
 
     Raises:
         LeaseError: when another attempt is at work.
         ConfigError: when `judge.yes` and `judge.no` begin with the same token.
         EngineError: when the engine cannot be kept alive.
+        EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
     inputs = input_hashes(prompts=prompts, completions=completions) | {"model": model_hash}
@@ -64,24 +69,24 @@ def run(
         questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
         rows = read_rows(store, completions, Completion)
         made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri, held)
-        return commit(
-            store,
-            Manifest(
-                stage="judge",
-                kind="judgements",
-                name="judge",
-                uri=uri,
-                objects=made.objects,
-                inputs=inputs,
-                config_hash=config_hash,
-                code_version=code_version("judge"),
-                num_input_rows=len(rows),
-                num_rows=made.num_rows,
-                rejected=made.reasons,
-                wall_seconds=time.monotonic() - started,
-            ),
-            held,
+        manifest = Manifest(
+            stage="judge",
+            kind="judgements",
+            name="judge",
+            uri=uri,
+            objects=made.objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("judge"),
+            num_input_rows=len(rows),
+            num_rows=made.num_rows,
+            rejected=made.reasons,
         )
+        metrics = {}
+        if config.teacher.sampler == "openai":
+            metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), config.openai)
+        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
+        return commit(store, manifest.model_copy(update=taken), held)
 
 
 def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> Work[Judgement]:
@@ -90,8 +95,8 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
     part_of = {row.completion_id: number // per_part for number, row in enumerate(rows)}
     parts = [rows[first : first + per_part] for first in range(0, len(rows), per_part)]
 
-    def plan(number: int, prompt_ids: PromptIds) -> list[Task[Judgement]]:
-        return [_task(row, questions[row.prompt_id], prompt_ids, config) for row in parts[number]]
+    def plan(number: int, to_prompt: ToPrompt) -> list[Task[Judgement]]:
+        return [_task(row, questions[row.prompt_id], to_prompt, config) for row in parts[number]]
 
     return Work(
         name="judge",
@@ -103,17 +108,25 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
     )
 
 
-def _task(row: Completion, asked: str, prompt_ids: PromptIds, config: Config) -> Task[Judgement]:
+def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
     head, _, tail = config.judge.template.partition("{completion}")
-    ids = prompt_ids(head.replace("{prompt}", asked) + row.text + tail.replace("{prompt}", asked))
-    room = config.engine.max_model_len - 1
+    prompt = to_prompt(head.replace("{prompt}", asked) + row.text + tail.replace("{prompt}", asked))
 
-    def judgement(p_correct: float) -> Judgement:
-        return Judgement(completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=p_correct)
+    def judgement(sample: Sample | None) -> Judgement:
+        return Judgement(
+            completion_id=row.completion_id,
+            prompt_id=row.prompt_id,
+            p_correct=(sample and sample.p_first) or 0.0,
+            num_prompt_tokens=sample.num_prompt_tokens(prompt) if sample else 0,
+            num_tokens=sample.num_tokens if sample else 0,
+        )
 
-    question: Question[Judgement] | str = f"judge prompt too long: {len(ids)} tokens, room for {room}"
-    if len(ids) <= room:
-        request = SampleRequest(ids, 0.0, 1, verdict=(config.judge.yes, config.judge.no))
-        question = Question(request, lambda sample: judgement(sample.p_first or 0.0))
-    return Task(key=f"completion {row.completion_id}", question=question, text=row.text, spare=judgement(0.0))
+    excess = too_long(prompt, config.engine.max_model_len - 1)
+    request = SampleRequest(prompt, 0.0, 1, verdict=(config.judge.yes, config.judge.no))
+    return Task(
+        key=f"completion {row.completion_id}",
+        question=f"judge prompt too long: {excess}" if excess else Question(request, judgement),
+        text=row.text,
+        spare=judgement(None),
+    )

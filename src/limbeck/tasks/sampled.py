@@ -1,29 +1,32 @@
 """The model that `generate`, `judge` and `evaluate` sample from."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from limbeck import checkpoints, models
+from limbeck import checkpoints, models, settings
 from limbeck.config import Config, ModelConfig
 from limbeck.errors import ConfigError
 from limbeck.manifest import digest
+from limbeck.sampling import OpenSampler, StreamingSampler
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, read
-
-if TYPE_CHECKING:
-    from limbeck.engine_process import EngineProcess
 
 
 @contextmanager
 def model(
     config: Config, path: str, checkpoint: Artifact | None, role: str
-) -> "Iterator[tuple[Store, str, Callable[[], EngineProcess]]]":
-    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
+) -> Iterator[tuple[Store, str, OpenSampler]]:
+    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for.
+
+    A black-box teacher has a name instead of a path.
+    """
     store = Store()
-    settings: ModelConfig = config.teacher if role == "teacher" else config.student
+    if role == "teacher" and config.teacher.sampler == "openai":
+        yield store, settings.of_black_box(config, path), _black_box(config, path, checkpoint)
+        return
+    loading: ModelConfig = config.teacher if role == "teacher" else config.student
     given = read(checkpoint, "checkpoint") if checkpoint else None
     if given is None and not path:
         raise ConfigError(
@@ -36,7 +39,7 @@ def model(
     model_hash = given.content_hash if given else checkpoints.identity(store, path)
     with tempfile.TemporaryDirectory() as scratch:
 
-        def open_sampler() -> "EngineProcess":
+        def open_sampler() -> StreamingSampler:
             from limbeck.engine_process import EngineProcess
 
             folder = Path(scratch) / "model"
@@ -44,6 +47,25 @@ def model(
                 folder = checkpoints.fetch(store, given, folder)
             else:
                 folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
-            return EngineProcess(folder, settings, config.engine)
+            return EngineProcess(folder, loading, config.engine)
 
-        yield store, digest([model_hash, settings.dtype]), open_sampler
+        yield store, digest([model_hash, loading.dtype]), open_sampler
+
+
+def _black_box(config: Config, name: str, checkpoint: Artifact | None) -> OpenSampler:
+    """A model that a server runs."""
+    if checkpoint or not name:
+        raise ConfigError(
+            "a black-box teacher is called by its name",
+            where="parameters model and checkpoint",
+            expected="in `model` what its server calls it, and no `checkpoint`",
+            got="a checkpoint" if checkpoint else "no name",
+            remedy="Correct it, or set teacher.sampler: vllm",
+        )
+
+    def open_sampler() -> StreamingSampler:
+        from limbeck.openai_sampler import OpenAISampler
+
+        return OpenAISampler(name, config.openai)
+
+    return open_sampler
