@@ -60,8 +60,8 @@ class Pods:
         task.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
         kubernetes.empty_dir_mount(task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY)
         self._size(task, *SMALL)
-        self._api_key(task)
-        return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
+        self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
+        return self._api_key(task)
 
     def stage(
         self,
@@ -97,19 +97,19 @@ class Pods:
             kubernetes.empty_dir_mount(
                 task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY
             )
-        if of_teacher:
-            self._api_key(task)
         # Kubeflow 2.17 forgets to bring the values of resources into loops unless they are registered.
         task.register_pipeline_channels(
             [value for value in chosen if isinstance(value, pipeline_channel.PipelineChannel)]
         )
-        return self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+        self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+        return self._api_key(task) if of_teacher else task
 
-    def _api_key(self, task: dsl.PipelineTask) -> None:
+    def _api_key(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """Give a task the key of the teacher's server, if there is one."""
         if self.api_secret is not None:
             variables = {key: key for key in API_VARIABLES}
             kubernetes.use_secret_as_env(task, self.api_secret, variables, optional=True)
+        return task
 
     def _size(self, task: dsl.PipelineTask, cpu: Any, memory: Any) -> None:
         """Ask for CPU and memory and be held to it: what is promised is there, and quotas see all of it."""

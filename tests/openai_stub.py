@@ -42,6 +42,8 @@ class Stub:
     counts: bool = True
     """Whether it tells how many tokens there were: one a character."""
     models: list[str] = field(default_factory=lambda: [MODEL])
+    list_fault: Fault | None = None
+    """What goes wrong with the list of models each time."""
     faults: list[Fault] = field(default_factory=list)
     """Of the next requests, in order."""
     refuses: Callable[[str], Fault | None] = lambda prompt: None
@@ -66,7 +68,9 @@ def serve() -> Iterator[Stub]:
 
         def do_GET(self) -> None:
             """The list of models."""
-            if self._lets_pass():
+            if stub.list_fault:
+                self._say(stub.list_fault.status or 500, stub.list_fault.content, stub.list_fault.headers)
+            elif self._lets_pass():
                 self._say(200, {"object": "list", "data": [{"id": name} for name in stub.models]})
 
         def do_POST(self) -> None:

@@ -1,5 +1,6 @@
 """The real thing on loopback: `vllm serve` as a black box gives what the model gives in an engine of ours."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from limbeck.sampling import RefusedError, Sample, SampleRequest
 from limbeck.stages import generate, judge
 from limbeck.storage import Store
 from tests import given, tiny
-from tests.engines import ENGINE, open_process
+from tests.engines import open_process
 
 KEY = "a-key-of-the-tests-0123456789"
 NAME = "tiny-teacher"
@@ -41,12 +42,17 @@ def server(folder: Path) -> Iterator[OpenAIConfig]:
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(folder), "--served-model-name", NAME, "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-model-len", "64", "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
+    command += ["--max-model-len", "64", "--host", "127.0.0.1", "--port", str(port)]
     log = folder.parent / "server.log"
     with pytest.MonkeyPatch.context() as patch, log.open("w") as output:
         patch.setenv("OPENAI_API_KEY", KEY)
         process = subprocess.Popen(
-            command, env=local.environment(), stdout=output, stderr=output, start_new_session=True
+            command,
+            env=local.environment() | {"VLLM_API_KEY": KEY},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=processes.dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one call, nothing loaded
         )
         try:
             config = OpenAIConfig(base_url=f"http://127.0.0.1:{port}/v1", max_concurrent=8)

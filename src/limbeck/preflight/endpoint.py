@@ -89,7 +89,7 @@ def _models(base_url: str) -> list[str]:
                 "the teacher's server refuses the key",
                 where=base_url,
                 got=f"HTTP {error.code}" + ("" if key else f" and no {API_KEY}"),
-                remedy=f"Set {API_KEY}; in a cluster, in the secret that the parameter `api_secret` names, from "
+                remedy=f"Set {API_KEY}; in a cluster, by the secret that the parameter `api_secret` names: "
                 "manifests/examples/api-secret.yaml",
             ) from error
         raise _NotToldError(
