@@ -11,7 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from limbeck import checkpoints
+from limbeck import checkpoints, settings
 from limbeck.cli.work import init, status
 from limbeck.compiled import find, load
 from limbeck.inputs import stage_inputs
@@ -118,7 +118,10 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     def model(path: str) -> str:
         return checkpoints.identity(store, path)
 
-    teacher = engine(model(given.teacher), config.teacher.dtype)
+    if config.teacher.sampler == "openai":
+        teacher = settings.of_black_box(config, given.teacher)
+    else:
+        teacher = engine(model(given.teacher), config.teacher.dtype)
     made = prepare.run(given.prompts, "", config, store, work)
     if until == "prepare":
         return
@@ -231,6 +234,26 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     assert tasks["prepare"].why.endswith(": inputs (prompts)")
     assert tasks["generate teacher 1/2"].why.startswith("its prompts must be made first; all else is as in")
     assert "reused" not in verdicts(tasks).values()
+
+
+def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path: Path) -> None:
+    """Its name is no folder that is uploaded, and its number type decides nothing."""
+    work_uri = load_run_file(run_path).work_uri
+    server = {"base_url": "https://host.example/v1"}
+    black_box = SETTINGS | {"teacher": {"sampler": "openai", "dtype": "bfloat16"}, "openai": server}
+    write(run_path, work_uri, black_box, teacher="no-such-folder")
+    run_all(store, stage_inputs(load_run_file(run_path), store))
+    assert set(verdicts(expected(store, run_path)).values()) == {"reused"}
+
+    as_fast = black_box | {"openai": server | {"max_concurrent": 1}, "teacher": {"sampler": "openai"}}
+    write(run_path, work_uri, as_fast, teacher="no-such-folder")
+    assert verdicts(expected(store, run_path))["judge 1/2"] == "reused"
+    for changed in (black_box | {"openai": server | {"revision": "2"}}, black_box):
+        write(run_path, work_uri, changed, teacher="another" if changed is black_box else "no-such-folder")
+        tasks = expected(store, run_path)
+        assert tasks["generate teacher 1/2"].why.endswith(": inputs (model)")
+        assert tasks["evaluate teacher"].why.endswith(": inputs (model)")
+        assert tasks["evaluate student"].verdict == "reused"
 
 
 def test_other_code_is_named(store: Store, run_path: Path) -> None:

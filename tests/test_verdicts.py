@@ -42,6 +42,13 @@ def test_the_forms_of_a_word_are_added_up_and_all_else_is_left_out() -> None:
     assert probability(tokens, ("no", "yes")) == pytest.approx(0.2 / 0.6)
 
 
+def test_a_beginning_counts_where_no_whole_word_is_among_the_tokens() -> None:
+    letters = [("n", math.log(0.5)), ("yes", math.log(0.2)), ("no", math.log(0.1))]
+    assert probability(letters, YES) == pytest.approx(0.2 / 0.3)
+    pieces = [("cor", math.log(0.3)), ("in", math.log(0.1)), ("The", math.log(0.5))]
+    assert probability(pieces, RIGHT) == pytest.approx(0.3 / 0.4)
+
+
 def test_one_word_alone_is_certain_and_none_is_no_verdict() -> None:
     assert probability([("yes", -9.0), ("I", -0.1)], YES) == 1.0
     assert probability([("I", -0.1)], YES) is None
