@@ -67,7 +67,7 @@ def test_a_completion_is_asked_for_in_the_apis_terms_and_comes_back_in_ours(stub
 
 
 def test_what_a_server_does_not_know_is_not_sent_to_it(stub: Stub) -> None:
-    settings = {"send_seeds": False, "top_logprobs": 0, "limit_name": "max_completion_tokens"}
+    settings: dict[str, Any] = {"send_seeds": False, "top_logprobs": 0, "limit_name": "max_completion_tokens"}
     ask(stub, one(seed=8, logprobs=True), verdict(), max_concurrent=1, **settings)
     for body in stub.bodies:
         assert body.keys() == {"model", "messages", "temperature", "max_completion_tokens"}

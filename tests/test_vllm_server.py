@@ -52,6 +52,7 @@ def server(folder: Path) -> Iterator[OpenAIConfig]:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            text=True,
             preexec_fn=processes.dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one call, nothing loaded
         )
         try:

@@ -250,7 +250,12 @@ def test_the_key_and_how_fast_is_asked_decide_no_result_but_the_server_and_the_m
         server = config.openai.model_copy(update=changes)
         return settings.of_black_box(config.model_copy(update={"openai": server}), name)
 
-    same = {"max_concurrent": 1, "requests_per_minute": 3.0, "deadline_seconds": 9.0, "prompt_price": 5.0}
+    same: dict[str, Any] = {
+        "max_concurrent": 1,
+        "requests_per_minute": 3.0,
+        "deadline_seconds": 9.0,
+        "prompt_price": 5.0,
+    }
     assert hashed(**same) == hashed()
     others = [
         hashed("other"),
