@@ -233,39 +233,32 @@ def test_the_system_prompt_goes_to_the_teacher_and_not_to_the_judge_which_votes_
     completions, judgements = ({"path": str(tmp_path / name)} for name in ("completions", "judgements"))
     of_teacher = {"role": "teacher", "shard": 0, "num_shards": 1, "checkpoint": None}
     finish("generate", tmp_path, **arguments, **of_teacher, completions=completions)
-    answered = list(stub.bodies)
-    assert {message["role"]: message["content"] for message in answered[0]["messages"]}.keys() == {
-        "system",
-        "user",
-    }
-    assert all(body["messages"][0] == {"role": "system", "content": "Be short."} for body in answered)
-    assert all(body["chat_template_kwargs"] == {"enable_thinking": True} for body in answered)
+    asked = list(stub.bodies)
+    assert len(asked) == 40
+    assert all([message["role"] for message in body["messages"]] == ["system", "user"] for body in asked)
+    assert all(body["messages"][0] == {"role": "system", "content": "Be short."} for body in asked)
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": True} for body in asked)
 
     stub.bodies.clear()
     finish("judge", tmp_path, **arguments, completions=completions, judgements=judgements)
     assert [[message["role"] for message in body["messages"]] for body in stub.bodies] == [["user"]] * 160
     assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in stub.bodies)
     assert all(body["temperature"] == 0.5 for body in stub.bodies)
-    assert (
-        sorted({body["seed"] for body in stub.bodies}) == [0, 1, 2, 3] or stub.bodies[0].get("seed") is None
-    )
+    assert {body["seed"] for body in stub.bodies} == {0, 1, 2, 3}
     assert not [body for body in stub.bodies if "think" in body["messages"][0]["content"]]
 
-    made = Manifest.model_validate_json(Path(judgements["path"]).read_text())
-    rows = read_rows(store, made, Judgement)
-    texts = [
-        row.answer
-        for row in read_rows(
-            store, Manifest.model_validate_json(Path(completions["path"]).read_text()), Completion
-        )
-    ]
+    found, made = (
+        Manifest.model_validate_json(Path(output["path"]).read_text()) for output in (judgements, completions)
+    )
+    rows = read_rows(store, found, Judgement)
+    texts = [row.answer for row in read_rows(store, made, Completion)]
     unsaid = {"p_correct": 0.0, "p_yes_first": None, "p_no_first": None}
     said = {"p_correct": 0.5, "p_yes_first": 1.0, "p_no_first": 0.0}
     assert "3" in texts
     assert [row.model_dump(include=set(said)) for row in rows] == [
         unsaid if answer == "3" else said for answer in texts
     ]
-    assert made.metrics["judge/prompt_tokens"] == sum(
+    assert found.metrics["judge/prompt_tokens"] == sum(
         len(body["messages"][0]["content"]) for body in stub.bodies
     )
     words = {"3": 4 * len("cannot say")}
