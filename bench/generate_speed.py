@@ -23,7 +23,7 @@ from limbeck.config import ModelConfig, parse_config
 from limbeck.manifest import Manifest, commit
 from limbeck.records import Prompt
 from limbeck.rows import write_rows
-from limbeck.sampling import Sample, SampleRequest, StreamingSampler
+from limbeck.sampling import Answer, ChatPrompt, SampleRequest, StreamingSampler
 from limbeck.storage import Store
 
 MODEL = ModelConfig(dtype="float32" if not local.has_gpu() else "bfloat16")
@@ -36,11 +36,11 @@ class Kept:
 
     sampler: StreamingSampler
 
-    def prompt_ids(self, user_message: str) -> list[int]:
+    def chat_prompt(self, user_message: str) -> ChatPrompt:
         """As it does."""
-        return self.sampler.prompt_ids(user_message)
+        return self.sampler.chat_prompt(user_message)
 
-    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
+    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Answer]]:
         """As it does."""
         return self.sampler.stream(requests)
 
@@ -117,7 +117,7 @@ def main() -> None:
             enable_prefix_caching=True,
             disable_log_stats=True,
         )
-        ids = [{"prompt_token_ids": process.prompt_ids(row.prompt)} for row in rows]
+        ids = [{"prompt_token_ids": process.chat_prompt(row.prompt)} for row in rows]
         inputs = [item for item in ids for _ in range(asked.samples)]
         temperatures = [sampling.temperatures[n % len(sampling.temperatures)] for n in range(asked.samples)]
         params = [

@@ -12,6 +12,7 @@ S3_OPTIONAL = ("AWS_REGION",)
 HUB_OPTIONAL = ("HF_TOKEN",)
 READS_DATA = ("preflight", "prepare")
 """Tasks that may have to ask a hub of data sets; no other one gets its token."""
+API_VARIABLES = ("OPENAI_API_KEY",)
 GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 
 # Kubeflow knows these only when a pipeline is compiled; `limbeck compile` sets others.
@@ -36,6 +37,8 @@ class Pods:
     node_selector: Any
     node_affinity: Any
     tolerations: Any
+    api_secret: Any = None
+    """None where a pipeline asks no teacher, or only one that it loads."""
 
     @property
     def nodes(self) -> dict[str, Any]:
@@ -60,10 +63,17 @@ class Pods:
         task.set_caching_options(enable_caching=False)  # it looks at the world, not at its inputs
         kubernetes.empty_dir_mount(task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY)
         self._size(task, *SMALL)
-        return self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
+        self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
+        return self._api_key(task)
 
     def stage(
-        self, task: dsl.PipelineTask, name: str, requests: Mapping[str, Any], stage: str = ""
+        self,
+        task: dsl.PipelineTask,
+        name: str,
+        requests: Mapping[str, Any],
+        stage: str = "",
+        *,
+        of_teacher: bool = False,
     ) -> dsl.PipelineTask:
         """Set up a task of a stage.
 
@@ -72,13 +82,16 @@ class Pods:
             name: What people see.
             requests: The outputs of `preflight`.
             stage: The stage's word; by default the first of `name`.
+            of_teacher: Whether the teacher answers, which may be a black box: then the task needs the key of
+                its server and no GPU.
         """
         stage = stage or name.split(maxsplit=1)[0]
-        cpu, memory = requests[f"{stage}_cpu"], requests[f"{stage}_memory"]
+        asking = f"{stage}_teacher" if of_teacher and stage != "judge" else stage
+        cpu, memory = requests[f"{asking}_cpu"], requests[f"{asking}_memory"]
         self._size(task, cpu, memory)
         chosen = [cpu, memory]
         if stage in GPU_STAGES:
-            gpus = requests[f"{stage}_gpus"]
+            gpus = requests[f"{asking}_gpus"]
             task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(gpus)
             chosen += [gpus, self.gpu_resource]
             kubernetes.add_node_selector_json(task, self.node_selector)
@@ -91,7 +104,15 @@ class Pods:
         task.register_pipeline_channels(
             [value for value in chosen if isinstance(value, pipeline_channel.PipelineChannel)]
         )
-        return self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+        self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
+        return self._api_key(task) if of_teacher else task
+
+    def _api_key(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """Give a task the key of the teacher's server, if there is one."""
+        if self.api_secret is not None:
+            variables = {key: key for key in API_VARIABLES}
+            kubernetes.use_secret_as_env(task, self.api_secret, variables, optional=True)
+        return task
 
     def _size(self, task: dsl.PipelineTask, cpu: Any, memory: Any) -> None:
         """Ask for CPU and memory and be held to it: what is promised is there, and quotas see all of it."""

@@ -34,10 +34,10 @@ class Run:
     work_uri: Any
     config: Any
 
-    def add(self, component: Any, title: str, **inputs: Any) -> Any:
-        """Add a task of a stage."""
+    def add(self, component: Any, title: str, *, of_teacher: bool = False, **inputs: Any) -> Any:
+        """Add a task of a stage; one in which the teacher answers may ask a server."""
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
-        return self.pods.stage(task, title, self.requests)
+        return self.pods.stage(task, title, self.requests, of_teacher=of_teacher)
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,11 @@ def loop_items(run: Run, after: dsl.PipelineTask, num_shards: Any) -> Any:
     return run.pods.helper(shards(num_shards=num_shards), "shards").after(after).output
 
 
-def evaluated(run: Run, prepare_outputs: Any, title: str, **model: Any) -> Any:
+def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **model: Any) -> Any:
     """The evaluation of one model."""
     heldout, gold = prepare_outputs["heldout"], prepare_outputs["gold"]
-    return run.add(evaluate, title, heldout=heldout, gold=gold, **model).outputs["results"]
+    task = run.add(evaluate, title, of_teacher=of_teacher, heldout=heldout, gold=gold, **model)
+    return task.outputs["results"]
 
 
 def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
@@ -93,7 +94,9 @@ def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
 def base_models(run: Run, prepare_outputs: Any, teacher: Any, student: Any) -> dict[str, Any]:
     """Evaluations of teacher and student as they came, under the report's names for them."""
     return {
-        f"{name}_results": evaluated(run, prepare_outputs, f"evaluate {name}", name=name, model=model)
+        f"{name}_results": evaluated(
+            run, prepare_outputs, f"evaluate {name}", of_teacher=name == "teacher", name=name, model=model
+        )
         for name, model in (("teacher", teacher), ("student", student))
     }
 
@@ -117,6 +120,7 @@ def distil_data(
         answered = run.add(
             generate,
             "generate teacher",
+            of_teacher=True,
             prompts=prompts,
             model=teacher,
             role="teacher",
@@ -124,7 +128,9 @@ def distil_data(
             num_shards=num_shards,
         )
         completions = answered.outputs["completions"]
-        judged = run.add(judge, "judge", prompts=prompts, completions=completions, model=teacher)
+        judged = run.add(
+            judge, "judge", of_teacher=True, prompts=prompts, completions=completions, model=teacher
+        )
     voted = run.add(
         label,
         "label teacher",

@@ -35,6 +35,8 @@ class ScriptedSampler:
         """One token a character, which are easily counted."""
         return [ord(letter) for letter in user_message]
 
+    chat_prompt = prompt_ids
+
     def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
         waiting, inside = iter(requests), list[tuple[int, SampleRequest]]()
         while True:
@@ -62,8 +64,8 @@ class ScriptedSampler:
     def _sample(self, request: SampleRequest) -> Sample:
         text = self.answer(_text(request), request.seed)
         p_first = (0.9 if text == request.verdict[0] else 0.1) if request.verdict else None
-        return Sample(text, [1] * len(text), -1.0 if request.logprobs else 0.0, "stop", p_first)
+        return Sample(text, [1] * len(text), -1.0 if request.logprobs else None, "stop", p_first)
 
 
 def _text(request: SampleRequest) -> str:
-    return "".join(map(chr, request.prompt_ids))
+    return "".join(letter if isinstance(letter, str) else chr(letter) for letter in request.prompt)

@@ -34,7 +34,7 @@ def engine(folder: Path) -> Iterator[EngineProcess]:
 
 def asked(engine: EngineProcess, count: int) -> Iterator[tuple[int, SampleRequest]]:
     for number in range(count):
-        ids = engine.prompt_ids(f"sum {'abcdefghij'[number % 10]} b")
+        ids = engine.chat_prompt(f"sum {'abcdefghij'[number % 10]} b")
         yield number, SampleRequest(ids, 1.0, 8 + number % 30, seed=number)
 
 

@@ -11,11 +11,12 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from limbeck import checkpoints
+from limbeck import checkpoints, settings
 from limbeck.cli.work import init, status
 from limbeck.compiled import find, load
+from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
-from limbeck.manifest import Manifest, digest
+from limbeck.manifest import Manifest
 from limbeck.reuse import Expected, Outlook
 from limbeck.run_file import RunFile, load_run_file
 from limbeck.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
@@ -112,13 +113,17 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     """All stages in the order of the pipeline `distill`, as its tasks call them, up to one of them."""
     config, work, shards = given.config, given.work_uri, range(given.num_shards)
 
-    def engine(content: str, dtype: str) -> str:
-        return digest([content, dtype])
+    def engine(content: str, dtype: Dtype) -> str:
+        return settings.of_engine(content, dtype, None)
 
     def model(path: str) -> str:
         return checkpoints.identity(store, path)
 
-    teacher = engine(model(given.teacher), config.teacher.dtype)
+    if config.teacher.sampler == "openai":
+        teacher = judging = settings.of_black_box(config, given.teacher)
+    else:
+        teacher = engine(model(given.teacher), config.teacher.dtype)
+        judging = settings.of_engine(model(given.teacher), config.teacher.dtype, False)
     made = prepare.run(given.prompts, "", config, store, work)
     if until == "prepare":
         return
@@ -136,7 +141,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         ]  # fmt: skip
 
     answers = answered("teacher", teacher)
-    judged = [judge.run(made.prompts, shard, teacher, sampler, config, store, work) for shard in answers]
+    judged = [judge.run(made.prompts, shard, judging, sampler, config, store, work) for shard in answers]
     voted = label.run(made.prompts, answers, judged, None, config, store, work)
     base, dtype = model(given.student), config.student.dtype
 
@@ -231,6 +236,26 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     assert tasks["prepare"].why.endswith(": inputs (prompts)")
     assert tasks["generate teacher 1/2"].why.startswith("its prompts must be made first; all else is as in")
     assert "reused" not in verdicts(tasks).values()
+
+
+def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path: Path) -> None:
+    """Its name is no folder that is uploaded, and its number type decides nothing."""
+    work_uri = load_run_file(run_path).work_uri
+    server = {"base_url": "https://host.example/v1"}
+    black_box = SETTINGS | {"teacher": {"sampler": "openai", "dtype": "bfloat16"}, "openai": server}
+    write(run_path, work_uri, black_box, teacher="no-such-folder")
+    run_all(store, stage_inputs(load_run_file(run_path), store))
+    assert set(verdicts(expected(store, run_path)).values()) == {"reused"}
+
+    as_fast = black_box | {"openai": server | {"max_concurrent": 1}, "teacher": {"sampler": "openai"}}
+    write(run_path, work_uri, as_fast, teacher="no-such-folder")
+    assert verdicts(expected(store, run_path))["judge 1/2"] == "reused"
+    for changed in (black_box | {"openai": server | {"revision": "2"}}, black_box):
+        write(run_path, work_uri, changed, teacher="another" if changed is black_box else "no-such-folder")
+        tasks = expected(store, run_path)
+        assert tasks["generate teacher 1/2"].why.endswith(": inputs (model)")
+        assert tasks["evaluate teacher"].why.endswith(": inputs (model)")
+        assert tasks["evaluate student"].verdict == "reused"
 
 
 def test_other_code_is_named(store: Store, run_path: Path) -> None:

@@ -9,7 +9,7 @@ from limbeck.config import parse_config
 from limbeck.errors import LeaseError
 from limbeck.lease import Held, Lease
 from limbeck.records import GoldAnswer
-from limbeck.rowwise import Made, PromptIds, Question, Task, Work, make_rows
+from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
 from limbeck.sampling import Sample, SampleRequest
 from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
@@ -17,7 +17,7 @@ from tests.fakes import ScriptedSampler
 ROWS_PER_PART, NUM_PARTS = 5, 20
 
 
-def plan(part: int, prompt_ids: PromptIds) -> list[Task[GoldAnswer]]:
+def plan(part: int, to_prompt: ToPrompt) -> list[Task[GoldAnswer]]:
     """The rows of one part: number N has the seed N."""
 
     def task(number: int) -> Task[GoldAnswer]:
@@ -25,7 +25,7 @@ def plan(part: int, prompt_ids: PromptIds) -> list[Task[GoldAnswer]]:
             (sample,) = samples
             return GoldAnswer(prompt_id=str(number), answer=sample.text)
 
-        return Task(str(number), Question([SampleRequest(prompt_ids("p"), 1.0, 8, seed=number)], row), "p")
+        return Task(str(number), Question([SampleRequest(to_prompt("p"), 1.0, 8, seed=number)], row), "p")
 
     return [task(number) for number in range(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)]
 

@@ -37,6 +37,9 @@ def preflight(
         ("generate_cpu", str),
         ("generate_memory", str),
         ("generate_gpus", str),
+        ("generate_teacher_cpu", str),
+        ("generate_teacher_memory", str),
+        ("generate_teacher_gpus", str),
         ("judge_cpu", str),
         ("judge_memory", str),
         ("judge_gpus", str),
@@ -54,6 +57,9 @@ def preflight(
         ("evaluate_cpu", str),
         ("evaluate_memory", str),
         ("evaluate_gpus", str),
+        ("evaluate_teacher_cpu", str),
+        ("evaluate_teacher_memory", str),
+        ("evaluate_teacher_gpus", str),
         ("report_cpu", str),
         ("report_memory", str),
     ],
@@ -68,7 +74,7 @@ def preflight(
         stages: The stages that will run; what they need is checked.
         prompts: Address of the data set: a file or folder of JSONL, JSON, Parquet or CSV, or `hf://`.
         heldout: Address of the held-out data set; may be empty.
-        teacher: URI of the teacher's Hugging Face folder.
+        teacher: URI of the teacher's Hugging Face folder, or its name at its server.
         student: URI of the student's Hugging Face folder.
         models: URIs of further Hugging Face folders.
         prepared_uri: Prefix of a finished `prepare` to start from; may be empty.
@@ -92,6 +98,9 @@ def preflight(
         generate_cpu: CPUs of each `generate` task.
         generate_memory: Memory of each `generate` task.
         generate_gpus: GPUs of each `generate` task.
+        generate_teacher_cpu: CPUs of each `generate` task in which the teacher answers.
+        generate_teacher_memory: Memory of each `generate` task in which the teacher answers.
+        generate_teacher_gpus: GPUs of each `generate` task in which the teacher answers; none of a black box.
         judge_cpu: CPUs of each `judge` task.
         judge_memory: Memory of each `judge` task.
         judge_gpus: GPUs of each `judge` task.
@@ -109,6 +118,9 @@ def preflight(
         evaluate_cpu: CPUs of each `evaluate` task.
         evaluate_memory: Memory of each `evaluate` task.
         evaluate_gpus: GPUs of each `evaluate` task.
+        evaluate_teacher_cpu: CPUs of each `evaluate` task in which the teacher answers.
+        evaluate_teacher_memory: Memory of each `evaluate` task in which the teacher answers.
+        evaluate_teacher_gpus: GPUs of each `evaluate` task in which the teacher answers; none of a black box.
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
     """

@@ -25,6 +25,7 @@ def distill_gold(
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
     s3_secret: str = "limbeck-s3",
+    api_secret: str = "limbeck-api",
     image_pull_secret: str = "limbeck-pull",
 ) -> None:
     """Run all of `distill` with gold answers as labels: what the method could reach with perfect labels.
@@ -34,8 +35,10 @@ def distill_gold(
 
     Args:
         work_uri: Prefix in the object store for all results; the same one finds finished stages again.
-        prompts: URI of the data set, JSONL or Parquet; columns `prompt` and, to measure with, `answer`.
-        teacher: URI of the larger model's Hugging Face folder.
+        prompts: Data set: a file or folder (JSONL, JSON, Parquet, CSV) or `hf://`; columns `prompt` and, to
+            measure with, `answer`.
+        teacher: URI of the larger model's Hugging Face folder; its name at its server with
+            `config.teacher.sampler`: `openai`.
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
@@ -50,10 +53,13 @@ def distill_gold(
         tolerations: Kubernetes tolerations of GPU tasks.
         s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
             AWS_REGION.
+        api_secret: Secret with OPENAI_API_KEY, for a teacher that a server runs (`config.teacher.sampler`:
+            `openai`); it need not exist where no key is wanted.
         image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
     """
     pods = Pods(
         s3_secret=s3_secret,
+        api_secret=api_secret,
         image_pull_secret=image_pull_secret,
         gpu_resource=gpu_resource,
         node_selector=node_selector,

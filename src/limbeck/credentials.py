@@ -3,6 +3,8 @@
 import re
 
 USE_A_SECRET = "Put it into a Kubernetes Secret and take it from there as an environment variable"  # noqa: S105
+API_KEY = "OPENAI_API_KEY"
+"""The variable with the key of a black-box teacher's server."""
 NAME = re.compile(
     r"(^|[^a-z])(password|passwd|passphrase|secret|credentials?|(?<!(pad|eos|bos|unk)_)token"
     r"|(api|access|secret|private)[_-]?key)$",

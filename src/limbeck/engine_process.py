@@ -38,7 +38,7 @@ class EngineProcess:
     def __init__(
         self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
     ) -> None:
-        """Load a checkpoint folder; `chat` says how `prompt_ids` puts questions.
+        """Load a checkpoint folder; `chat` says how `chat_prompt` puts questions.
 
         Raises:
             EngineError: when vLLM cannot load or run it.
@@ -59,7 +59,7 @@ class EngineProcess:
             ) from error
         self._wait_until_ready()
 
-    def prompt_ids(self, user_message: str) -> list[int]:
+    def chat_prompt(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
         return chats.prompt_ids(self._tokenizer, self._chat, user_message)
 

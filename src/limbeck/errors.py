@@ -10,6 +10,7 @@
     ├── CanceledError 8   a run on a cluster was cancelled
     ├── LeaseError    9   another attempt of the same stage is at work, or was faster
     ├── StoppedError 10   SIGTERM came; what is done is kept
+    ├── EndpointError 11  the server of a black-box teacher cannot be reached, or refuses
     └── TimeLimitError 124  a run on a cluster did not end in the time that was given
 
 A message is one line: what, where, expected, got, and what to do about it.
@@ -109,6 +110,12 @@ class StoppedError(LimbeckError):
     """SIGTERM has ended a stage; the next attempt goes on with what it has stored."""
 
     exit_code = 10
+
+
+class EndpointError(LimbeckError):
+    """The server of a black-box teacher cannot be reached, or refuses."""
+
+    exit_code = 11
 
 
 class TimeLimitError(LimbeckError):

@@ -64,13 +64,19 @@ def stage_inputs(run_file: RunFile, store: Store) -> RunFile:
     store.make_bucket(run_file.work_uri)
     uri = f"{run_file.work_uri.rstrip('/')}/inputs"
     staged = {key: _stage_data(getattr(run_file, key), uri, store) for key in DATA}
-    staged |= {key: _stage_model(getattr(run_file, key), uri, store) for key in MODELS}
+    staged |= {key: _stage_model(getattr(run_file, key), uri, store) for key in _folders(run_file)}
     models = tuple(_stage_model(path, uri, store) for path in run_file.models)
     return run_file.model_copy(update={**staged, "models": models})
 
 
+def _folders(run_file: RunFile) -> Iterator[str]:
+    """The parameters that name a model folder: `teacher` may be the name of a black box instead."""
+    black_box = run_file.config.teacher.sampler == "openai"
+    return (key for key in MODELS if not (black_box and key == "teacher"))
+
+
 def _models(run_file: RunFile) -> Iterator[tuple[str, str]]:
-    for key in MODELS:
+    for key in _folders(run_file):
         yield key, getattr(run_file, key)
     yield from (("models", path) for path in run_file.models)
 

@@ -58,11 +58,15 @@ class Completion(Row):
     sample_index: int
     """Which sample of this prompt, counted over all temperatures."""
     seed: int
-    logprob: float
-    """Cumulative log-probability of the sampled tokens at temperature 1, in nats."""
+    logprob: float | None
+    """Cumulative log-probability of the sampled tokens at temperature 1, in nats; None where a server tells
+    none."""
+    num_prompt_tokens: int = 0
+    """0 where nobody counted them."""
     num_tokens: int
     finish_reason: str
-    """`stop` when the model ended by itself, `length` when it was cut off."""
+    """`stop` when the model ended by itself, `length` when it was cut off, `content_filter` when its server
+    cut it."""
 
 
 class Judgement(Row):
@@ -76,6 +80,10 @@ class Judgement(Row):
     """The mean over the verdicts whose question names the word for correct first; None without any."""
     p_no_first: float | None = None
     """The same where the word for wrong is named first: the difference is the judge's bias by position."""
+    num_prompt_tokens: int = 0
+    """Tokens of the questions of all verdicts; 0 when none was asked, or nobody counted them."""
+    num_tokens: int = 0
+    """Tokens of all verdicts, likewise."""
 
 
 class PseudoLabel(Row):
@@ -142,7 +150,10 @@ class EvalResult(Row):
     answer: str | None
     correct: bool | None
     """None when the prompt has no gold answer."""
+    num_prompt_tokens: int = 0
+    """0 when the model was not asked, or nobody counted them."""
     num_tokens: int
-    """Sampled tokens; 0 when the model was not asked."""
+    """Sampled tokens, likewise."""
     finish_reason: str
-    """`stop`, `length` when it was cut off, `not asked` where the prompt is too long or kills the engine."""
+    """`stop`, `length` when it was cut off, `content_filter` when its server cut it, `not asked` where the
+    prompt is too long, kills the engine or is refused by a server."""

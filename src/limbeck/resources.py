@@ -72,36 +72,53 @@ DEFAULTS = {stage: StageRequest(cpu="1", memory="2Gi", gpus=0) for stage in CPU_
     stage: StageRequest(cpu="8", memory="128Gi" if stage == "ppo" else "64Gi", gpus=1) for stage in GPU_STAGES
 }
 
+TEACHER_STAGES = ("generate", "judge", "evaluate")
+"""In which a teacher answers."""
+BLACK_BOX = StageRequest(cpu="2", memory="8Gi", gpus=0)
+"""Of their tasks where a server of others runs the teacher."""
+
 
 def parse_resources(values: dict[str, Any]) -> Resources:
     """Check the parameter `resources` (JSON from Kubeflow; its ints arrive as floats)."""
     return parse(Resources, values, "resources")
 
 
-def requests(resources: Resources, gpus: int) -> dict[str, StageRequest]:
+def requests(resources: Resources, gpus: int, *, black_box: bool = False) -> dict[str, StageRequest]:
     """What the tasks of every stage ask for.
+
+    Those of `generate` and `evaluate` in which the teacher answers are called `generate_teacher` and
+    `evaluate_teacher`.
 
     Args:
         resources: The parameter `resources`.
         gpus: The parameter `gpus`: what a GPU stage gets that `resources` does not name.
+        black_box: Whether a server of others runs the teacher, which then needs no GPU here.
 
     Raises:
         ConfigError: when a stage without a GPU engine is given GPUs.
     """
+    with_gpu = [stage for stage in GPU_STAGES if not (black_box and stage == "judge")]
     result = {}
     for stage, default in DEFAULTS.items():
         wish: StageResources = getattr(resources, stage)
-        if stage in CPU_STAGES and wish.gpus:
+        if stage not in with_gpu and wish.gpus:
             raise ConfigError(
                 "this stage uses no GPU",
                 where=f"resources.{stage}.gpus",
                 expected="0",
                 got=str(wish.gpus),
-                remedy=f"Remove it; GPUs are for {', '.join(GPU_STAGES)}",
+                remedy=f"Remove it; GPUs are for {', '.join(with_gpu)}",
             )
         result[stage] = StageRequest(
             cpu=wish.cpu or default.cpu,
             memory=wish.memory or default.memory,
             gpus=0 if stage in CPU_STAGES else gpus if wish.gpus is None else wish.gpus,
         )
+        if stage in TEACHER_STAGES:
+            of_teacher = result[stage]
+            if black_box:
+                of_teacher = StageRequest(
+                    cpu=wish.cpu or BLACK_BOX.cpu, memory=wish.memory or BLACK_BOX.memory, gpus=0
+                )
+            result[stage if stage == "judge" else f"{stage}_teacher"] = of_teacher
     return result

@@ -74,14 +74,14 @@ class Outlook:
             StorageError: when the store cannot be used.
         """
         check_inputs(self.run_file)
-        teacher, student = self._model(self.run_file.teacher), self._model(self.run_file.student)
+        teacher, student = self._teacher(), self._model(self.run_file.student)
         self._prepare()
         if "judge" in self.stages:
             labels, labelled = self._teacher_side(teacher)
             selected = self._warm_up("selected", labelled, student)
             self._warm_up("all", labelled, student)
-            self._evaluate("teacher", teacher, self.config.teacher.dtype)
-            self._evaluate("student", student, self.config.student.dtype)
+            self._evaluate("teacher", teacher, "teacher")
+            self._evaluate("student", student)
         elif "ppo" in self.stages:
             labels, labelled = (self._finished(self.run_file.label_uri, kind) for kind in OUTPUTS["label"])
             selected = self._finished(self.run_file.checkpoint, "checkpoint")
@@ -89,7 +89,7 @@ class Outlook:
         else:
             for path in self.run_file.models:
                 name = path.rstrip("/").rpartition("/")[2]
-                self._evaluate(name, self._model(path), self.config.student.dtype)
+                self._evaluate(name, self._model(path))
         if "ppo" in self.stages:
             self._rewards(labels, labelled, selected, teacher)
         self._report()
@@ -109,7 +109,7 @@ class Outlook:
     def _teacher_side(self, teacher: Given) -> tuple[Given, Given]:
         """The teacher answers, judges and votes: its labels, and its labelled completions."""
         answers = self._generate("teacher", teacher)
-        model = _as_engine(teacher, self.config.teacher.dtype)
+        model = self._sampled("teacher", teacher, judges=True)
         judgements = [
             self._one(
                 f"judge{self._of(shard)}",
@@ -137,7 +137,7 @@ class Outlook:
         name, hashed = f"sft_{selection}", settings.of_sft(self.config, selection)
         given = {"labelled": labelled, "student": student}
         checkpoint = self._one(f"sft {selection}", "sft", hashed, given, name)
-        self._evaluate(name, checkpoint, self.config.student.dtype)
+        self._evaluate(name, checkpoint)
         return checkpoint
 
     def _rewards(self, labels: Given, labelled: Given, student: Given, teacher: Given) -> None:
@@ -154,11 +154,10 @@ class Outlook:
             given |= {"checkpoint": student, "reward_model": reward_model}
             hashed = settings.of_ppo(self.config, kind)
             policy = self._one(f"ppo {kind}", "ppo", hashed, given, f"ppo_{kind}")
-            self._evaluate(f"ppo_{kind}", policy, self.config.student.dtype)
+            self._evaluate(f"ppo_{kind}", policy)
 
     def _generate(self, role: Literal["teacher", "student"], base: Given) -> list[Given]:
-        dtype = (self.config.teacher if role == "teacher" else self.config.student).dtype
-        given = {"prompts": self.prompts, "model": _as_engine(base, dtype)}
+        given = {"prompts": self.prompts, "model": self._sampled(role, base)}
         num_shards = self.run_file.num_shards
         return [
             self._one(
@@ -171,8 +170,8 @@ class Outlook:
             for shard in range(num_shards)
         ]
 
-    def _evaluate(self, name: str, base: Given, dtype: str) -> None:
-        given = {"heldout": self.heldout, "gold": self.gold, "model": _as_engine(base, dtype)}
+    def _evaluate(self, name: str, base: Given, role: str = "student") -> None:
+        given = {"heldout": self.heldout, "gold": self.gold, "model": self._sampled(role, base)}
         self._one(f"evaluate {name}", "evaluate", settings.of_evaluate(self.config, name), given, name)
 
     def _report(self) -> None:
@@ -257,6 +256,19 @@ class Outlook:
         ]
         return folder_hash(files, local.as_posix()) if local.is_dir() else file_hash(files[0])
 
+    def _teacher(self) -> str | None:
+        """What stages take for the teacher."""
+        if self.config.asks_a_server("teacher"):
+            return settings.of_black_box(self.config, self.run_file.teacher)
+        return self._model(self.run_file.teacher)
+
+    def _sampled(self, role: str, base: Given, *, judges: bool = False) -> str | None:
+        """What stands for a model that is sampled from, as in `limbeck.tasks.sampled`."""
+        content, loading = _hash(base), self.config.model(role)
+        if content is None or self.config.asks_a_server(role):
+            return content
+        return settings.of_engine(content, loading.dtype, False if judges else loading.enable_thinking)
+
     def _model(self, path: str) -> str | None:
         """What stages take for a model: a local one as `limbeck run` would upload it."""
         if not path or "://" in path:
@@ -290,12 +302,6 @@ def as_json(tasks: Sequence[Expected]) -> str:
 
 def _hash(value: Given) -> str | None:
     return value.content_hash if isinstance(value, Manifest) else value
-
-
-def _as_engine(base: Given, dtype: str) -> str | None:
-    """What stands for a model that is sampled from."""
-    content = _hash(base)
-    return content and digest([content, dtype])
 
 
 def _listed(name: str, values: Sequence[Given]) -> dict[str, Given]:

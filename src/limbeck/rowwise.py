@@ -19,17 +19,24 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from limbeck.config import Config
-from limbeck.errors import EngineError
+from limbeck.errors import EndpointError, EngineError
 from limbeck.lease import Held
 from limbeck.progress import Progress
 from limbeck.records import RejectedRow, Row
 from limbeck.rows import finished_parts, read_part, write_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest, StreamingSampler
-from limbeck.steady import answers
+from limbeck.sampling import (
+    ChatPrompt,
+    OpenSampler,
+    RefusedError,
+    Sample,
+    SampleRequest,
+    StreamingSampler,
+)
+from limbeck.steady import answers, unless_all_refused
 from limbeck.storage import Store, StoredObject
 
 RowType = TypeVar("RowType", bound=Row)
-PromptIds = Callable[[str], list[int]]
+ToPrompt = Callable[[str], ChatPrompt]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Work(Generic[RowType]):
     row_type: type[RowType]
     sizes: Sequence[int]
     """How many rows each part stands for, set aside or not."""
-    plan: Callable[[int, PromptIds], list[Task[RowType]]]
+    plan: Callable[[int, ToPrompt], list[Task[RowType]]]
     """The tasks of a part, in the order of its rows; the same at each attempt."""
     place: Callable[[RowType], tuple[int, str]]
     """The number of the part that a row belongs to, and the key of its task."""
@@ -123,6 +130,7 @@ def make_rows(
     Raises:
         LeaseError: when another attempt has taken the lease.
         EngineError: when the engine cannot be kept alive. Finished rows are kept.
+        EndpointError: when a server is away for too long, or refuses. Finished rows are kept.
     """
     shelf = _Shelf(work, config, store, uri, held)
     progress = Progress(work.name, sum(work.sizes), work.unit)
@@ -148,7 +156,7 @@ def _make(
     def requests() -> Iterator[tuple[int, SampleRequest]]:
         count = 0
         for part in missing:
-            tasks = work.plan(part, sampler.prompt_ids)
+            tasks = work.plan(part, sampler.chat_prompt)
             open_keys = shelf.open(part, tasks)
             progress.add(sum(task.num_rows for task in tasks if shelf.is_aside(task.key)))
             for task in tasks:
@@ -168,24 +176,31 @@ def _make(
             shelf.commit()
 
     started, tokens = time.monotonic(), 0
-    limit = config.engine.max_restarts
-    for number, answer in answers(sampler, requests(), max_restarts=limit, proven=shelf.num_rows > 0):
-        whole, place = asked.pop(number)
-        if isinstance(answer, Sample):
-            tokens += len(answer.token_ids)
-            whole.samples[place] = answer
-        if whole.aside or (isinstance(answer, Sample) and len(whole.samples) < len(whole.question.requests)):
-            continue
-        if isinstance(answer, EngineError):
-            whole.aside = True
-            shelf.set_aside(whole.part, whole.task, f"kills the engine: {answer}")
-        else:
-            samples = [sample for _, sample in sorted(whole.samples.items())]
-            shelf.add(whole.part, whole.task.key, whole.question.row(samples))
-        # To find one that kills the engine took many restarts: it is stored at once.
-        shelf.commit(now=isinstance(answer, EngineError))
-        rate = tokens / max(time.monotonic() - started, 1e-6)
-        progress.add(whole.task.num_rows, f"{rate:,.0f} tokens/s")
+    limit, proven = config.engine.max_restarts, shelf.num_rows > 0
+    found = answers(sampler, requests(), max_restarts=limit, proven=proven)
+    try:
+        for number, answer in unless_all_refused(found, proven=proven):
+            whole, place = asked.pop(number)
+            if isinstance(answer, Sample):
+                tokens += answer.num_tokens
+                whole.samples[place] = answer
+                if whole.aside or len(whole.samples) < len(whole.question.requests):
+                    continue
+                samples = [sample for _, sample in sorted(whole.samples.items())]
+                shelf.add(whole.part, whole.task.key, whole.question.row(samples))
+            elif whole.aside:
+                continue
+            else:
+                whole.aside = True
+                why = "refused" if isinstance(answer, RefusedError) else "kills the engine"
+                shelf.set_aside(whole.part, whole.task, f"{why}: {answer}")
+            # To find one that kills the engine took many restarts: it is stored at once.
+            shelf.commit(now=isinstance(answer, EngineError))
+            rate = tokens / max(time.monotonic() - started, 1e-6)
+            progress.add(whole.task.num_rows, f"{rate:,.0f} tokens/s")
+    except EndpointError:
+        shelf.commit(now=True)  # they are paid
+        raise
 
 
 @dataclass

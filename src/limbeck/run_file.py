@@ -52,7 +52,8 @@ class RunFile(Section):
     heldout: str = ""
     """Held-out prompts, named like `prompts`; without it a part of `prompts` is held out."""
     teacher: str = ""
-    """Hugging Face folder of the larger model, which answers and judges: a local path or an `s3://` URI."""
+    """Hugging Face folder of the larger model, which answers and judges: a local path or an `s3://` URI; with
+    `teacher.sampler: openai` the model's name at its server."""
     student: str = ""
     """Hugging Face folder of the smaller model, which is trained: a local path or an `s3://` URI."""
     config: Config = Config()
@@ -83,6 +84,8 @@ class RunFile(Section):
     """Kubernetes tolerations of GPU tasks, as JSON."""
     s3_secret: str = "limbeck-s3"  # noqa: S105 - the name of a secret
     """Secret with the object store's address and key."""
+    api_secret: str = "limbeck-api"  # noqa: S105 - the name of a secret
+    """Secret with OPENAI_API_KEY, for `teacher.sampler: openai`; it need not exist where no key is wanted."""
     image_pull_secret: str = "limbeck-pull"  # noqa: S105 - the name of a secret
     """Secret for pulling images; it need not exist where the registry is open."""
 

@@ -94,7 +94,7 @@ class VllmSampler:
         """
         params = self._params(request)
         with _engine_errors():
-            self._engine.add_request(str(number), {"prompt_token_ids": request.prompt_ids}, params)
+            self._engine.add_request(str(number), {"prompt_token_ids": request.prompt}, params)
         self._asked[str(number)] = number, request
 
     def step(self) -> list[tuple[int, Sample]]:
@@ -157,7 +157,7 @@ class VllmSampler:
         return Sample(
             text=output.text.strip(),
             token_ids=list(output.token_ids),
-            logprob=float(output.cumulative_logprob or 0.0) if request.logprobs else 0.0,
+            logprob=float(output.cumulative_logprob or 0.0) if request.logprobs else None,
             finish_reason=output.finish_reason or "abort",
             p_first=p_first,
         )

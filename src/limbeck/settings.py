@@ -6,7 +6,7 @@ changed between two attempts: the second goes on where the first one ended.
 
 from typing import Any
 
-from limbeck.config import Config, PpoReward
+from limbeck.config import Config, Dtype, PpoReward
 from limbeck.manifest import digest
 
 NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states"}}
@@ -18,6 +18,20 @@ def of_prepare(config: Config) -> str:
     choices = [config.task.kind, config.task.shuffle_options]
     read = config.prepare.model_dump(exclude={"hub_endpoint", "hub_offline"})
     return digest([config.seed, read, choices])
+
+
+def of_engine(weights: str, dtype: Dtype, thinking: bool | None) -> str:
+    """Of a model that is loaded and sampled from, by the hash of its weights.
+
+    What it is told about thinking counts where it is told anything.
+    """
+    return digest([weights, dtype] if thinking is None else [weights, dtype, thinking])
+
+
+def of_black_box(config: Config, name: str) -> str:
+    """Of a model that a server runs: what stands for its weights; messages are in the hash of a stage."""
+    server, thinking = config.openai, config.teacher.enable_thinking
+    return digest([server.base_url, name, server.revision, server.send_seeds, server.top_logprobs, thinking])
 
 
 def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:

@@ -3,6 +3,8 @@
 When an engine dies or stalls, any of the requests it had may be why. They are asked again in halves, a
 half at a time, then in halves of the half that died, until one request is alone. One that kills the engine
 twice while it is alone is set aside; all others get their answers, with the same seeds.
+
+A server of others is not started again; what it refuses is set aside, unless it refuses everything.
 """
 
 from collections import Counter
@@ -10,10 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from limbeck.errors import EngineError
 from limbeck.progress import say
-from limbeck.sampling import Sample, SampleRequest, StreamingSampler
+from limbeck.sampling import Answer, RefusedError, Sample, SampleRequest, StreamingSampler
 
 FATAL_DEATHS = 2
 """An engine can die of something else while a request is alone in it; hardly twice."""
+FATAL_REFUSALS = 100
+"""A server that refuses so many and has answered none would refuse all the others too."""
 
 Numbered = tuple[int, SampleRequest]
 
@@ -24,7 +28,7 @@ def answers(
     *,
     max_restarts: int,
     proven: bool = False,
-) -> Iterator[tuple[int, Sample | EngineError]]:
+) -> Iterator[tuple[int, Answer | EngineError]]:
     """Answers as they finish; for a request that is set aside, what the engine died of.
 
     Args:
@@ -79,6 +83,33 @@ def answers(
     if guilty and not proven:
         raise guilty[0][1]
     yield from guilty
+
+
+def unless_all_refused(
+    found: Iterable[tuple[int, Answer | EngineError]], *, proven: bool
+) -> Iterator[tuple[int, Answer | EngineError]]:
+    """Answers as they finish; refusals are held back until the server has answered anything.
+
+    Args:
+        found: From `answers`.
+        proven: Whether it has, in an earlier attempt.
+
+    Raises:
+        RefusedError: when it refuses everything: the settings are to blame, and no row.
+    """
+    held: list[tuple[int, RefusedError]] = []
+    for number, answer in found:
+        if isinstance(answer, RefusedError) and not proven:
+            held.append((number, answer))
+            if len(held) >= FATAL_REFUSALS:
+                raise answer
+            continue
+        proven = proven or isinstance(answer, Sample)
+        yield from held
+        held.clear()
+        yield number, answer
+    if held:
+        raise held[0][1]
 
 
 def _restart(sampler: StreamingSampler, died: EngineError, restarts: int, max_restarts: int) -> int:

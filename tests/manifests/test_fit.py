@@ -41,7 +41,8 @@ def test_tasks_read_the_secret_of_the_example_by_default(pipeline: Compiled) -> 
     secret = secret_example()
     assert pipeline.parameters["s3_secret"]["defaultValue"] == secret["metadata"]["name"]
     for label in pipeline.containers:
-        sources = pipeline.kubernetes[label]["secretAsEnv"]
+        given = pipeline.kubernetes[label]["secretAsEnv"]
+        sources = [source for source in given if source["keyToEnv"][0]["envVar"] != "OPENAI_API_KEY"]
         named = {source["secretNameParameter"]["componentInputParameter"] for source in sources}
         assert {name.removeprefix("pipelinechannel--") for name in named} == {"s3_secret"}
         needed = {
@@ -51,6 +52,13 @@ def test_tasks_read_the_secret_of_the_example_by_default(pipeline: Compiled) -> 
             for pair in source["keyToEnv"]
         }
         assert needed <= secret["stringData"].keys()
+
+
+def test_the_example_of_a_black_boxs_key_has_the_name_that_pipelines_ask_for(pipeline: Compiled) -> None:
+    secret = example(ROOT / "examples" / "api-secret.yaml")
+    if "api_secret" in pipeline.parameters:
+        assert pipeline.parameters["api_secret"]["defaultValue"] == secret["metadata"]["name"]
+    assert secret["stringData"] == {"OPENAI_API_KEY": "replace-me"}
 
 
 def test_every_task_runs_as_non_root_as_the_namespace_demands(pipeline: Compiled) -> None:

@@ -107,7 +107,7 @@ def test_an_overlay_builds_and_has_one_object_of_each_name(overlay: str) -> None
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("component", ["multi-node", "kfp-2.15"])
+@pytest.mark.parametrize("component", ["multi-node", "black-box", "kfp-2.15"])
 def test_a_component_fits_each_overlay_of_the_base(component: str, tmp_path: Path) -> None:
     for number, overlay in enumerate(("dev", "prod", "kueue")):
         folder = tmp_path / str(number)

@@ -110,7 +110,7 @@ def test_every_task_can_reach_the_object_store_and_has_room_to_work(path: Path) 
     spec, pods = documents(path)
     assert set(pods) == set(spec["deploymentSpec"]["executors"])
     for name, pod in pods.items():
-        needed, optional = pod["secretAsEnv"]
+        needed, optional, *_ = pod["secretAsEnv"]
         assert {pair["envVar"] for pair in needed["keyToEnv"]} == {
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
@@ -125,6 +125,25 @@ def test_every_task_can_reach_the_object_store_and_has_room_to_work(path: Path) 
         assert "secretNameParameter" in pod["imagePullSecret"][0] or path.parent.name == "distill_minimal"
         mounts = {mount["mountPath"]: mount for mount in pod["emptyDirMounts"]}
         assert mounts["/tmp"]["sizeLimit"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_the_key_of_a_black_box_goes_to_the_tasks_that_ask_it_alone_and_need_not_exist(path: Path) -> None:
+    spec, pods = documents(path)
+    titles = {name: task["taskInfo"]["name"] for name, task in tasks(spec).items()}
+    given = {
+        titles[name]: source
+        for name, pod in pods.items()
+        for source in pod["secretAsEnv"]
+        if source["keyToEnv"] == [{"envVar": "OPENAI_API_KEY", "secretKey": "OPENAI_API_KEY"}]
+    }
+    asks = path.parent.name in ("distill", "distill_data")  # others have no settings for it, or no teacher
+    assert ("api_secret" in parameters(path)) == asks
+    expected = {"preflight", "generate teacher", "judge", "evaluate teacher"} if asks else set()
+    assert given.keys() == expected
+    for source in given.values():
+        assert source["optional"]
+        assert source["secretNameParameter"]["componentInputParameter"].endswith("api_secret")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
@@ -152,9 +171,12 @@ def test_each_stage_asks_for_what_preflight_gives_for_it(path: Path) -> None:
         stage = stage_of(name)
         if stage in DEFAULTS:
             inputs = json.dumps(task["inputs"]["parameters"])
-            assert f"preflight-{stage}_cpu" in inputs
-            assert f"preflight-{stage}_memory" in inputs
-            assert (f"preflight-{stage}_gpus" in inputs) == (stage in GPU_STAGES)
+            # The teacher may be a black box, which needs no GPU where the student does.
+            asking = f"{stage}_teacher" if task["taskInfo"]["name"].endswith(" teacher") else stage
+            asking = stage if stage == "label" else asking
+            assert f"preflight-{asking}_cpu" in inputs
+            assert f"preflight-{asking}_memory" in inputs
+            assert (f"preflight-{asking}_gpus" in inputs) == (stage in GPU_STAGES)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)

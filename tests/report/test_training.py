@@ -95,3 +95,11 @@ def test_shards_are_added_up_and_other_names_are_not() -> None:
     ]
     assert rows[0].rejected == {"prompt too long": 3, "other": 1}
     assert rows[0].wall_seconds == 3.0
+    assert [row.cost for row in rows] == [None, None]
+
+
+def test_the_cost_of_shards_is_added_up_where_it_is_known() -> None:
+    shards = [manifest("generate", "teacher", 10, 90, {}), manifest("generate", "teacher", 12, 110, {})]
+    priced = [item.model_copy(update={"metrics": {"generate/cost": 1.25}}) for item in shards]
+    others = [manifest("label", "labels", 10, 90, {})]
+    assert [row.cost for row in stage_rows([*priced, *others])] == [2.5, None]

@@ -36,7 +36,7 @@ def test_the_engine_asks_with_the_system_prompt_and_as_the_model_may_think(
     assert chat == Chat(SYSTEM, enable_thinking=False)
     with sampled.model(CONFIG, str(folder), None, "student", chat) as (_, _, open_sampler):
         engine = open_sampler()
-        ids = engine.prompt_ids(QUESTION)
+        ids = engine.chat_prompt(QUESTION)
         engine.close()
     tokenizer = load_tokenizer(folder)
     assert ids == chats.prompt_ids(tokenizer, chat, QUESTION)

@@ -81,6 +81,7 @@ def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_we
     newest = AutoModelForCausalLM.from_pretrained(folder)
     ids = sampler.prompt_ids("sum a i")
     (sample,) = sampler.sample([SampleRequest(ids, 1.0, 6, seed=1, logprobs=True)])
+    assert sample.logprob is not None
     for model, same in ((newest, True), (AutoModelForCausalLM.from_pretrained(student), False)):
         with torch.no_grad():
             all_logprobs = model(torch.tensor([ids + sample.token_ids])).logits[0].log_softmax(-1)

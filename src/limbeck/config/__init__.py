@@ -5,11 +5,19 @@ them. The other parameters are in `limbeck.run_file`. This package imports nothi
 error costs no GPU second.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from limbeck.config.engines import Chat, DeepSpeedConfig, Dtype, EngineConfig, ModelConfig
+from limbeck.config.engines import (
+    Chat,
+    DeepSpeedConfig,
+    Dtype,
+    EngineConfig,
+    ModelConfig,
+    OpenAIConfig,
+    TeacherConfig,
+)
 from limbeck.config.rows import (
     EvaluateConfig,
     FieldsConfig,
@@ -37,6 +45,7 @@ __all__ = [
     "JudgeConfig",
     "LabelConfig",
     "ModelConfig",
+    "OpenAIConfig",
     "PpoConfig",
     "PpoReward",
     "PrepareConfig",
@@ -46,6 +55,7 @@ __all__ = [
     "SamplingConfig",
     "SftConfig",
     "TaskConfig",
+    "TeacherConfig",
     "parse_config",
 ]
 
@@ -59,7 +69,9 @@ class ReportConfig(Section):
     """Held-out prompts shown in the page, and worst disagreements of each kind in the label report."""
     price_per_million_tokens: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     """What a million completion tokens cost, by the report's row, such as {teacher: 10, policy: 0.4}; in the
-    currency that you think in. Rows without a price are told in tokens."""
+    currency that you think in. It compares what an answer of each row costs; what the run has paid for a
+    black-box teacher follows from the section `openai`, whose `completion_price` its row has unless it is
+    named here. Rows without a price are told in tokens."""
 
 
 class Config(Section):
@@ -71,7 +83,7 @@ class Config(Section):
     """How often a crashed stage on a GPU starts again in its container; two crashes alike end it sooner."""
     restart_seconds: Positive = 5.0
     """Wait before the first restart; each further one waits twice as long."""
-    teacher: ModelConfig = ModelConfig()
+    teacher: TeacherConfig = TeacherConfig()
     """The larger model: answers and judges."""
     student: ModelConfig = ModelConfig()
     """The smaller model: is trained."""
@@ -79,6 +91,8 @@ class Config(Section):
     """What is asked and how an answer is read."""
     engine: EngineConfig = EngineConfig()
     """The vLLM engine."""
+    openai: OpenAIConfig = OpenAIConfig()
+    """The server of a teacher with `sampler: openai`."""
     prepare: PrepareConfig = PrepareConfig()
     """Reading and splitting the data set."""
     generate: GenerateConfig = GenerateConfig()
@@ -98,6 +112,17 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     """The report and the decision."""
 
+    @model_validator(mode="after")
+    def _fits_a_black_box(self) -> Self:
+        if self.teacher.sampler == "openai":
+            if not self.openai.base_url:
+                raise ValueError("openai.base_url must name the server where teacher.sampler is `openai`")
+            if self.reward.init == "teacher":
+                raise ValueError(
+                    "reward.init must be `student` where teacher.sampler is `openai`: that gives no weights"
+                )
+        return self
+
     def model(self, name: str) -> ModelConfig:
         """How the teacher is loaded, or any other model: all others come from the student."""
         return self.teacher if name == "teacher" else self.student
@@ -106,6 +131,10 @@ class Config(Section):
         """How the teacher, or any other model, is asked the questions of the task."""
         thinking = self.model(name).enable_thinking
         return Chat(self.task.system_prompt, thinking, self.task.strip_thinking)
+
+    def asks_a_server(self, name: str) -> bool:
+        """Whether a model is a black box, which only the teacher may be."""
+        return name == "teacher" and self.teacher.sampler == "openai"
 
 
 def parse_config(values: dict[str, Any]) -> Config:

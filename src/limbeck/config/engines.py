@@ -1,8 +1,9 @@
-"""Settings of what loads models: vLLM and DeepSpeed."""
+"""Settings of what loads models, or asks them over the network: vLLM, DeepSpeed, an OpenAI-like server."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.section import Count, Positive, Probability, Section
 
@@ -27,6 +28,73 @@ class ModelConfig(Section):
     enable_thinking: bool | None = None
     """What the chat template is told of this name: Qwen3 and SmolLM3 think before they answer if it is true,
     not if false; null: as the template decides. The judge is always told false: its verdict is one token."""
+
+
+class TeacherConfig(ModelConfig):
+    """How the teacher is loaded, or asked."""
+
+    sampler: Literal["vllm", "openai"] = "vllm"
+    """Who runs the teacher: `vllm` here, from its weights; `openai` a server of others that speaks OpenAI's
+    API. The parameter `teacher` is then the model's name there, and the section `openai` says where.
+    `enable_thinking` goes there as `chat_template_kwargs`, which vLLM's server knows; null sends nothing."""
+
+
+class OpenAIConfig(Section):
+    """The server of a teacher with `sampler: openai`. Its key comes from the variable OPENAI_API_KEY."""
+
+    base_url: str = ""
+    """Address of the API, such as https://api.example.com/v1."""
+    revision: str = ""
+    """Stands for the weights behind the model's name, which no API tells: change it when they have changed,
+    and everything is asked anew. A name with a date in it needs none."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
+    """How many log-probabilities of a verdict's first token are asked for; servers allow 20 at most. 0 where
+    a server offers none: verdicts are then read from their text."""
+    send_seeds: bool = True
+    """Whether each request bears its seed. Few servers promise that the same seed gives the same text."""
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the longest completion; OpenAI's own newer models know the second name alone."""
+    max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Requests that one task has open at once; `num_shards` tasks ask side by side."""
+    requests_per_minute: Positive | None = None
+    """Requests that one task begins in a minute, evenly spread; None sets no limit."""
+    tokens_per_minute: Positive | None = None
+    """Tokens of one task in a minute, prompts and completions; None sets no limit. A request counts with a
+    quarter of its characters and its longest completion, until the server has told what it was."""
+    request_seconds: Positive = 120.0
+    """How long one try waits for its answer."""
+    deadline_seconds: Positive = 600.0
+    """How long a request is tried again while the server is busy, broken or away."""
+    prompt_price: Annotated[float, Field(ge=0.0)] | None = None
+    """Price of a million prompt tokens; with `completion_price` the report tells what each stage has paid."""
+    completion_price: Annotated[float, Field(ge=0.0)] | None = None
+    """Price of a million completion tokens; also of the report's row `teacher`, unless
+    `report.price_per_million_tokens` names it."""
+    price_source: str = ""
+    """Currency, where the two prices come from and of which day; the report repeats it."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            plain = not (parts.query or parts.fragment or parts.username or parts.password)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and plain
+        except ValueError:  # brackets around what is no IPv6 address
+            good = False
+        if value and not good:
+            raise ValueError(
+                "must be an address such as https://host/v1, without a key, a password or a query"
+            )
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_both_prices_and_their_source(self) -> Self:
+        if (self.prompt_price is None) != (self.completion_price is None):
+            raise ValueError("must hold both `prompt_price` and `completion_price`, or neither")
+        if self.prompt_price is not None and not self.price_source:
+            raise ValueError("must say in `price_source` where the prices come from")
+        return self
 
 
 class EngineConfig(Section):

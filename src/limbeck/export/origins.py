@@ -13,8 +13,8 @@ from limbeck.checkpoints import identity
 from limbeck.config import Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.export.chosen import Chosen, origin_manifest
-from limbeck.manifest import digest
 from limbeck.report.model import Provenance
+from limbeck.settings import of_engine
 from limbeck.storage import Store
 
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
@@ -94,7 +94,13 @@ def teacher(store: Store, chosen: Chosen, address: str) -> Origin:
     answered = _of(chosen, lambda item: (item.stage, item.name) == ("generate", "teacher"))
     known = origin_manifest(store, answered).inputs.get("model") if answered else None
     return _origin(
-        store, "teacher", address, known, lambda found: {digest([found, dtype]) for dtype in get_args(Dtype)}
+        store,
+        "teacher",
+        address,
+        known,
+        lambda found: {
+            of_engine(found, dtype, thinking) for dtype in get_args(Dtype) for thinking in (None, False, True)
+        },
     )
 
 

@@ -68,6 +68,12 @@ class Asked:
         """Whether any of some stages will run."""
         return bool(set(stages) & set(self.stages))
 
+    @property
+    def asks_a_server(self) -> bool:
+        """Whether the teacher is a black box, known even where other settings are broken."""
+        teacher = self.config.get("teacher")
+        return isinstance(teacher, dict) and teacher.get("sampler") == "openai"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -131,7 +137,7 @@ def read_settings(asked: Asked) -> tuple[Settings, list[Finding]]:
     except ConfigError as error:
         findings += [Finding(error), *_others(error, "parameters")]
     try:
-        asks = requests(parse_resources(asked.resources), asked.gpus)
+        asks = requests(parse_resources(asked.resources), asked.gpus, black_box=asked.asks_a_server)
     except ConfigError as error:
         findings += [Finding(error), *_others(error, "resources")]
     return Settings(config, asks), findings
@@ -228,7 +234,12 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
     starts_from_teacher = asked.runs("reward") and config is not None and config.reward.init == "teacher"
     if not asked.teacher and (judged_by_teacher or starts_from_teacher):
         stage = "judge" if judged_by_teacher else "reward, as reward.init is `teacher`"
-        yield "teacher", f"the Hugging Face folder of the larger model, for stage {stage}"
+        what = (
+            "the model's name at its server"
+            if asked.asks_a_server
+            else "the Hugging Face folder of the larger model"
+        )
+        yield "teacher", f"{what}, for stage {stage}"
     if not asked.student and asked.runs("sft"):
         yield "student", "the Hugging Face folder of the smaller model, for stage sft"
     if asked.runs("reward") and not asked.runs("prepare", "sft"):

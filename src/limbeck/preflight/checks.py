@@ -7,7 +7,7 @@ from limbeck import checkpoints
 from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, load_manifest
-from limbeck.preflight import context, gpus, memory, pod, templates, trainjob, vocabulary
+from limbeck.preflight import context, endpoint, gpus, memory, pod, templates, trainjob, vocabulary
 from limbeck.preflight.asked import Asked, mislabelled, misnamed, missing, read_settings, without_secrets
 from limbeck.preflight.data import check_data
 from limbeck.preflight.findings import Finding, collected, warning
@@ -49,6 +49,8 @@ def check(given: Asked) -> Outcome:
     findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)
     checked = ["settings", *world.checked, *_names(asked, world, models)]
+    if config and asked.asks_a_server and asked.teacher and asked.runs("judge"):
+        findings += endpoint.check_server(asked.teacher, config.openai, checked)
     if config:
         findings += context.check_lengths(asked, config)
         findings += _fitting(asked, models, config, checked)
@@ -113,7 +115,9 @@ def _models(
     asked: Asked, world: World, config: Config | None, findings: list[Finding]
 ) -> dict[str, ModelFacts]:
     """What is known of each model, by parameter; a warmed-up `checkpoint` stands for the student."""
-    named = [("teacher", asked.teacher), ("student", asked.student), ("checkpoint", asked.checkpoint)]
+    named = [("student", asked.student), ("checkpoint", asked.checkpoint)]
+    if not asked.asks_a_server:
+        named.insert(0, ("teacher", asked.teacher))
     found = {}
     for key, path in [*named, *further_models(asked)]:
         place = world.place(key, path)

@@ -63,8 +63,10 @@ def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageReque
 
 def _on_cpus(asked: Asked, config: Config, requests: Mapping[str, StageRequest]) -> list[Finding]:
     """Stages without a GPU work, slowly with bfloat16."""
-    stages = [stage for stage in GPU_STAGES if stage in asked.stages and requests[stage].gpus == 0]
-    slow = [role for role in ("teacher", "student") if getattr(config, role).dtype == "bfloat16"]
+    roles = ("student",) if asked.asks_a_server else ("teacher", "student")
+    loaded = [stage for stage in GPU_STAGES if not (asked.asks_a_server and stage == "judge")]
+    stages = [stage for stage in loaded if stage in asked.stages and requests[stage].gpus == 0]
+    slow = [role for role in roles if getattr(config, role).dtype == "bfloat16"]
     if not stages or not slow:
         return []
     error = ConfigError(

@@ -191,6 +191,8 @@ class StageRow(Part):
     rows_in: int
     rows_kept: int
     rejected: dict[str, int]
+    cost: float | None = None
+    """Of a black-box teacher's tokens, in the currency of `openai.price_source`; None where none is known."""
 
 
 class ExampleAnswer(Part):

@@ -19,14 +19,16 @@ from limbeck.manifest import Manifest, code_version, commit, find, input_hashes,
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.rows import read_rows
-from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
+from limbeck.spending import spent
 from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
 DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
-NO_SAMPLE = Sample(text="", token_ids=[], logprob=0.0, finish_reason=NOT_ASKED)
-"""Of a prompt that is too long, or that kills the engine."""
+NO_SAMPLE = Sample(text="", token_ids=[], logprob=None, finish_reason=NOT_ASKED, usage=Usage(0, 0))
+"""Of a prompt that is too long, kills the engine, or is refused by a server."""
+SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
 
 
 def run(
@@ -56,12 +58,13 @@ def run(
         One result for each prompt, decoding and sample; metrics `evaluate/accuracy_greedy` and
         `evaluate/accuracy_sampled` when there is gold, `evaluate/tokens_...` and `evaluate/cut_...`. An
         answer cut off or absent is wrong; a prompt too long for the context is wrong too and counted as set
-        aside, and so is one that kills the engine.
+        aside, and so is one that kills the engine or is refused by a black box.
 
     Raises:
         LeaseError: when another attempt is at work.
         DataError: when no held-out prompt fits the context.
         EngineError: when the engine cannot be kept alive, or formulas cannot be compared.
+        EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
@@ -113,6 +116,8 @@ def run(
                 metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
+        if config.asks_a_server(name):
+            metrics |= spent(SPENT, results, config.openai)
         # A prompt that is too long is set aside in both decodings; it counts once.
         rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
         shown = ", ".join(
@@ -140,10 +145,10 @@ def _work(
     parts = [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
     chunk_of = {row.prompt_id: number // PROMPTS_PER_PART for number, row in enumerate(prompts)}
 
-    def plan(number: int, prompt_ids: PromptIds) -> list[Task[EvalResult]]:
+    def plan(number: int, to_prompt: ToPrompt) -> list[Task[EvalResult]]:
         decoding, chunk = parts[number]
         return [
-            task for row in chunk for task in _tasks(row, decoding, prompt_ids, answers, same, config, name)
+            task for row in chunk for task in _tasks(row, decoding, to_prompt, answers, same, config, name)
         ]
 
     def place(row: EvalResult) -> tuple[int, str]:
@@ -173,7 +178,7 @@ def _key(prompt_id: str, decoding: Decoding, index: int) -> str:
 def _tasks(
     prompt: Prompt,
     decoding: Decoding,
-    prompt_ids: PromptIds,
+    to_prompt: ToPrompt,
     answers: dict[str, str],
     same: Same,
     config: Config,
@@ -181,11 +186,10 @@ def _tasks(
 ) -> Iterator[Task[EvalResult]]:
     """The answers to one prompt in one decoding."""
     settings = config.evaluate
-    ids = prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
-    room = config.engine.max_model_len - settings.max_tokens
-    too_long = f"prompt too long: {len(ids)} tokens, room for {room}" if len(ids) > room else ""
+    asked = to_prompt(config.task.prompt_template.replace("{prompt}", prompt.prompt))
+    excess = too_long(asked, config.engine.max_model_len - settings.max_tokens)
     num_samples = _num_samples(decoding, config)
-    for index in [-1] if too_long else range(num_samples):
+    for index in [-1] if excess else range(num_samples):
 
         def result(sample: Sample, index: int = index) -> EvalResult:
             gold = answers.get(prompt.prompt_id)
@@ -199,7 +203,8 @@ def _tasks(
                 text=sample.text,
                 answer=answer,
                 correct=correct,
-                num_tokens=len(sample.token_ids),
+                num_prompt_tokens=sample.num_prompt_tokens(asked),
+                num_tokens=sample.num_tokens,
                 finish_reason=sample.finish_reason,
             )
 
@@ -212,8 +217,10 @@ def _tasks(
         temperature = settings.temperature if decoding == "sampled" else 0.0
         yield Task(
             key=_key(prompt.prompt_id, decoding, index),
-            question=too_long or Question([SampleRequest(ids, temperature, settings.max_tokens, seed)], row),
+            question=f"prompt too long: {excess}"
+            if excess
+            else Question([SampleRequest(asked, temperature, settings.max_tokens, seed)], row),
             text=prompt.prompt,
             spare=result(NO_SAMPLE),
-            num_rows=num_samples if too_long else 1,
+            num_rows=num_samples if excess else 1,
         )

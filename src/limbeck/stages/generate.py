@@ -17,10 +17,13 @@ from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Prompt, Source, row_id
-from limbeck.rows import read_rows
-from limbeck.rowwise import Made, PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.rows import iter_rows, read_rows
+from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.spending import spent
 from limbeck.storage import Store
+
+SPENT = ("generate/prompt_tokens", "generate/completion_tokens", "generate/cost")
 
 
 def run(
@@ -55,6 +58,7 @@ def run(
         LeaseError: when another attempt is at work.
         DataError: when more than `generate.max_bad_fraction` of the completions are set aside.
         EngineError: when the engine cannot be kept alive.
+        EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
     stage_name = f"generate({role}{f' {shard + 1}/{num_shards}' if num_shards > 1 else ''})"
@@ -77,24 +81,24 @@ def run(
         work = _work(mine, sampling, config, role, stage_name)
         made = make_rows(work, open_sampler, config, store, uri, held)
         _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
-        return commit(
-            store,
-            Manifest(
-                stage="generate",
-                kind="completions",
-                name=role,
-                uri=uri,
-                objects=made.objects,
-                inputs=inputs,
-                config_hash=config_hash,
-                code_version=code_version("generate"),
-                num_input_rows=len(mine),
-                num_rows=made.num_rows,
-                rejected=made.reasons,
-                wall_seconds=time.monotonic() - started,
-            ),
-            held,
+        manifest = Manifest(
+            stage="generate",
+            kind="completions",
+            name=role,
+            uri=uri,
+            objects=made.objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("generate"),
+            num_input_rows=len(mine),
+            num_rows=made.num_rows,
+            rejected=made.reasons,
         )
+        metrics = {}
+        if config.asks_a_server(role):
+            metrics = spent(SPENT, iter_rows(store, [manifest], Completion), config.openai)
+        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
+        return commit(store, manifest.model_copy(update=taken), held)
 
 
 def _work(
@@ -105,8 +109,8 @@ def _work(
     part_of = {row.prompt_id: number // per_part for number, row in enumerate(prompts)}
     parts = [prompts[first : first + per_part] for first in range(0, len(prompts), per_part)]
 
-    def plan(number: int, prompt_ids: PromptIds) -> list[Task[Completion]]:
-        return [task for row in parts[number] for task in _tasks(row, prompt_ids, sampling, config, role)]
+    def plan(number: int, to_prompt: ToPrompt) -> list[Task[Completion]]:
+        return [task for row in parts[number] for task in _tasks(row, to_prompt, sampling, config, role)]
 
     return Work(
         name=stage_name,
@@ -119,15 +123,14 @@ def _work(
 
 
 def _tasks(
-    prompt: Prompt, prompt_ids: PromptIds, sampling: SamplingConfig, config: Config, role: Source
+    prompt: Prompt, to_prompt: ToPrompt, sampling: SamplingConfig, config: Config, role: Source
 ) -> Iterator[Task[Completion]]:
     """All completions of one prompt; one that is too long for the context is set aside as a whole."""
-    ids = prompt_ids(config.task.prompt_template.replace("{prompt}", prompt.prompt))
-    room = config.engine.max_model_len - sampling.max_tokens
-    if len(ids) > room:
+    asked = to_prompt(config.task.prompt_template.replace("{prompt}", prompt.prompt))
+    if excess := too_long(asked, config.engine.max_model_len - sampling.max_tokens):
         yield Task(
             key=f"prompt {prompt.prompt_id}",
-            question=f"prompt too long: {len(ids)} tokens, room for {room}",
+            question=f"prompt too long: {excess}",
             text=prompt.prompt,
             num_rows=sampling.samples_per_prompt,
         )
@@ -154,11 +157,12 @@ def _tasks(
                 sample_index=index,
                 seed=seed,
                 logprob=sample.logprob,
-                num_tokens=len(sample.token_ids),
+                num_prompt_tokens=sample.num_prompt_tokens(asked),
+                num_tokens=sample.num_tokens,
                 finish_reason=sample.finish_reason,
             )
 
-        request = SampleRequest(ids, temperature, sampling.max_tokens, seed, sampling.top_p, logprobs=True)
+        request = SampleRequest(asked, temperature, sampling.max_tokens, seed, sampling.top_p, logprobs=True)
         yield Task(f"completion {completion_id}", Question([request], row), prompt.prompt)
 
 

@@ -22,11 +22,14 @@ from limbeck.config import Config, JudgeConfig
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
-from limbeck.rows import read_rows
-from limbeck.rowwise import PromptIds, Question, Task, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest
+from limbeck.rows import iter_rows, read_rows
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
+from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.spending import spent
 from limbeck.storage import Store
 from limbeck.thinking import without_thinking
+
+SPENT = ("judge/prompt_tokens", "judge/completion_tokens", "judge/cost")
 
 
 def run(
@@ -51,12 +54,14 @@ def run(
 
     Returns:
         A judgement for each completion, of `judge.votes` verdicts; one whose judge prompt does not fit the
-        context, or kills the engine, is taken for wrong (P = 0) and also listed as set aside.
+        context, kills the engine, or is refused by a black box, is taken for wrong (P = 0) and also listed as
+        set aside. One with no verdict that is either word counts as wrong too.
 
     Raises:
         LeaseError: when another attempt is at work.
         ConfigError: when `judge.yes` and `judge.no` begin with the same token.
         EngineError: when the engine cannot be kept alive.
+        EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
     inputs = input_hashes(prompts=prompts, completions=completions) | {"model": model_hash}
@@ -71,24 +76,24 @@ def run(
         questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
         rows = read_rows(store, completions, Completion)
         made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri, held)
-        return commit(
-            store,
-            Manifest(
-                stage="judge",
-                kind="judgements",
-                name="judge",
-                uri=uri,
-                objects=made.objects,
-                inputs=inputs,
-                config_hash=config_hash,
-                code_version=code_version("judge"),
-                num_input_rows=len(rows),
-                num_rows=made.num_rows,
-                rejected=made.reasons,
-                wall_seconds=time.monotonic() - started,
-            ),
-            held,
+        manifest = Manifest(
+            stage="judge",
+            kind="judgements",
+            name="judge",
+            uri=uri,
+            objects=made.objects,
+            inputs=inputs,
+            config_hash=config_hash,
+            code_version=code_version("judge"),
+            num_input_rows=len(rows),
+            num_rows=made.num_rows,
+            rejected=made.reasons,
         )
+        metrics = {}
+        if config.asks_a_server("teacher"):
+            metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), config.openai)
+        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
+        return commit(store, manifest.model_copy(update=taken), held)
 
 
 def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> Work[Judgement]:
@@ -97,8 +102,8 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
     part_of = {row.completion_id: number // per_part for number, row in enumerate(rows)}
     parts = [rows[first : first + per_part] for first in range(0, len(rows), per_part)]
 
-    def plan(number: int, prompt_ids: PromptIds) -> list[Task[Judgement]]:
-        return [_task(row, questions[row.prompt_id], prompt_ids, config) for row in parts[number]]
+    def plan(number: int, to_prompt: ToPrompt) -> list[Task[Judgement]]:
+        return [_task(row, questions[row.prompt_id], to_prompt, config) for row in parts[number]]
 
     return Work(
         name="judge",
@@ -110,33 +115,38 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
     )
 
 
-def _task(row: Completion, asked: str, prompt_ids: PromptIds, config: Config) -> Task[Judgement]:
+def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
     judge = config.judge
     shown = without_thinking(row.text) if config.task.strip_thinking else row.text
     orders = [
-        prompt_ids(_message(judge, asked, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
+        to_prompt(_message(judge, asked, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
     ]
-    longest, room = max(map(len, orders)), config.engine.max_model_len - 1
+    requests = [
+        SampleRequest(orders[vote % 2], judge.temperature, 1, seed=vote, verdict=(judge.yes, judge.no))
+        for vote in range(judge.votes)
+    ]
 
     def judgement(samples: Sequence[Sample]) -> Judgement:
         verdicts = [sample.p_first for sample in samples]
+        answered = list(zip(requests, samples, strict=False))  # none, where it is set aside
         return Judgement(
             completion_id=row.completion_id,
             prompt_id=row.prompt_id,
             p_correct=_mean(verdicts) or 0.0,
             p_yes_first=_mean(verdicts[0::2]),
             p_no_first=_mean(verdicts[1::2]),
+            num_prompt_tokens=sum(sample.num_prompt_tokens(request.prompt) for request, sample in answered),
+            num_tokens=sum(sample.num_tokens for sample in samples),
         )
 
-    question: Question[Judgement] | str = f"judge prompt too long: {longest} tokens, room for {room}"
-    if longest <= room:
-        requests = [
-            SampleRequest(orders[vote % 2], judge.temperature, 1, seed=vote, verdict=(judge.yes, judge.no))
-            for vote in range(judge.votes)
-        ]
-        question = Question(requests, judgement)
-    return Task(key=f"completion {row.completion_id}", question=question, text=row.text, spare=judgement(()))
+    excess = too_long(max(orders, key=len), config.engine.max_model_len - 1)
+    return Task(
+        key=f"completion {row.completion_id}",
+        question=f"judge prompt too long: {excess}" if excess else Question(requests, judgement),
+        text=row.text,
+        spare=judgement(()),
+    )
 
 
 def _message(judge: JudgeConfig, prompt: str, completion: str, *, swapped: bool) -> str:

@@ -119,7 +119,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
             rows=rows,
             comparisons=compared,
             fidelity=agreed,
-            lengths=answer_lengths(answers, config.report.price_per_million_tokens, num_resamples, seed),
+            lengths=answer_lengths(answers, _prices(config), num_resamples, seed),
             labels=labels,
             reward=_reward(inputs.reward_model, store) if inputs.reward_model else None,
             ppo={
@@ -217,6 +217,12 @@ def _answers(
         results = iter_rows(store, inputs.results, EvalResult)
         answers = collect(results, comparer.same, picked, order)
         return answers, fidelity(answers, comparer.same, config.report.num_resamples, config.seed)
+
+
+def _prices(config: Config) -> dict[str, float]:
+    """Of a million completion tokens, by row: a black-box teacher's is known already."""
+    price, given = config.openai.completion_price, config.report.price_per_million_tokens
+    return given if price is None or not config.asks_a_server("teacher") else {"teacher": price} | given
 
 
 def _label_quality(

@@ -1,28 +1,30 @@
 """The model that `generate`, `judge` and `evaluate` sample from."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from limbeck import checkpoints, models
+from limbeck import checkpoints, models, settings
 from limbeck.config import Chat, Config
 from limbeck.errors import ConfigError
-from limbeck.manifest import digest
+from limbeck.sampling import OpenSampler, StreamingSampler
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, read
-
-if TYPE_CHECKING:
-    from limbeck.engine_process import EngineProcess
 
 
 @contextmanager
 def model(
     config: Config, path: str, checkpoint: Artifact | None, role: str, chat: Chat
-) -> "Iterator[tuple[Store, str, Callable[[], EngineProcess]]]":
-    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for."""
-    store, settings = Store(), config.model(role)
+) -> Iterator[tuple[Store, str, OpenSampler]]:
+    """A model to sample from: a given checkpoint, or the base model at a path; opened when asked for.
+
+    A black-box teacher has a name instead of a path.
+    """
+    store, loading = Store(), config.model(role)
+    if config.asks_a_server(role):
+        yield store, settings.of_black_box(config, path), _black_box(config, path, checkpoint, chat)
+        return
     given = read(checkpoint, "checkpoint") if checkpoint else None
     if given is None and not path:
         raise ConfigError(
@@ -35,7 +37,7 @@ def model(
     model_hash = given.content_hash if given else checkpoints.identity(store, path)
     with tempfile.TemporaryDirectory() as scratch:
 
-        def open_sampler() -> "EngineProcess":
+        def open_sampler() -> StreamingSampler:
             from limbeck.engine_process import EngineProcess
 
             folder = Path(scratch) / "model"
@@ -43,6 +45,27 @@ def model(
                 folder = checkpoints.fetch(store, given, folder)
             else:
                 folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
-            return EngineProcess(folder, settings, config.engine, chat)
+            return EngineProcess(folder, loading, config.engine, chat)
 
-        yield store, digest([model_hash, settings.dtype, chat.enable_thinking]), open_sampler
+        yield store, settings.of_engine(model_hash, loading.dtype, chat.enable_thinking), open_sampler
+
+
+def _black_box(config: Config, name: str, checkpoint: Artifact | None, chat: Chat) -> OpenSampler:
+    """A model that a server runs."""
+    if checkpoint or not name:
+        raise ConfigError(
+            "a black-box teacher is called by its name",
+            where="parameters model and checkpoint",
+            expected="in `model` what its server calls it, and no `checkpoint`",
+            got="a checkpoint" if checkpoint else "no name",
+            remedy="Correct it, or set teacher.sampler: vllm",
+        )
+    if config.teacher.enable_thinking is None:  # its server may not know the word, so the judge is silent too
+        chat = chat._replace(enable_thinking=None)
+
+    def open_sampler() -> StreamingSampler:
+        from limbeck.openai_sampler import OpenAISampler
+
+        return OpenAISampler(name, config.openai, chat)
+
+    return open_sampler

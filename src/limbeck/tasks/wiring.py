@@ -22,6 +22,9 @@ class Requests(NamedTuple):
     generate_cpu: str
     generate_memory: str
     generate_gpus: str
+    generate_teacher_cpu: str
+    generate_teacher_memory: str
+    generate_teacher_gpus: str
     judge_cpu: str
     judge_memory: str
     judge_gpus: str
@@ -39,6 +42,9 @@ class Requests(NamedTuple):
     evaluate_cpu: str
     evaluate_memory: str
     evaluate_gpus: str
+    evaluate_teacher_cpu: str
+    evaluate_teacher_memory: str
+    evaluate_teacher_gpus: str
     report_cpu: str
     report_memory: str
 
@@ -70,32 +76,31 @@ def preflight(
     with task("preflight"):
         from limbeck.preflight import Asked, check, conclude
 
-        outcome = check(
-            Asked(
-                work_uri=work_uri,
-                stages=stages,
-                prompts=prompts,
-                heldout=heldout,
-                teacher=teacher,
-                student=student,
-                models=models,
-                prepared_uri=prepared_uri,
-                label_uri=label_uri,
-                checkpoint=checkpoint,
-                num_shards=num_shards,
-                ppo_rewards=ppo_rewards,
-                gold_labels=gold_labels,
-                gpus=gpus,
-                gpu_resource=gpu_resource,
-                node_selector=node_selector,
-                node_affinity=node_affinity,
-                tolerations=tolerations,
-                resources=resources,
-                config=config,
-            )
+        given = Asked(
+            work_uri=work_uri,
+            stages=stages,
+            prompts=prompts,
+            heldout=heldout,
+            teacher=teacher,
+            student=student,
+            models=models,
+            prepared_uri=prepared_uri,
+            label_uri=label_uri,
+            checkpoint=checkpoint,
+            num_shards=num_shards,
+            ppo_rewards=ppo_rewards,
+            gold_labels=gold_labels,
+            gpus=gpus,
+            gpu_resource=gpu_resource,
+            node_selector=node_selector,
+            node_affinity=node_affinity,
+            tolerations=tolerations,
+            resources=resources,
+            config=config,
         )
+        outcome = check(given)
         conclude(outcome.findings, outcome.checked)
-        asked = requests(parse_resources(resources), gpus)
+        asked = requests(parse_resources(resources), gpus, black_box=given.asks_a_server)
         return Requests(
             **{
                 f"{stage}_{field}": str(value)

@@ -90,7 +90,7 @@ def test_generate_samples_with_vllm_in_the_engines_image(
     completions = read_rows(store, finished["generate"]["completions"], Completion)
     assert len(completions) == 6 * finished["prepare"]["prompts"].num_rows
     assert {row.temperature for row in completions} == {0.3, 0.7, 1.0}
-    assert all(row.logprob < 0 for row in completions)
+    assert all(row.logprob is not None and row.logprob < 0 for row in completions)
 
 
 def test_label_votes_in_the_tools_image(finished: dict[str, dict[str, Manifest]], store: Store) -> None:
