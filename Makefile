@@ -32,9 +32,10 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 
 # In several processes: a vLLM that closes in a process ends the process group of the trainers in it.
 TESTS_APART := tests/preflight tests/security tests/storage tests/tasks tests/trainer
-test: lint chromium ## Types, lint, layers, and all tests
+TEST_JOBS ?= 2
+test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS files at once, of 2 GiB each)
 	set -e; for part in $(TESTS_APART); do $(BIN)/pytest $$part; done
-	$(BIN)/pytest $(TESTS_APART:%=--ignore=%)
+	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(TESTS_APART:%=--ignore=%)
 
 # The report is opened in a real browser.
 chromium:

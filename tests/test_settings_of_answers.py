@@ -28,7 +28,7 @@ def hashes(task: dict[str, Any]) -> dict[str, str]:
         ({"compare_seconds": 3.0}, {"label", "ppo", "evaluate"}),
         ({"answer_pattern": "(x)"}, {"generate", "label", "ppo", "evaluate"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_setting_of_answers_changes_the_keys_of_these_stages(
     task: dict[str, Any], changed: set[str]

@@ -73,7 +73,7 @@ def hashes(**sections: object) -> dict[str, str]:
         ({}, {"sft": {"packing": True}}, {"sft"}),
         ({}, {"sft": {"deepspeed": {"liger": True}}}, {"sft"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_setting_of_chats_changes_the_keys_of_these_stages(
     before: dict[str, object], after: dict[str, object], changed: set[str]

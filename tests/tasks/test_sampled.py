@@ -1,4 +1,4 @@
-"""The engine of a task asks as the run says; the model's hash holds what the settings of the task do not."""
+"""The engine of a task asks as the run says; the model's hash holds what settings of the task do not."""
 
 from pathlib import Path
 
