@@ -34,10 +34,10 @@ class Run:
     work_uri: Any
     config: Any
 
-    def add(self, component: Any, title: str, **inputs: Any) -> Any:
-        """Add a task of a stage."""
+    def add(self, component: Any, title: str, stage: str = "", **inputs: Any) -> Any:
+        """Add a task of a stage: by default the one that the title begins with."""
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
-        return self.pods.stage(task, title, self.requests)
+        return self.pods.stage(task, title, self.requests, stage)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Rewards:
     """What reward distillation gives on."""
 
     student_completions: Any
+    student_labelled: Any
     reward_model: Any
     policies: Any
     policy: Any
@@ -208,6 +209,7 @@ def distil_rewards(
     run.pods.helper(picked, "pick policy")
     return Rewards(
         student_completions=dsl.Collected(answered.outputs["completions"]),
+        student_labelled=compared.outputs["labelled"],
         reward_model=rewarded.outputs["reward_model"],
         policies=dsl.Collected(refined.outputs["policy"]),
         policy=picked.outputs["picked"],
