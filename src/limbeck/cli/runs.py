@@ -118,3 +118,7 @@ def _fetch_report(store: "Store", out: Path) -> None:
         verdict = fetch_report(store, parse(artifact.read_bytes(), str(artifact)), out)
         typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
         typer.echo(f"{PREFIX}report: {out / 'report.html'} (the same in report.md and report.json)")
+    for artifact in (out / "kfp").glob("*/compare/comparison"):
+        for item in parse(artifact.read_bytes(), str(artifact)).objects:
+            store.read_file(item, out / item.uri.rpartition("/")[2])
+        typer.echo(f"{PREFIX}ablation: {out / 'ablation.html'} (the same in ablation.md and ablation.json)")
