@@ -7,7 +7,15 @@ import grimp
 from limbeck.manifest import LAUNCHERS
 
 PACKAGE = Path("src/limbeck")
-STARTS = ("stages", "trainer", "sampler", "engine_process", "engine_worker", "compare_worker")
+STARTS = (
+    "stages",
+    "trainer",
+    "sampler",
+    "engine_process",
+    "openai_sampler",
+    "engine_worker",
+    "compare_worker",
+)
 SAID = {"progress.py", "lease.py", "saver.py", "processes.py"}
 """What stages reach, and what only says how far they are, who is at work, when a training is saved, and with
 whom a child process ends."""
