@@ -30,9 +30,7 @@ def test_each_stage_takes_what_a_hand_counts() -> None:
 
 def test_sft_of_so_many_epochs_takes_what_the_whole_method_does() -> None:
     longer = replace(COUNTS, sft_epochs=equal_epochs(COUNTS))
-    assert sft_flops(longer) == pytest.approx(
-        sft_flops(COUNTS) + reward_flops(COUNTS) + ppo_flops(COUNTS)
-    )
+    assert sft_flops(longer) == pytest.approx(sft_flops(COUNTS) + reward_flops(COUNTS) + ppo_flops(COUNTS))
 
 
 def test_without_reward_model_and_ppo_the_epochs_stay() -> None:
