@@ -79,7 +79,7 @@ def test_rows_of_different_length_are_refused() -> None:
 
 def test_p_value_is_that_of_a_normal_test_and_small_only_for_a_real_difference() -> None:
     b = coins(800, 0.5, seed=1)
-    a = np.maximum(b, coins(800, 0.04, seed=2))
+    a = np.maximum(b, coins(800, 0.1, seed=2))
     other = coins(800, 0.5, seed=3)
     far, near = (paired_p_value(one, b, 4000, seed=0) for one in (a, other))
     assert far is not None

@@ -30,7 +30,7 @@ def reward(
         checkpoint: Manifest of the warmed-up student, from which the reward model starts by default.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
-        variant: What an ablation changes in `config`, as `reward.source_weight=0.25`; the output is named after it.
+        variant: What an ablation changes in `config`, as `reward.source_weight=0`; the output bears it.
         config: Settings of all stages; this one reads `reward`, `task`, `seed` and the model it starts from.
 
     Returns:

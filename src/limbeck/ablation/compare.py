@@ -11,7 +11,7 @@ from limbeck.config import Config
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import EvalResult
-from limbeck.report.ablation import AblationReport, pages, shared, sweeps, tested, twice
+from limbeck.report.ablation import AblationReport, differences, pages, shared, sweeps, twice
 from limbeck.report.accuracy import accuracy_rows, prompt_scores
 from limbeck.report.answers import collect
 from limbeck.rows import iter_rows
@@ -56,7 +56,7 @@ def run(
         generated = list({item.uri: item for item in made if item.stage == "generate"}.values())
         report = AblationReport(
             rows=rows,
-            differences=tested(scores, resamples, seed),
+            differences=differences(scores, resamples, seed),
             sweeps=sweeps(
                 rows,
                 [item for item in made if item.kind == "reward_model"],

@@ -46,13 +46,14 @@ def run(
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of task, models and run.", min=0)] = 1,
     out: Out = None,
+    pipeline: Pipeline = "distill",
 ) -> None:
     """Make a task and two tiny models, and teach the small one what the larger one half knows."""
     with one_line_errors():
         from limbeck.compiled import find
         from limbeck.demo.inputs import stage_demo
 
-        _distil(lambda store: stage_demo(seed, store), find("distill"), out or Path("out/demo"))
+        _distil(lambda store: stage_demo(seed, store), find(pipeline), out or Path("out/demo"))
 
 
 def preflight(

@@ -94,7 +94,7 @@ class AblationReport(Part):
     num_resamples: int
 
 
-def tested(scores: PromptScores, num_resamples: int, seed: int) -> tuple[Tested, ...]:
+def differences(scores: PromptScores, num_resamples: int, seed: int) -> tuple[Tested, ...]:
     """Each row against each baseline; a family is all differences of one decoding."""
     found: list[Tested] = []
     compared = comparisons(scores, num_resamples, seed, BASELINES)
