@@ -28,9 +28,7 @@ def test_the_inputs_are_what_the_run_file_names_and_load_as_any_checkpoint(tmp_p
 
     assert not list(faults(folder / "teacher", "teacher")) + list(faults(folder / "student", "student"))
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
-    question = [
-        {"role": "user", "content": "What is the capital of France? Reply with the name of the city alone."}
-    ]
+    question = [{"role": "user", "content": "What is the capital of France? Reply in one short sentence."}]
     ids = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=False
     )
