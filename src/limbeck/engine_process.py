@@ -128,7 +128,8 @@ class EngineProcess:
         self._send(
             {
                 "folder": str(self._folder),
-                "model": self._model.model_dump(),
+                # A teacher's settings also say who runs it.
+                "model": self._model.model_dump(include=set(ModelConfig.model_fields)),
                 "engine": self._engine.model_dump(),
             }
         )
