@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from limbeck.config import EngineConfig, ModelConfig
+from limbeck.config import EngineConfig, ModelConfig, TeacherConfig
 from limbeck.engine_process import EngineProcess
 from limbeck.sampler import VllmSampler
 
@@ -15,6 +15,6 @@ def open_sampler(folder: Path) -> VllmSampler:
 
 
 def open_process(folder: Path, **settings: float) -> EngineProcess:
-    """The same engine in a process of its own; engine settings can be given."""
+    """The same engine in a process of its own, as a teacher; engine settings can be given."""
     engine = EngineConfig.model_validate(ENGINE.model_dump() | settings)
-    return EngineProcess(folder, ModelConfig(dtype="float32"), engine)
+    return EngineProcess(folder, TeacherConfig(dtype="float32"), engine)

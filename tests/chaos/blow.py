@@ -85,7 +85,7 @@ class Blow:
                 return
             self.has_struck = True
         self.place = how_far(self._pid)
-        with contextlib.suppress(ProcessLookupError):  # it was faster
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it was faster
             self._kill()
 
     def end(self) -> None:
