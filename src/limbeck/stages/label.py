@@ -37,7 +37,6 @@ from limbeck.records import (
 )
 from limbeck.rows import PartWriter, iter_rows
 from limbeck.storage import Store
-from limbeck.variants import named
 
 
 class Labelled(NamedTuple):
@@ -64,7 +63,6 @@ def run(
     work_uri: str,
     *,
     gold: Manifest | None = None,
-    variant: str = "",
 ) -> Labelled:
     """Label completions.
 
@@ -77,7 +75,6 @@ def run(
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
         gold: Gold answers from `prepare`, for `label.rule: gold` and no other.
-        variant: The variant of an ablation that `config` is of.
 
     Returns:
         `labels`, one for each prompt, and `labelled`, the completions of labelled prompts with their
@@ -94,7 +91,7 @@ def run(
     inputs = input_hashes(
         prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels, gold=gold
     )
-    config_hash = settings.of_label(config, variant)
+    config_hash = settings.of_label(config)
     uri = stage_uri(work_uri, "label", inputs, config_hash)
     complete = given_labels or find(store, f"{uri}/labels"), find(store, f"{uri}/labelled")
     if complete[0] and complete[1]:
@@ -156,7 +153,7 @@ def run(
                 Manifest(
                     stage="label",
                     kind=part,
-                    name=named(f"{part}_{source}", variant),
+                    name=f"{part}_{source}",
                     uri=f"{uri}/{part}",
                     objects=tuple(out.objects),
                     inputs=inputs,

@@ -23,7 +23,6 @@ from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
 from limbeck.storage import Store
-from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.course import PpoRun
@@ -41,7 +40,6 @@ def run(
     work_uri: str,
     *,
     reward: PpoReward,
-    variant: str = "",
 ) -> Manifest:
     """Run PPO, or another `ppo.algorithm`, with one kind of reward.
 
@@ -56,7 +54,6 @@ def run(
         store: Where rows and checkpoints come from and go to.
         work_uri: Prefix of all results.
         reward: `model`, `agreement` or `mixed`.
-        variant: The variant of an ablation that `config` is of.
 
     Returns:
         The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
@@ -68,9 +65,9 @@ def run(
         EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
-    name = named(f"ppo_{reward}", variant)
+    name = f"ppo_{reward}"
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
-    config_hash = deciding.of_ppo(config, reward, variant)
+    config_hash = deciding.of_ppo(config, reward)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
         say(

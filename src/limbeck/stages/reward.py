@@ -35,7 +35,6 @@ from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
 from limbeck.saver import Saver
 from limbeck.storage import Store
-from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.reward import Floats, RewardRun
@@ -53,8 +52,6 @@ def run(
     config: Config,
     store: Store,
     work_uri: str,
-    *,
-    variant: str = "",
 ) -> Manifest:
     """Train and evaluate the reward model.
 
@@ -67,7 +64,6 @@ def run(
         config: `reward`, `task`, both models' dtypes and the seed are read.
         store: Where rows come from and checkpoints go.
         work_uri: Prefix of all results.
-        variant: The variant of an ablation that `config` is of.
 
     Returns:
         The checkpoint; its metrics hold AUC, pair accuracy, calibration error and correlation with
@@ -83,7 +79,7 @@ def run(
     inputs = input_hashes(teacher_labelled=teacher_labelled, student_labelled=student_labelled) | {
         "base": base_hash
     }
-    config_hash = deciding.of_reward(config, variant)
+    config_hash = deciding.of_reward(config)
     uri = stage_uri(work_uri, "reward", inputs, config_hash)
     if complete := find(store, uri):
         say(f"reward: already complete, AUC {complete.metrics.get('reward/auc_student', math.nan):.3f}")
@@ -145,7 +141,7 @@ def run(
             Manifest(
                 stage="reward",
                 kind="reward_model",
-                name=named("reward", variant),
+                name="reward",
                 uri=uri,
                 objects=objects,
                 inputs=inputs,
