@@ -93,6 +93,7 @@ def test_every_overlay_and_example_is_tested() -> None:
     components = {folder for folder in folders if folder.startswith("components/")}
     assert folders - components == set(OVERLAYS)
     assert [path.name for path in EXAMPLES] == [
+        "api-secret.yaml",
         "argo-retries.yaml",
         "kfp-launcher.yaml",
         "probe.yaml",
