@@ -137,7 +137,8 @@ def test_the_key_of_a_black_box_goes_to_the_tasks_that_ask_it_alone_and_need_not
         for source in pod["secretAsEnv"]
         if source["keyToEnv"] == [{"envVar": "OPENAI_API_KEY", "secretKey": "OPENAI_API_KEY"}]
     }
-    asks = path.parent.name in ("distill", "distill_data")  # others have no settings for it, or no teacher
+    # Others have no settings for it, or no teacher.
+    asks = path.parent.name in ("distill", "distill_data", "distill_gold")
     assert ("api_secret" in parameters(path)) == asks
     expected = {"preflight", "generate teacher", "judge", "evaluate teacher"} if asks else set()
     assert given.keys() == expected
