@@ -31,7 +31,7 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 	$(BIN)/limbeck run examples/smollm2/run.yaml --out out/demo-smollm2
 
 # In several processes: a vLLM that closes in a process ends the process group of the trainers in it.
-TESTS_APART := tests/preflight tests/security tests/storage tests/tasks tests/trainer
+TESTS_APART := tests/preflight tests/security tests/storage tests/tasks $(wildcard tests/trainer/test_*.py)
 TEST_JOBS ?= 2
 test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS files at once, of 2 GiB each)
 	set -e; for part in $(TESTS_APART); do $(BIN)/pytest $$part; done

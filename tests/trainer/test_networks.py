@@ -37,29 +37,6 @@ def learn(model: nn.Module) -> None:
                 weight.add_(torch.randn_like(weight), alpha=0.3)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_merged_policy_gives_what_the_adapted_one_gives(tmp_path: Path, tied: bool) -> None:
-    base = tiny.checkpoint(tmp_path / "base", tied=tied)
-    policy: Any = load_policy(base, "float32", LORA)
-    assert isinstance(policy, PeftModel)
-    before = policy(IDS).logits
-    learn(policy)
-    after = policy(IDS).logits
-    assert not torch.allclose(before, after, atol=0.1)
-    folder = save_checkpoint(policy, load_tokenizer(base), tmp_path / "merged")
-    assert {path.name for path in folder.iterdir()} == {path.name for path in base.iterdir()}
-    merged = AutoModelForCausalLM.from_pretrained(folder)
-    torch.testing.assert_close(merged(IDS).logits, after, rtol=1e-4, atol=1e-4)
-
-    sampler = VllmSampler(folder, ModelConfig(dtype="float32"), ENGINE)
-    (sample,) = sampler.sample([SampleRequest(sampler.prompt_ids("sum a b"), 0.0, 6)])
-    ids, out = sampler.prompt_ids("sum a b"), list[int]()
-    sampler.close()
-    while len(out) < 6 and tiny.END not in out:
-        out.append(int(policy(torch.tensor([ids + out])).logits[0, -1].argmax()))
-    assert sample.token_ids == out
-
-
 def test_a_merged_reward_model_scores_as_the_adapted_one_and_its_head_is_trained(tmp_path: Path) -> None:
     base = tiny.checkpoint(tmp_path / "base")
     scorer = Scorer(base, "float32", LORA)
@@ -102,3 +79,26 @@ def test_weights_that_zero_has_split_are_whole_and_merged_in_the_checkpoint(tmp_
     merged = AutoModelForCausalLM.from_pretrained(folder)
     assert not torch.allclose(AutoModelForCausalLM.from_pretrained(base)(IDS).logits, after, atol=0.1)
     torch.testing.assert_close(merged(IDS).logits, after, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_merged_policy_gives_what_the_adapted_one_gives(tmp_path: Path, tied: bool) -> None:
+    base = tiny.checkpoint(tmp_path / "base", tied=tied)
+    policy: Any = load_policy(base, "float32", LORA)
+    assert isinstance(policy, PeftModel)
+    before = policy(IDS).logits
+    learn(policy)
+    after = policy(IDS).logits
+    assert not torch.allclose(before, after, atol=0.1)
+    folder = save_checkpoint(policy, load_tokenizer(base), tmp_path / "merged")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in base.iterdir()}
+    merged = AutoModelForCausalLM.from_pretrained(folder)
+    torch.testing.assert_close(merged(IDS).logits, after, rtol=1e-4, atol=1e-4)
+
+    sampler = VllmSampler(folder, ModelConfig(dtype="float32"), ENGINE)
+    (sample,) = sampler.sample([SampleRequest(sampler.prompt_ids("sum a b"), 0.0, 6)])
+    ids, out = sampler.prompt_ids("sum a b"), list[int]()
+    sampler.close()
+    while len(out) < 6 and tiny.END not in out:
+        out.append(int(policy(torch.tensor([ids + out])).logits[0, -1].argmax()))
+    assert sample.token_ids == out
