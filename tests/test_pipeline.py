@@ -180,7 +180,7 @@ def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
         "ppo_agreement",
         "policy",
     }
-    assert {row["decoding"] for row in report["rows"]} == {"greedy", "sampled"}
+    assert {row["decoding"] for row in report["rows"]} == {"greedy", "sampled", "majority"}
     assert {(row["a"], row["b"]) for row in report["comparisons"]} >= {
         ("policy", "sft_selected"),
         ("policy", "teacher"),
@@ -229,7 +229,7 @@ def test_data_and_checkpoints_pass_through_the_store_alone(finished: dict[str, A
     """What lies in Kubeflow's own folder are manifests: small files."""
     files = [path for path in (finished["out"] / "kfp").rglob("*") if path.is_file()]
     assert files
-    pages = {"page", "summary"}
+    pages = {"page", "summary", "label_page"}
     assert max(path.stat().st_size for path in files if path.name not in pages) < 64_000
 
 
