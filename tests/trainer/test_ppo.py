@@ -175,7 +175,7 @@ def test_a_resumed_run_keeps_the_best_policy_of_before(
         whole = train(tmp_path / "whole", student, reward_folder, sampler, saver=saver, **still)
     _, state = saving.middle(kept)
     resumed = train(tmp_path / "resumed", student, reward_folder, sampler, resume=state, **still)
-    for name in ("best_update", "best_agreement", "start_agreement", "start_proxy", "stopped"):
+    for name in ("best_update", "best_agreement", "start_agreement", "stopped"):
         assert getattr(resumed.course, name) == pytest.approx(getattr(whole.course, name)), name
     assert resumed.course.best_update == 0
     start, best = (load_file(folder / "model.safetensors") for folder in (student, resumed.folder))
