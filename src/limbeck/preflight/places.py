@@ -44,7 +44,7 @@ class Place:
                 got=self.path,
                 remedy="Correct the path; on a cluster give an s3:// URI",
             )
-        return {item.name: item.stat().st_size for item in folder.iterdir() if item.is_file()}
+        return {item.name: item.stat().st_size for item in sorted(folder.iterdir()) if item.is_file()}
 
     def below(self) -> dict[str, int]:
         """Bytes of each file anywhere below the folder, by name; none when it is a file, or not there.
