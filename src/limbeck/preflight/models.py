@@ -85,10 +85,11 @@ def check_model(
         sizes = place.sizes()
         files = _small_files(place, sizes)
         contents: dict[str, dict[str, Any]] = {}
-        for name in files.keys() & set(JSON_FILES):
+        present = [name for name in JSON_FILES if name in files]
+        for name in present:
             with collected(findings):
                 contents[name] = _json(place, name, files[name])
-        if len(contents) < len(files.keys() & set(JSON_FILES)):
+        if len(contents) < len(present):
             return None, findings
         findings += _folder_faults(place, sizes, files)
         if CONFIG not in contents:
