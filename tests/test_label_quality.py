@@ -69,6 +69,18 @@ def test_labels_of_the_run() -> None:
     assert by_share[0.0, 0.25] == (0, None)
 
 
+def test_the_student_agrees_less_where_the_teacher_was_less_sure() -> None:
+    """Labels: p is 9 with 3/4 of the votes, q is 2 with all; r has none and does not count."""
+    said = [("p", "9"), ("p", "1"), ("p", None), ("p", "9"), ("q", "2"), ("q", "2"), ("r", "7")]
+    student = [completion(number, prompt_id, 1.0, answer) for number, (prompt_id, answer) in enumerate(said)]
+    config = LabelConfig(min_p_correct=0.5)
+    for gold in (GOLD, {}):
+        bins = label_quality(LABELS, COMPLETIONS, student, JUDGEMENTS, gold, config).by_vote_share
+        assert [item.student_agreement for item in bins] == [None, None, 0.5, 1.0]
+    without = label_quality(LABELS, COMPLETIONS, [], JUDGEMENTS, GOLD, config).by_vote_share
+    assert [item.student_agreement for item in without] == [None] * 4
+
+
 def test_answers_that_are_the_same_count_as_one() -> None:
     roman = {"1": "I", "2": "II", "3": "III", "9": "IX"}
 
@@ -290,6 +302,15 @@ def test_calibration_is_measured_before_and_after_and_the_run_goes_by_what_it_ch
         "none": {"majority": 1.0, "judged_majority": 1.0, "judge": 1.0},
         "majority": {"majority": 1.0, "judged_majority": 0.0, "judge": 0.0},
     }
+
+
+def test_a_gold_answer_that_nobody_gave_is_among_the_hardest() -> None:
+    label = LABELS[0].model_copy(update={"reason": "gold answer", "answer": "1", "vote_share": 0.0})
+    quality = label_quality([label], [], COMPLETIONS[:2], [], GOLD, LabelConfig())
+    assert [(item.num_labels, item.student_agreement) for item in quality.by_vote_share] == [
+        (1, 0.5),
+        *[(0, None)] * 3,
+    ]
 
 
 def test_gold_labels_are_told_from_pseudo_labels() -> None:

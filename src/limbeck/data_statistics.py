@@ -1,7 +1,8 @@
 """What `prepare` says of the two sides of a data set: how long their prompts are, and what was alike.
 
 Written by `prepare` as `statistics.json` beside the prompts of each side; read by `report`. How hard a prompt
-is shows only when models have answered it; before, its length and its numbers have to do.
+is shows only when models have answered it: by the votes, in the label report. Before, its length and its
+numbers have to do.
 """
 
 from collections.abc import Sequence

@@ -38,6 +38,7 @@ def test_every_part_is_there_and_the_same_report_gives_the_same_bytes(
     html = labels_page(made)
     assert html == labels_page(LabelReport.model_validate_json(made.model_dump_json()))
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
+        "Difficulty",
         "Reliable labels",
         "Thresholds of the vote share",
         "The judge",
@@ -61,6 +62,7 @@ def test_without_gold_it_says_so_and_shows_what_needs_none(
     assert label_plots.trade_off_plot(made.quality) is None
     assert label_plots.judge_plot(made.quality.calibration) is None
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
+        "Difficulty",
         "Reliable labels",
         "Thresholds of the vote share",
         "The judge",
@@ -76,7 +78,7 @@ def test_labels_alone_are_still_a_page(report: RunReport, labels_of: LabelsOf) -
         | {"length": None, "position": None}
     )
     html = labels_page(made.model_copy(update={"quality": bare, "wrong_labels": (), "wrong_judgements": ()}))
-    assert "<h2>" not in html
+    assert re.findall(r"<h2>(.*?)</h2>", html) == ["Difficulty"]
     assert "<figure>" not in html
 
 
@@ -109,3 +111,15 @@ def test_the_trade_off_is_drawn_for_the_rule_of_the_run(report: RunReport, rule:
     shown = {"gold": "majority"}.get(rule, rule).replace("_", " ")
     assert drawn
     assert f"{shown}, by temperature" in drawn
+
+
+def test_difficulty_is_shown_by_votes_on_both_pages(report: RunReport, labels_of: LabelsOf) -> None:
+    labels = report.labels
+    assert labels is not None
+    hard, *others = labels.by_vote_share
+    hard = hard.model_copy(update={"num_labels": 1234, "precision": 0.321, "student_agreement": 0.123})
+    shown = report.model_copy(update={"labels": labels.model_copy(update={"by_vote_share": (hard, *others)})})
+    row = '<th scope="row">up to 25.0%</th><td>1,234</td><td>32.1%</td><td>12.3%</td>'
+    assert row in labels_page(labels_of(shown))
+    assert row in html_page(shown)
+    assert "| up to 25.0% | 1,234 | 32.1% | 12.3% |" in markdown_page(shown)

@@ -12,6 +12,7 @@ from limbeck.config import Config, parse_config
 from limbeck.stages.prepare import Prepared
 from limbeck.stages.prepare import run as prepare
 from limbeck.storage import Store
+from tests.made_run import Maker
 
 ConfigFor = Callable[..., Config]
 
@@ -42,3 +43,8 @@ def prepared(store: Store, work_uri: str, config_for: ConfigFor) -> Prepared:
     return prepare(
         f"{work_uri}/in/data.jsonl", "", config_for(prepare={"heldout_fraction": 0.3}), store, work_uri
     )
+
+
+@pytest.fixture
+def maker(store: Store, work_uri: str, tmp_path: Path) -> Maker:
+    return Maker(store, work_uri, tmp_path)

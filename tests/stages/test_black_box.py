@@ -14,10 +14,10 @@ from limbeck.config import Config
 from limbeck.errors import DataError, EndpointError
 from limbeck.manifest import Manifest
 from limbeck.openai_sampler import IN_FLIGHT, OpenAISampler
-from limbeck.records import Completion, EvalResult, Judgement, Prompt, RejectedRow
+from limbeck.records import Completion, EvalResult, Judgement, Prompt, PseudoLabel, RejectedRow
 from limbeck.rows import finished_parts, read_part, read_rows
 from limbeck.sampling import RefusedError
-from limbeck.stages import evaluate, generate, judge
+from limbeck.stages import evaluate, generate, judge, label
 from limbeck.stages.prepare import Prepared
 from limbeck.storage import Store
 from tests import openai_stub
@@ -279,6 +279,38 @@ def test_verdicts_by_text_where_no_log_probabilities_are_offered(
     rows = read_rows(store, found, Judgement)
     assert [row.p_correct for row in rows] == [float(row.answer == "1") for row in completions]
     assert found.rejected == {"refused": sum(row.answer == "3" for row in completions)}
+
+
+def test_without_log_probabilities_the_share_of_the_votes_is_the_probability_that_label_calibrates(
+    stub: Stub, config_for: ConfigFor, store: Store, work_uri: str, prepared: Prepared
+) -> None:
+    """Of four verdicts on a completion that ends in 1, three say yes; on one that ends in 2, one does."""
+    sections = {
+        **SECTIONS,
+        "openai": {**SECTIONS["openai"], "base_url": stub.url, "top_logprobs": 0, "send_seeds": True},
+        "judge": {"votes": 4, "temperature": 0.5},
+    }
+    config = config_for(**sections)
+    stub.answer = lambda prompt, body: f"{prompt} = {1 if body['seed'] % 4 else 2}"
+    made = answered(prepared.prompts, config, store, work_uri)
+    stub.answer = lambda prompt, body: "yes" if body["seed"] < (3 if "= 1\n" in prompt else 1) else "no"
+    found = judged(prepared, made, config, store, work_uri)
+    shares = {row.completion_id: row.p_correct for row in read_rows(store, found, Judgement)}
+    expected = {
+        row.completion_id: 0.75 if row.answer == "1" else 0.25 for row in read_rows(store, made, Completion)
+    }
+    assert shares == expected
+    assert set(shares.values()) == {0.25, 0.75}
+
+    def labels(**settings: Any) -> set[str | None]:
+        asked = config_for(**sections, label={"min_p_correct": 0.8, **settings})
+        outputs = label.run(prepared.prompts, [made], [found], None, asked, store, work_uri)
+        return {row.answer for row in read_rows(store, outputs.labels, PseudoLabel)}
+
+    with pytest.raises(DataError, match="no prompt got a pseudo label"):
+        labels()
+    # Most completions end in 1, so one that does agrees with the others more often than three times in four.
+    assert labels(calibrate="majority") - {None} == {"1"}
 
 
 def test_the_teachers_evaluation_tells_its_cost(

@@ -24,6 +24,9 @@ def test_splits_are_disjoint_and_hold_everything(store: Store, prepared: Prepare
     assert train | heldout == {f"sum {n}" for n in range(40)}
     assert train
     assert heldout
+    # What is held out of the same data leaves nothing: it is no duplicate.
+    assert not [item.uri for item in prepared.prompts.objects if "/removed-" in item.uri]
+    assert prepared.prompts.rejected == {}
 
 
 def test_gold_is_in_no_file_of_prompts(store: Store, prepared: Prepared) -> None:

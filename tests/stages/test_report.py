@@ -1,173 +1,24 @@
 """The stage report on rows in a real object store."""
 
 import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from limbeck.config import Config, PrepareConfig, ReportConfig
-from limbeck.errors import DataError, StorageError
-from limbeck.manifest import Manifest, commit
 from limbeck.records import (
-    Completion,
-    EvalResult,
-    GoldAnswer,
-    Judgement,
-    Prompt,
     PseudoLabel,
-    Row,
-    Source,
 )
-from limbeck.rows import write_rows
 from limbeck.stages import report
 from limbeck.stages.prepare import run as prepare
 from limbeck.stages.report import ReportInputs
-from limbeck.storage import Store
+from tests.made_run import NUM_HELDOUT, Maker, make_inputs, read
 from tests.stages.conftest import put
-
-NUM_HELDOUT = 40
-# How many of the held-out prompts each model has right: always the first ones.
-RIGHT = {"teacher": 20, "student": 8, "sft_selected": 22, "ppo_model": 26, "ppo_mixed": 32}
-HISTORY = '{"update": 1, "ppo/score": 0.5, "ppo/batch_agreement": 0.6, "ppo/kl": null}\n'
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Puts made rows and checkpoints into the store."""
-
-    store: Store
-    work_uri: str
-    folder: Path
-
-    def rows(self, stage: str, name: str, rows: list[Row], **values: object) -> Manifest:
-        uri = f"{self.work_uri}/{stage}/{name}"
-        objects = [write_rows(self.store, uri, rows)] if rows else []
-        return self._commit(stage, name, uri, objects=objects, num_rows=len(rows), **values)
-
-    def checkpoint(self, stage: str, name: str, history: str = HISTORY, **metrics: float) -> Manifest:
-        folder = self.folder / stage / name
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "history.jsonl").write_text(history)
-        uri = f"{self.work_uri}/{stage}/{name}"
-        objects = self.store.write_folder(folder, uri)
-        return self._commit(
-            stage,
-            name,
-            uri,
-            objects=objects,
-            metrics={f"{stage}/{key}": value for key, value in metrics.items()},
-        )
-
-    def _commit(self, stage: str, name: str, uri: str, **values: object) -> Manifest:
-        made = {
-            "stage": stage,
-            "kind": "made",
-            "name": name,
-            "uri": uri,
-            "inputs": {},
-            "config_hash": "c",
-            "code_version": "v",
-        }
-        return commit(self.store, Manifest.model_validate(made | values))
-
-
-def completion(prompt_id: str, source: Source, index: int, answer: str) -> Completion:
-    return Completion(
-        completion_id=f"{source}{prompt_id}{index}",
-        prompt_id=prompt_id,
-        source=source,
-        text=f"= {answer}",
-        answer=answer,
-        temperature=(0.3, 1.0)[index % 2],
-        sample_index=index,
-        seed=1,
-        logprob=-1.0,
-        num_tokens=2,
-        finish_reason="stop",
-    )
-
-
-def results(name: str, *, with_gold: bool) -> list[Row]:
-    return [
-        EvalResult(
-            prompt_id=f"h{number:02d}",
-            name=name,
-            decoding=decoding,
-            sample_index=0,
-            text="<script>alert(1)</script>",
-            answer="A",
-            correct=number < RIGHT[name] if with_gold else None,
-            num_tokens=10 + number % 2,
-            finish_reason="stop",
-        )
-        for decoding in ("greedy", "sampled")
-        for number in range(NUM_HELDOUT)
-    ]
-
-
-def make_inputs(maker: Maker, *, with_gold: bool) -> ReportInputs:
-    train = [f"p{number}" for number in range(4)]
-    heldout = [f"h{number:02d}" for number in range(NUM_HELDOUT)]
-    teacher = [completion(p, "teacher", i, "a" if i < 3 else "b") for p in train for i in range(4)]
-    student = [completion(p, "student", i, "b") for p in train for i in range(2)]
-    # Gold as people write it; answers in rows are in their normal form.
-    gold = [GoldAnswer(prompt_id=p, answer=" A. ") for p in (*train, *heldout)] if with_gold else []
-    policies = tuple(
-        maker.checkpoint("ppo", name, validation_agreement=0.7, stopped_by_monitor=stopped)
-        for name, stopped in (("ppo_model", 1.0), ("ppo_mixed", 0.0))
-    )
-    return ReportInputs(
-        prompts=maker.rows("prepare", "prompts", [Prompt(prompt_id=p, prompt=p) for p in train]),
-        heldout=maker.rows("prepare", "heldout", [Prompt(prompt_id=p, prompt=f"<b>{p}") for p in heldout]),
-        gold=maker.rows("prepare", "gold", list(gold)),
-        completions=(
-            maker.rows("generate", "teacher-0", list(teacher[:8]), rejected={"prompt too long": 1}),
-            maker.rows("generate", "teacher-1", list(teacher[8:])),
-        ),
-        judgements=(
-            maker.rows(
-                "judge",
-                "judge",
-                [
-                    Judgement(completion_id=row.completion_id, prompt_id=row.prompt_id, p_correct=0.9)
-                    for row in teacher
-                ],
-            ),
-        ),
-        labels=maker.rows(
-            "label",
-            "labels",
-            [
-                PseudoLabel(
-                    prompt_id=p, answer="a", vote_share=0.75, num_votes=4, reason="labelled", validation=False
-                )
-                for p in train
-            ],
-        ),
-        sft_checkpoints=(maker.checkpoint("sft", "sft_selected"),),
-        student_completions=(maker.rows("generate", "student", list(student)),),
-        reward_model=maker.checkpoint("reward", "reward", auc_student=0.83),
-        policies=policies,
-        policy=policies[1],
-        results=tuple(maker.rows("evaluate", name, results(name, with_gold=with_gold)) for name in RIGHT),
-    )
-
-
-@pytest.fixture
-def maker(store: Store, work_uri: str, tmp_path: Path) -> Maker:
-    return Maker(store, work_uri, tmp_path)
 
 
 @pytest.fixture
 def config() -> Config:
     return Config(report=ReportConfig(num_resamples=200, num_examples=3))
-
-
-def read(store: Store, manifest: Manifest) -> dict[str, bytes]:
-    """The files of a report by name."""
-    return {item.uri.rsplit("/", 1)[1]: store.read_bytes(item.uri) for item in manifest.objects}
 
 
 def test_a_whole_report(maker: Maker, config: Config) -> None:
@@ -319,38 +170,6 @@ def test_what_prepare_says_of_the_data_is_shown(maker: Maker, config: Config) ->
     assert "| train | 10 | 18 (8 to 18) |" in markdown
 
 
-def test_statistics_of_somebody_else_are_refused(maker: Maker, config: Config) -> None:
-    whole = make_inputs(maker, with_gold=True)
-    path = maker.folder / "statistics.json"
-    path.write_text('{"side": "left"}')
-    objects = (*whole.heldout.objects, maker.store.write_file(path, f"{whole.heldout.uri}/statistics.json"))
-    inputs = replace(whole, heldout=whole.heldout.model_copy(update={"objects": objects}))
-    with pytest.raises(DataError, match=r"not the statistics of prompts in .*/statistics\.json.* at side"):
-        report.run(inputs, config, maker.store, maker.work_uri)
-
-
-def test_two_models_of_one_name_are_refused(maker: Maker, config: Config) -> None:
-    whole = make_inputs(maker, with_gold=True)
-    other = whole.results[1].model_copy(update={"uri": "s3://other/student"})
-    inputs = replace(whole, results=(*whole.results, other))
-    with pytest.raises(
-        DataError, match=r"two evaluations of one name in .*s3://other/student.*got 'student'"
-    ):
-        report.run(inputs, config, maker.store, maker.work_uri)
-
-
-def test_the_same_inputs_are_not_reported_twice(
-    maker: Maker, config: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inputs = make_inputs(maker, with_gold=True)
-    first = report.run(inputs, config, maker.store, maker.work_uri)
-    capsys.readouterr()
-    assert report.run(inputs, config, maker.store, maker.work_uri) == first
-    assert "already complete" in capsys.readouterr().out
-    other = config.model_copy(update={"seed": 2})
-    assert report.run(inputs, other, maker.store, maker.work_uri).uri != first.uri
-
-
 def test_the_same_rows_give_the_same_bytes(maker: Maker, config: Config) -> None:
     inputs = make_inputs(maker, with_gold=True)
     first = report.run(inputs, config, maker.store, maker.work_uri)
@@ -370,23 +189,6 @@ def test_without_gold_nothing_is_decided(maker: Maker, config: Config) -> None:
     assert made["labels"]["coverage"] == 1.0
     assert b"no gold answers" in files["report.html"]
     assert not any(name.startswith("report/accuracy") for name in manifest.metrics)
-
-
-def test_a_ppo_run_without_its_history_is_refused(maker: Maker, config: Config) -> None:
-    inputs = make_inputs(maker, with_gold=True)
-    bare = inputs.policies[0].model_copy(update={"objects": inputs.policies[0].objects[:1]})
-    with pytest.raises(DataError, match=r"history\.jsonl"):
-        report.run(replace(inputs, policies=(bare, inputs.policies[1])), config, maker.store, maker.work_uri)
-
-
-def test_an_input_that_is_gone_is_named(maker: Maker, config: Config) -> None:
-    """Also one whose bytes the report does not read: it vouches for every address it lists."""
-    inputs = make_inputs(maker, with_gold=True)
-    (sft,) = inputs.sft_checkpoints
-    gone = sft.objects[0].model_copy(update={"uri": f"{sft.uri}/gone/model.safetensors"})
-    lost = sft.model_copy(update={"objects": (*sft.objects, gone)})
-    with pytest.raises(StorageError, match=r"gone/model\.safetensors"):
-        report.run(replace(inputs, sft_checkpoints=(lost,)), config, maker.store, maker.work_uri)
 
 
 def test_the_label_report_names_the_worst_disagreements_with_their_texts(
@@ -433,15 +235,3 @@ def test_a_run_with_gold_labels_is_an_upper_bound_and_never_promoted(maker: Make
     assert (made["labels"]["rule"], made["decision"]["promote"]) == ("gold", False)
     assert made["decision"]["headline"] == "An upper bound: its labels were gold answers"
     assert manifest.metrics["report/promote"] == 0.0
-
-
-def test_a_reliability_diagram_that_is_none_is_refused(maker: Maker, config: Config) -> None:
-    whole = make_inputs(maker, with_gold=True)
-    assert whole.reward_model is not None
-    uri = f"{whole.reward_model.uri}/abc/reliability.json"
-    maker.store.write_bytes(uri, b'{"teacher": [{"low": 0}]}')
-    item = maker.store.stored(uri)
-    assert item is not None
-    broken = whole.reward_model.model_copy(update={"objects": (*whole.reward_model.objects, item)})
-    with pytest.raises(DataError, match=r"not a reliability diagram.*reliability\.json"):
-        report.run(replace(whole, reward_model=broken), config, maker.store, maker.work_uri)

@@ -16,10 +16,12 @@ from limbeck.config import LabelConfig
 from limbeck.label_quality.judge import Orders, calibrations, confusion, judged, length_bias
 from limbeck.label_quality.model import Answers, LabelQuality, VoteShareBin
 from limbeck.label_quality.votes import (
+    Agreed,
     TeacherAnswer,
     by_samples,
     by_temperature,
     coverage_and_precision,
+    in_part,
     share,
 )
 from limbeck.label_quality.worst import wrong_judgements, wrong_labels
@@ -75,6 +77,10 @@ def label_quality(
         for rule in (rules if teacher else ())
         for pair in by_temperature(groups, temperatures, p_correct, gold, config, rule)
     ]
+    agreed = Agreed(known, same)
+    student = _answers(
+        (_as_gold(agreed.add(_answered(row)), gold, same) for row in student_completions), gold
+    )
     coverage, precision = coverage_and_precision(known, gold)
     return LabelQuality(
         rule="gold" if any(label.reason == GOLD for label in known) else config.rule,
@@ -83,7 +89,7 @@ def label_quality(
         precision=precision,
         unlabelled=dict(sorted(Counter(label.reason for label in known if label.answer is None).items())),
         by_vote_share=tuple(
-            _vote_share_bin(known, gold, low, high) for low, high in pairwise(VOTE_SHARE_EDGES)
+            _vote_share_bin(known, gold, agreed, low, high) for low, high in pairwise(VOTE_SHARE_EDGES)
         ),
         votes=tuple(vote for vote, _ in held),
         by_samples=tuple(
@@ -91,7 +97,7 @@ def label_quality(
         ),
         curves=tuple(curve for _, curve in held),
         teacher=_answers(teacher, gold),
-        student=_answers((_as_gold(_answered(row), gold, same) for row in student_completions), gold),
+        student=student,
         min_p_correct=config.min_p_correct,
         calibrate=config.calibrate,
         judge=tuple(
@@ -147,11 +153,17 @@ def _grouped(
 
 
 def _vote_share_bin(
-    labels: Sequence[Label], gold: Mapping[str, str], low: float, high: float
+    labels: Sequence[Label], gold: Mapping[str, str], agreed: Agreed, low: float, high: float
 ) -> VoteShareBin:
-    inside = [label for label in labels if label.answer is not None and low < label.vote_share <= high]
+    inside = [label for label in labels if label.answer is not None and in_part(label.vote_share, low, high)]
     _, precision = coverage_and_precision(inside, gold)
-    return VoteShareBin(low=low, high=high, num_labels=len(inside), precision=precision)
+    return VoteShareBin(
+        low=low,
+        high=high,
+        num_labels=len(inside),
+        precision=precision,
+        student_agreement=agreed.share(low, high),
+    )
 
 
 def _answers(completions: Iterable[TeacherAnswer], gold: Mapping[str, str]) -> tuple[Answers, ...]:

@@ -62,12 +62,17 @@ class Answers(Quality):
 
 
 class VoteShareBin(Quality):
-    """Labels by the share of the votes that the winner got: above `low`, up to `high`."""
+    """Labels by the share of the votes that the winner got: above `low`, up to `high`.
+
+    The fewer votes, the harder the prompt was for the teacher. The lowest part has shares of 0 too.
+    """
 
     low: float
     high: float
     num_labels: int
     precision: Figure
+    student_agreement: Figure = None
+    """Share of the student completions of these prompts that give the label's answer."""
 
 
 class Confusion(Quality):

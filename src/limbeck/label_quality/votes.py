@@ -1,6 +1,7 @@
 """Votes held again: each rule on some of the teacher's completions, and what gold says of the labels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,42 @@ Groups = Mapping[str, Sequence[TeacherAnswer]]
 
 These are hashes, so the first so many are a random draw.
 """
+
+
+class Agreed:
+    """Counts how often the student gives the labels' answers; its completions need not be kept."""
+
+    def __init__(self, labels: Iterable[Label], same: Callable[[str, str], bool]) -> None:
+        """Count nothing yet.
+
+        Args:
+            labels: One for each prompt; those without an answer are passed over.
+            same: Whether two answers are the same.
+        """
+        self._labels = {label.prompt_id: label for label in labels if label.answer is not None}
+        self._same = same
+        self._number, self._hits = Counter[float](), Counter[float]()  # by vote share, of which there are few
+
+    def add(self, row: TeacherAnswer) -> TeacherAnswer:
+        """Count one completion and give it on."""
+        label = self._labels.get(row.prompt_id)
+        if label is not None and label.answer is not None:
+            self._number[label.vote_share] += 1
+            self._hits[label.vote_share] += row.answer is not None and self._same(row.answer, label.answer)
+        return row
+
+    def share(self, low: float, high: float) -> float | None:
+        """Of the prompts whose labels' vote shares are in a part."""
+        inside = [votes for votes in self._number if in_part(votes, low, high)]
+        return share(sum(self._hits[votes] for votes in inside), sum(self._number[votes] for votes in inside))
+
+
+def in_part(vote_share: float, low: float, high: float) -> bool:
+    """Whether a vote share is above `low` and up to `high`; the lowest part has 0 too.
+
+    A gold answer that no completion gives has a vote share of 0.
+    """
+    return low < vote_share <= high or vote_share == low == 0
 
 
 def share(hits: int, total: int) -> float | None:

@@ -93,7 +93,10 @@ def _read(facts: ModelFacts) -> Any:
 
     try:
         return Tokenizer.from_str(json.dumps(facts.tokenizer))
-    except Exception as fault:  # the package raises plain Exception for every fault of a file
+    except Exception as fault:
+        if type(fault) is not Exception:
+            raise
+        # The package has no class of its own: every fault of a file is the bare one.
         raise DataError(
             f"cannot read {TOKENIZER}",
             where=facts.place.path,

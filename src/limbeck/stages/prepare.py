@@ -12,12 +12,12 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from limbeck import lease, settings
-from limbeck.cleaning import clean
+from limbeck.cleaning import Cleaned, clean
 from limbeck.config import Config, Preset
 from limbeck.data_statistics import FILE, DataStatistics
 from limbeck.errors import ConfigError, DataError
@@ -58,18 +58,7 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
         StorageError: when the store or the hub cannot be reached.
     """
     started = time.monotonic()
-    for preset in (config.prepare.preset, config.prepare.heldout_preset):
-        check_task(preset, config.task.kind)
-    addresses = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
-    if not addresses:
-        raise ConfigError(
-            "no data set",
-            where="prepare",
-            expected="prompts, held-out prompts or both",
-            got="neither",
-            remedy="Name a file, a folder or hf://, see docs/data.md",
-        )
-    sources = {name: locate(address, store, config.prepare) for name, address in addresses.items()}
+    sources = _sources(data, heldout_data, config, store)
     inputs = {name: source.content_hash for name, source in sources.items()}
     config_hash = settings.of_prepare(config)
     uri = stage_uri(work_uri, "prepare", inputs, config_hash)
@@ -81,67 +70,19 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
     with lease.held(store, uri, "prepare") as held:
         reasons: Counter[str] = Counter()
         with tempfile.TemporaryDirectory() as folder:
-            files = {name: Path(folder) / name for name in sources}
             with PartWriter(store, f"{uri}/prompts", RejectedRow, "rejected") as rejected:
-                ids = {
-                    name: _read(
-                        store, source, files[name], preset_of(name, config), config, rejected, reasons
-                    )
-                    for name, source in sources.items()
-                }
-            asked = ids.get("prompts", set())
-            held_out = ids.get("heldout")
-            if held_out is None:
-                held_out = {item for item in asked if _is_held(item, config)}
-            num_train = sum(item not in held_out for item in asked)
-            _check_sides(sources, num_train, len(held_out))
-            if "heldout" in ids and num_train < len(asked):
-                reasons["also held out"] = len(asked) - num_train
-                say(
-                    f"prepare: {len(asked) - num_train} train prompts are also held out "
-                    "and leave the train side"
-                )
-
-            def side(name: str) -> Iterator[Question]:
-                path = files.get(name, files.get("prompts"))
-                wanted = name == "heldout"
-                return (item for item in _questions(path) if (item.prompt_id in held_out) is wanted)
-
-            cleaned = clean(
-                ((item.prompt_id, item.prompt) for item in side("prompts")),
-                ((item.prompt_id, item.prompt) for item in side("heldout")),
-                config.prepare.near_duplicates,
-                config.prepare.decontaminate_ngram,
-                config.prepare.max_alike,
-            )
-            reasons.update(item.reason for item in cleaned.leaving.values())
-            num_train -= len(cleaned.leaving)
-            _check_sides(sources, num_train, len(held_out))
-            with (
-                PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
-                PartWriter(store, f"{uri}/prompts", RejectedRow, "removed") as removed,
-                PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
-                PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
-            ):
-                if "heldout" in ids:
-                    for item in _questions(files.get("prompts")):
-                        if item.prompt_id in held_out:
-                            removed.add(_removed(item, data, "also held out", item.prompt_id))
-                for name, out in (("prompts", prompts_out), ("heldout", heldout_out)):
-                    for item in side(name):
-                        if leaving := cleaned.leaving.get(item.prompt_id):
-                            removed.add(_removed(item, data, *leaving))
-                            continue
-                        out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
-                        if item.answer is not None:
-                            gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
+                split = _split(sources, Path(folder), config, store, rejected, reasons)
+            cleaned = _cleaned(split, sources, config, reasons)
+            rows_out = _write_rows(split, cleaned, data, store, uri)
         say(
-            f"prepare: {num_train} train prompts, {len(held_out)} held out, {gold_out.num_rows} gold answers "
-            f"kept apart, {rejected.num_rows} rows set aside"
+            f"prepare: {rows_out.prompts.num_rows} train prompts, {rows_out.heldout.num_rows} held out, "
+            f"{rows_out.gold.num_rows} gold answers kept apart, {rejected.num_rows} rows set aside"
         )
         _say_what_was_alike(cleaned.train, config.prepare.max_alike)
 
-        def write(part: str, out: PartWriter[Any], more: list[StoredObject], **extra: Any) -> Manifest:
+        def done(
+            part: str, out: PartWriter[Any], more: Iterable[StoredObject] = (), **extra: Any
+        ) -> Manifest:
             return commit(
                 store,
                 Manifest(
@@ -161,23 +102,134 @@ def run(data: str, heldout_data: str, config: Config, store: Store, work_uri: st
                 held,
             )
 
+        of_train = _write_statistics(store, f"{uri}/prompts", cleaned.train)
+        of_heldout = _write_statistics(store, f"{uri}/heldout", cleaned.heldout)
         return Prepared(
-            prompts=write(
+            prompts=done(
                 "prompts",
-                prompts_out,
-                [
-                    *rejected.objects,
-                    *removed.objects,
-                    _write_statistics(store, uri, "prompts", cleaned.train),
-                ],
-                num_input_rows=len(asked) + rejected.num_rows,
+                rows_out.prompts,
+                [*rejected.objects, *rows_out.removed.objects, of_train],
+                num_input_rows=len(split.asked) + rejected.num_rows,
                 rejected=dict(reasons),
             ),
-            heldout=write(
-                "heldout", heldout_out, [_write_statistics(store, uri, "heldout", cleaned.heldout)]
-            ),
-            gold=write("gold", gold_out, []),
+            heldout=done("heldout", rows_out.heldout, [of_heldout]),
+            gold=done("gold", rows_out.gold),
         )
+
+
+class _Split(NamedTuple):
+    """The usable questions, on the local disk, and which of them are held out."""
+
+    paths: Mapping[str, Path]
+    """`prompts`, `heldout` or both, as they were read."""
+    asked: set[str]
+    """The ids of `prompts`."""
+    held_out: set[str]
+    num_train: int
+
+    def train(self) -> Iterator[Question]:
+        """The questions to train on."""
+        return self._some(self.paths.get("prompts"), held_out=False)
+
+    def heldout(self) -> Iterator[Question]:
+        """The questions to measure with."""
+        return self._some(self.paths.get("heldout", self.paths.get("prompts")), held_out=True)
+
+    def also_held_out(self) -> Iterator[Question]:
+        """Questions of `prompts` that a data set of held-out prompts has too."""
+        return self._some(self.paths.get("prompts") if "heldout" in self.paths else None, held_out=True)
+
+    def _some(self, path: Path | None, *, held_out: bool) -> Iterator[Question]:
+        return (item for item in _questions(path) if (item.prompt_id in self.held_out) is held_out)
+
+
+class _RowsOut(NamedTuple):
+    """What was written of each part."""
+
+    prompts: PartWriter[Prompt]
+    removed: PartWriter[RejectedRow]
+    heldout: PartWriter[Prompt]
+    gold: PartWriter[GoldAnswer]
+
+
+def _sources(data: str, heldout_data: str, config: Config, store: Store) -> dict[str, Source]:
+    """The data sets that are named, `prompts` and `heldout`."""
+    for preset in (config.prepare.preset, config.prepare.heldout_preset):
+        check_task(preset, config.task.kind)
+    addresses = {name: uri for name, uri in (("prompts", data), ("heldout", heldout_data)) if uri}
+    if not addresses:
+        raise ConfigError(
+            "no data set",
+            where="prepare",
+            expected="prompts, held-out prompts or both",
+            got="neither",
+            remedy="Name a file, a folder or hf://, see docs/data.md",
+        )
+    return {name: locate(address, store, config.prepare) for name, address in addresses.items()}
+
+
+def _split(
+    sources: Mapping[str, Source],
+    folder: Path,
+    config: Config,
+    store: Store,
+    rejected: PartWriter[RejectedRow],
+    reasons: Counter[str],
+) -> _Split:
+    """Read the data sets and say of each question on which side it is.
+
+    The other rows go to `rejected`, and are counted by reason, as are train prompts that are also held out.
+    """
+    paths = {name: folder / name for name in sources}
+    ids = {
+        name: _read(store, source, paths[name], preset_of(name, config), config, rejected, reasons)
+        for name, source in sources.items()
+    }
+    asked = ids.get("prompts", set())
+    held_out = ids.get("heldout")
+    if held_out is None:
+        held_out = {item for item in asked if _is_held(item, config)}
+    num_train = sum(item not in held_out for item in asked)
+    _check_sides(sources, num_train, len(held_out))
+    if "heldout" in ids and num_train < len(asked):
+        reasons["also held out"] = len(asked) - num_train
+        say(f"prepare: {len(asked) - num_train} train prompts are also held out and leave the train side")
+    return _Split(paths, asked, held_out, num_train)
+
+
+def _cleaned(split: _Split, sources: Mapping[str, Source], config: Config, reasons: Counter[str]) -> Cleaned:
+    """Which train prompts are too much like others, counted by reason."""
+    cleaned = clean(
+        ((item.prompt_id, item.prompt) for item in split.train()),
+        ((item.prompt_id, item.prompt) for item in split.heldout()),
+        config.prepare.near_duplicates,
+        config.prepare.decontaminate_ngram,
+        config.prepare.max_alike,
+    )
+    reasons.update(item.reason for item in cleaned.leaving.values())
+    _check_sides(sources, split.num_train - len(cleaned.leaving), len(split.held_out))
+    return cleaned
+
+
+def _write_rows(split: _Split, cleaned: Cleaned, data: str, store: Store, uri: str) -> _RowsOut:
+    """Write prompts of both sides, gold answers apart from them, and the train prompts that leave."""
+    with (
+        PartWriter(store, f"{uri}/prompts", Prompt) as prompts_out,
+        PartWriter(store, f"{uri}/prompts", RejectedRow, "removed") as removed,
+        PartWriter(store, f"{uri}/heldout", Prompt) as heldout_out,
+        PartWriter(store, f"{uri}/gold", GoldAnswer) as gold_out,
+    ):
+        for item in split.also_held_out():
+            removed.add(_removed(item, data, "also held out", item.prompt_id))
+        for items, out in ((split.train(), prompts_out), (split.heldout(), heldout_out)):
+            for item in items:
+                if leaving := cleaned.leaving.get(item.prompt_id):
+                    removed.add(_removed(item, data, *leaving))
+                    continue
+                out.add(Prompt(prompt_id=item.prompt_id, prompt=item.prompt))
+                if item.answer is not None:
+                    gold_out.add(GoldAnswer(prompt_id=item.prompt_id, answer=item.answer))
+    return _RowsOut(prompts_out, removed, heldout_out, gold_out)
 
 
 def _is_held(prompt_id: str, config: Config) -> bool:
@@ -185,7 +237,7 @@ def _is_held(prompt_id: str, config: Config) -> bool:
     return int(row_id(config.seed, prompt_id), 16) / 16**16 < config.prepare.heldout_fraction
 
 
-def _check_sides(sources: dict[str, Source], num_train: int, num_heldout: int) -> None:
+def _check_sides(sources: Mapping[str, Source], num_train: int, num_heldout: int) -> None:
     """Refuse a split with an empty side; without train prompts only held-out ones are asked for."""
     if num_heldout and (num_train or "prompts" not in sources):
         return
@@ -216,12 +268,12 @@ def _say_what_was_alike(train: DataStatistics, max_alike: int) -> None:
         )
 
 
-def _write_statistics(store: Store, uri: str, part: str, statistics: DataStatistics) -> StoredObject:
+def _write_statistics(store: Store, uri: str, statistics: DataStatistics) -> StoredObject:
     """Store what is said of one side beside its prompts."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE
         path.write_text(statistics.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        return store.write_file(path, f"{uri}/{part}/{FILE}")
+        return store.write_file(path, f"{uri}/{FILE}")
 
 
 def _read(
