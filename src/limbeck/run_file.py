@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, with_config
 from typing_extensions import TypedDict
 
 from limbeck.compiled import Compiled
-from limbeck.config import Config, PpoReward
+from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
@@ -62,6 +62,15 @@ class RunFile(Section):
     """How many tasks `generate` and `judge` are split into."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
     """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
+    reward_variants: tuple[str, ...] = (
+        "reward.source_weight=0",
+        "reward.source_weight=0.25",
+        "reward.source_weight=0.75",
+        "reward.source_weight=1",
+    )
+    """`ablation`: a reward model and a PPO run for each: `section.field=value`, with commas between."""
+    noise_variants: tuple[str, ...] = ("label.noise=0.1", "label.noise=0.2", "label.noise=0.4")
+    """`ablation`: the same, from labels of which such a share is made wrong."""
     prepared_uri: str = ""
     """`distill_rewards`: a finished `prepare`, as `limbeck status` shows it."""
     label_uri: str = ""
@@ -94,6 +103,18 @@ class RunFile(Section):
     def _is_uri(cls, value: str) -> str:
         if not re.fullmatch(r"(s3|minio)://\w[\w.-]*(/\S*)?", value):
             raise ValueError("must be an object-store address such as s3://bucket/path")
+        return value
+
+    @field_validator("reward_variants", "noise_variants")
+    @classmethod
+    def _fit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for variant in value:
+            try:
+                parse_config({}, variant)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        if not value or len(set(value)) != len(value):
+            raise ValueError("names a variant twice, or none")
         return value
 
     @field_validator("ppo_rewards")

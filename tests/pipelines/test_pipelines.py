@@ -57,6 +57,7 @@ def stage_of(executor: str) -> str:
 
 def test_there_is_a_pipeline_for_each_way_of_starting() -> None:
     assert {path.parent.name for path in PATHS} == {
+        "ablation",
         "distill",
         "distill_gold",
         "distill_minimal",

@@ -33,7 +33,16 @@ EARLIER = {
 """What a run that starts at the reward model takes over, and what each is."""
 TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
 MAX_GPUS = 64
-CHOICES = ("num_shards", "ppo_rewards", "gpu_resource", "node_selector", "node_affinity", "tolerations")
+CHOICES = (
+    "num_shards",
+    "ppo_rewards",
+    "reward_variants",
+    "noise_variants",
+    "gpu_resource",
+    "node_selector",
+    "node_affinity",
+    "tolerations",
+)
 """Parameters that are what a run file holds under these names."""
 
 
@@ -54,6 +63,8 @@ class Asked:
     label_uri: str = ""
     num_shards: int = 1
     ppo_rewards: Sequence[str] = ("model",)
+    reward_variants: Sequence[str] = ("reward.source_weight=0",)
+    noise_variants: Sequence[str] = ("label.noise=0.1",)
     gold_labels: bool = False
     """Whether the pipeline gives gold answers to `label`."""
     gpus: int = 1
