@@ -23,7 +23,6 @@ def compare(
     student_results: Input[Dataset] | None = None,
     tuned_teacher_results: Input[Dataset] | None = None,
     longer_sft_results: Input[Dataset] | None = None,
-    judge_results: Input[Dataset] | None = None,
     gold_results: Input[Dataset] | None = None,
     completions: Input[list[Dataset]] | None = None,
     judgements: Input[list[Dataset]] | None = None,
@@ -40,7 +39,6 @@ def compare(
     policies: Input[list[Model]] | None = None,
     reward_variant_policies: Input[list[Model]] | None = None,
     noise_variant_policies: Input[list[Model]] | None = None,
-    judge_policy: Input[Model] | None = None,
     gold_policy: Input[Model] | None = None,
     config: dict[str, Any] = {},
 ) -> None:
@@ -58,7 +56,6 @@ def compare(
         student_results: Manifest of the evaluation of the student as it came.
         tuned_teacher_results: Manifest of the evaluation of the teacher tuned on its own completions.
         longer_sft_results: Manifest of the evaluation of SFT at equal compute.
-        judge_results: Manifest of the evaluation of the policy that the judge rewarded.
         gold_results: Manifest of the evaluation of the policy that gold labels rewarded.
         completions: Manifests of the teacher's completions.
         judgements: Manifests of the judgements of them.
@@ -75,7 +72,6 @@ def compare(
         policies: Manifests of the policies.
         reward_variant_policies: Manifests of the policies of other reward models.
         noise_variant_policies: Manifests of the policies of noisy labels.
-        judge_policy: Manifest of the policy that the judge rewarded.
         gold_policy: Manifest of the policy that gold labels rewarded.
         config: Settings of all stages; this one reads `report`, `task` and `seed`.
 
@@ -88,41 +84,35 @@ def compare(
     from limbeck import tasks
 
     tasks.compare(
+        sft_results=sft_results,
         work_uri=work_uri,
-        config=config,
         page=page,
         summary=summary,
         metrics=metrics,
         comparison=comparison,
-        results=[
-            teacher_results,
-            tuned_teacher_results,
-            student_results,
-            sft_results,
-            longer_sft_results,
-            policy_results,
-            judge_results,
-            gold_results,
-            reward_variant_results,
-            noise_variant_results,
-        ],
-        made=[
-            ("completions", completions),
-            ("judgements", judgements),
-            ("labels", labels),
-            ("labels", gold_labels),
-            ("labels", noisy_labels),
-            ("completions", student_completions),
-            ("checkpoint", sft_checkpoints),
-            ("checkpoint", tuned_teacher),
-            ("checkpoint", longer_sft),
-            ("reward_model", reward_model),
-            ("reward_model", reward_variants),
-            ("reward_model", noise_variants),
-            ("checkpoint", policies),
-            ("checkpoint", reward_variant_policies),
-            ("checkpoint", noise_variant_policies),
-            ("checkpoint", judge_policy),
-            ("checkpoint", gold_policy),
-        ],
+        policy_results=policy_results,
+        reward_variant_results=reward_variant_results,
+        noise_variant_results=noise_variant_results,
+        teacher_results=teacher_results,
+        student_results=student_results,
+        tuned_teacher_results=tuned_teacher_results,
+        longer_sft_results=longer_sft_results,
+        gold_results=gold_results,
+        completions=completions,
+        judgements=judgements,
+        labels=labels,
+        gold_labels=gold_labels,
+        noisy_labels=noisy_labels,
+        student_completions=student_completions,
+        sft_checkpoints=sft_checkpoints,
+        tuned_teacher=tuned_teacher,
+        longer_sft=longer_sft,
+        reward_model=reward_model,
+        reward_variants=reward_variants,
+        noise_variants=noise_variants,
+        policies=policies,
+        reward_variant_policies=reward_variant_policies,
+        noise_variant_policies=noise_variant_policies,
+        gold_policy=gold_policy,
+        config=config,
     )

@@ -12,7 +12,7 @@ from components.ppo.component import ppo
 from components.preflight.component import preflight
 from components.reward.component import reward
 from components.sft.component import sft
-from pipelines.distill.pipeline import STAGES
+from pipelines.distill.pipeline import STAGES as DISTILL
 from pipelines.pods import Pods
 from pipelines.wiring import (
     Data,
@@ -27,6 +27,7 @@ from pipelines.wiring import (
     told,
 )
 
+STAGES = [*DISTILL, "ablation"]
 GOLD = "label.rule=gold,label.calibrate=none"
 """The variant of the upper bound."""
 
@@ -38,7 +39,7 @@ def once_more(given: Any) -> Any:
 
 def other_warm_ups(run: Run, data: Any, made: Data, refined: Rewards, teacher: Any, student: Any) -> Any:
     """The teacher tuned on its own selected completions, and SFT at the compute of the whole method."""
-    tuned = run.add(sft, "sft teacher", labelled=made.labelled, model=teacher, role="teacher")
+    tuned = run.add(sft, "sft teacher selected", labelled=made.labelled, model=teacher, role="teacher")
     matched = match(
         checkpoint=made.student,
         student_labelled=refined.student_labelled,
@@ -52,7 +53,7 @@ def other_warm_ups(run: Run, data: Any, made: Data, refined: Rewards, teacher: A
     return {
         **made_of,
         "tuned_teacher_results": evaluated(
-            run, data, "evaluate tuned teacher", checkpoint=made_of["tuned_teacher"], name="teacher"
+            run, data, "evaluate teacher selected", checkpoint=made_of["tuned_teacher"], name="teacher"
         ),
         "longer_sft_results": evaluated(
             run, data, "evaluate equal compute", checkpoint=made_of["longer_sft"]

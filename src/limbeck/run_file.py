@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, with_config
+from pydantic import Field, ValidationInfo, field_validator, with_config
 from typing_extensions import TypedDict
 
 from limbeck.compiled import Compiled
@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
 from limbeck.section import Section, parse
+from limbeck.variants import check_swept
 
 GPU_RESOURCE = r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][\w.-]*$"
 """A vendor's domain, and a name."""
@@ -68,7 +69,7 @@ class RunFile(Section):
         "reward.source_weight=0.75",
         "reward.source_weight=1",
     )
-    """`ablation`: a reward model and a PPO run for each: `section.field=value`, with commas between."""
+    """`ablation`: a reward model and a PPO run for each: settings of these two, with commas between."""
     noise_variants: tuple[str, ...] = ("label.noise=0.1", "label.noise=0.2", "label.noise=0.4")
     """`ablation`: the same, from labels of which such a share is made wrong."""
     prepared_uri: str = ""
@@ -107,10 +108,14 @@ class RunFile(Section):
 
     @field_validator("reward_variants", "noise_variants")
     @classmethod
-    def _fit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _fit(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        sweep = str(info.field_name)
+        # Broken settings are told by themselves; a variant is then tried on the defaults.
+        given = info.data.get("config", Config()).model_dump(mode="json", exclude_unset=True)
         for variant in value:
             try:
-                parse_config({}, variant)
+                parse_config(given, variant)
+                check_swept(variant, sweep)
             except ConfigError as error:
                 raise ValueError(str(error)) from error
         if not value or len(set(value)) != len(value):

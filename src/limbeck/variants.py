@@ -10,6 +10,10 @@ from limbeck.errors import ConfigError
 
 SEPARATOR = "@"
 """Between a name and its variant: `ppo_model@reward.source_weight=0.25`."""
+NOISE = "label.noise"
+"""What every variant of `noise_variants` sets."""
+SWEPT = ("reward.", "ppo.")
+"""What is trained anew for a variant: a setting of another stage would change nothing but a row's name."""
 
 
 def changes(variant: str) -> dict[str, str]:
@@ -29,6 +33,28 @@ def changes(variant: str) -> dict[str, str]:
             remedy="Correct it",
         )
     return found
+
+
+def check_swept(variant: str, sweep: str) -> None:
+    """Check that a variant changes what its sweep trains anew.
+
+    Args:
+        variant: One item of the sweep.
+        sweep: The parameter, `reward_variants` or `noise_variants`.
+
+    Raises:
+        ConfigError: naming the setting that would change nothing, or that is missing.
+    """
+    names, noisy = set(changes(variant)), sweep == "noise_variants"
+    idle = sorted(name for name in names if not name.startswith(SWEPT) and not (noisy and name == NOISE))
+    if idle or (noisy and NOISE not in names):
+        raise ConfigError(
+            "no variant of this sweep",
+            where=f"parameter {sweep}",
+            expected=f"{NOISE}=SHARE, and settings of reward and ppo" if noisy else "settings of reward, ppo",
+            got=repr(variant)[:80],
+            remedy=f"Take `{idle[0]}` out: nothing reads it there" if idle else f"Add {NOISE}",
+        )
 
 
 def varied(config: dict[str, Any], variant: str) -> dict[str, Any]:

@@ -37,6 +37,25 @@ def test_what_is_no_variant_is_refused_before_anything_starts(variant: str, said
         RunFile(noise_variants=(variant,))
 
 
+@pytest.mark.parametrize(
+    ("sweep", "variant", "said"),
+    [
+        ("reward_variants", "reward.source_weight=0,ppo.kl_coef=0.1", ""),
+        ("reward_variants", "sft.num_epochs=4", "Take `sft.num_epochs` out: nothing reads it there"),
+        ("reward_variants", "label.noise=0.1", "Take `label.noise` out"),
+        ("noise_variants", "label.noise=0.1,reward.num_epochs=2", ""),
+        ("noise_variants", "label.noise=0.1,label.rule=gold", "Take `label.rule` out"),
+        ("noise_variants", "reward.num_epochs=2", "Add label.noise"),
+    ],
+)
+def test_a_sweep_takes_only_what_it_trains_anew(sweep: str, variant: str, said: str) -> None:
+    if not said:
+        assert RunFile.model_validate({sweep: [variant]})
+    else:
+        with pytest.raises(ValueError, match=said):
+            RunFile.model_validate({sweep: [variant]})
+
+
 def test_names_carry_the_variant_and_give_it_back() -> None:
     assert named("ppo_model", "") == "ppo_model"
     name = named("ppo_model", "reward.source_weight=0.25")

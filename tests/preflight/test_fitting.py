@@ -263,6 +263,19 @@ def test_trainings_are_measured_by_what_they_need_of_a_gpu(made: Path) -> None:
     assert "Lower sft.micro_batch_size" in found[0]
 
 
+def test_an_ablation_tunes_the_teacher_too_which_must_fit(made: Path) -> None:
+    shape = facts(made).shape
+    assert shape
+    large = replace(shape, parameters=shape.parameters + (1 << 30))
+    asked = replace(RUN, stages=["sft"])
+    (line,) = lines(gpus.check_training(asked, config(), shape, large, 8 << 30))
+    assert line.startswith("warning")  # the student, by its gradients' bucket
+    found = lines(
+        gpus.check_training(replace(asked, stages=["sft", "ablation"]), config(), shape, large, 8 << 30)
+    )
+    assert [line.partition(":")[0] for line in found] == ["warning", "error"]
+
+
 def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:
     shape = facts(made).shape
     asked = replace(RUN, stages=["ppo"])

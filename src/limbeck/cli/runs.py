@@ -53,7 +53,9 @@ def demo(
         from limbeck.compiled import find
         from limbeck.demo.inputs import stage_demo
 
-        _distil(lambda store: stage_demo(seed, store), find(pipeline), out or Path("out/demo"))
+        path = find(pipeline)
+        ablation = path == find("ablation")
+        _distil(lambda store: stage_demo(seed, store, ablation=ablation), path, out or Path("out/demo"))
 
 
 def preflight(

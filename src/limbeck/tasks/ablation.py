@@ -12,6 +12,7 @@ from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, Kind, MetricsArtifact, read, read_all, task, write
 
 Settings = dict[str, Any]
+Given = Artifact | Sequence[Artifact] | None
 FULL = "ppo_model"
 """The row of the whole method."""
 
@@ -57,6 +58,8 @@ def match(
     with task("match"):
         from limbeck.ablation.compute import counted, equal_epochs
 
+        warmed_up, labelled = read(checkpoint, "checkpoint"), read(student_labelled, "labelled")
+        scorer = read(reward_model, "reward_model")
         found = {item.name: item for item in read_all(policies, "checkpoint")}
         if FULL not in found:
             raise DataError(
@@ -66,13 +69,7 @@ def match(
                 got=", ".join(found) or "none",
                 remedy="Add `model` to ppo_rewards",
             )
-        counts = counted(
-            read(checkpoint, "checkpoint"),
-            read(student_labelled, "labelled"),
-            read(reward_model, "reward_model"),
-            found[FULL],
-            parse_config(config),
-        )
+        counts = counted(warmed_up, labelled, scorer, found[FULL], parse_config(config))
         epochs = equal_epochs(counts)
         say(f"match: SFT of {epochs:.2f} epochs costs what SFT, reward model and PPO do; {counts}")
         return f"sft.num_epochs={epochs:.2f}"
@@ -80,30 +77,71 @@ def match(
 
 def compare(
     *,
+    sft_results: Sequence[Artifact],
     work_uri: str,
     config: Settings,
     page: Artifact,
     summary: Artifact,
     metrics: MetricsArtifact,
     comparison: Artifact,
-    results: Sequence[Artifact | Sequence[Artifact] | None],
-    made: Sequence[tuple[Kind, Artifact | Sequence[Artifact] | None]],
+    policy_results: Sequence[Artifact] | None,
+    reward_variant_results: Sequence[Artifact] | None,
+    noise_variant_results: Sequence[Artifact] | None,
+    teacher_results: Artifact | None,
+    student_results: Artifact | None,
+    tuned_teacher_results: Artifact | None,
+    longer_sft_results: Artifact | None,
+    gold_results: Artifact | None,
+    completions: Sequence[Artifact] | None,
+    judgements: Sequence[Artifact] | None,
+    labels: Artifact | None,
+    gold_labels: Artifact | None,
+    noisy_labels: Sequence[Artifact] | None,
+    student_completions: Sequence[Artifact] | None,
+    sft_checkpoints: Sequence[Artifact] | None,
+    tuned_teacher: Artifact | None,
+    longer_sft: Artifact | None,
+    reward_model: Artifact | None,
+    reward_variants: Sequence[Artifact] | None,
+    noise_variants: Sequence[Artifact] | None,
+    policies: Sequence[Artifact] | None,
+    reward_variant_policies: Sequence[Artifact] | None,
+    noise_variant_policies: Sequence[Artifact] | None,
+    gold_policy: Artifact | None,
 ) -> None:
-    """See `limbeck.ablation.compare`.
-
-    Args:
-        work_uri: Prefix of all results.
-        config: Settings of all stages.
-        page: The page as HTML goes there.
-        summary: The page as Markdown.
-        metrics: Its figures.
-        comparison: Its manifest.
-        results: Evaluations, in the order of the rows.
-        made: What the stages made, by kind.
-    """
+    """See `limbeck.ablation.compare`; the page and the summary also go out as they are."""
     with task("compare"):
         from limbeck.ablation import compare as work
 
+        results = (  # in the order of the page
+            teacher_results,
+            tuned_teacher_results,
+            student_results,
+            sft_results,
+            longer_sft_results,
+            policy_results,
+            gold_results,
+            reward_variant_results,
+            noise_variant_results,
+        )
+        made: tuple[tuple[Kind, Given], ...] = (
+            ("completions", completions),
+            ("judgements", judgements),
+            ("labels", labels),
+            ("labels", gold_labels),
+            ("labels", noisy_labels),
+            ("completions", student_completions),
+            ("checkpoint", sft_checkpoints),
+            ("checkpoint", tuned_teacher),
+            ("checkpoint", longer_sft),
+            ("reward_model", reward_model),
+            ("reward_model", reward_variants),
+            ("reward_model", noise_variants),
+            ("checkpoint", policies),
+            ("checkpoint", reward_variant_policies),
+            ("checkpoint", noise_variant_policies),
+            ("checkpoint", gold_policy),
+        )
         store = Store()
         done = work.run(
             [item for given in results for item in _all(given, "results")],
@@ -120,7 +158,7 @@ def compare(
                 store.read_file(item, Path(summary.path))
 
 
-def _all(given: Artifact | Sequence[Artifact] | None, kind: Kind) -> tuple[Manifest, ...]:
+def _all(given: Given, kind: Kind) -> tuple[Manifest, ...]:
     """The manifests of one artifact, of a list, or of none."""
     if given is None:
         return ()
