@@ -12,6 +12,7 @@ from components.ppo.component import ppo
 from components.preflight.component import preflight
 from components.reward.component import reward
 from components.sft.component import sft
+from limbeck.variants import REWARDS
 from pipelines.distill.pipeline import STAGES as DISTILL
 from pipelines.pods import Pods
 from pipelines.wiring import (
@@ -160,7 +161,7 @@ def ablation(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
-    ppo_rewards: list[str] = ["model", "mixed", "agreement"],
+    ppo_rewards: list[str] = list(REWARDS),
     reward_variants: list[str] = [
         "reward.source_weight=0",
         "reward.source_weight=0.25",

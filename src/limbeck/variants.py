@@ -10,6 +10,8 @@ from limbeck.errors import ConfigError
 
 SEPARATOR = "@"
 """Between a name and its variant: `ppo_model@reward.source_weight=0.25`."""
+REWARDS = ("model", "mixed", "agreement")
+"""The PPO runs of an ablation that nobody asked for others: a row each."""
 NOISE = "label.noise"
 """What every variant of `noise_variants` sets."""
 SWEPT = ("reward.", "ppo.")

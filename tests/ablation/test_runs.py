@@ -5,7 +5,8 @@ import pytest
 from limbeck.ablation import compare, noise
 from limbeck.config import Config, parse_config
 from limbeck.manifest import Manifest, commit
-from limbeck.records import EvalResult, LabelledCompletion, PseudoLabel, Row
+from limbeck.records import Completion, EvalResult, LabelledCompletion, PseudoLabel, Row, row_id
+from limbeck.report.ablation import AblationReport
 from limbeck.rows import PartWriter, read_rows
 from limbeck.storage import Store
 
@@ -116,6 +117,41 @@ def results(store: Store, work_uri: str, name: str, right: int) -> Manifest:
     ]
     uri = f"{work_uri}/evaluate/{right}"
     return written(store, uri, rows, stage="evaluate", kind="results", name=name)
+
+
+def generated(store: Store, work_uri: str, name: str, model: str, temperature: float) -> Manifest:
+    rows: list[Row] = [
+        Completion(
+            completion_id=row_id(f"p{number}", "teacher", temperature, 0, 1),
+            prompt_id=f"p{number}",
+            source="teacher",
+            text="= a",
+            answer="a",
+            temperature=temperature,
+            sample_index=0,
+            seed=1,
+            logprob=-1.0,
+            num_tokens=2,
+            finish_reason="stop",
+        )
+        for number in range(NUM_PROMPTS)
+    ]
+    made = written(store, f"{work_uri}/generate/{name}", rows, stage="generate", kind="completions", name="t")
+    return made.model_copy(update={"inputs": {"model": model}})
+
+
+def test_completions_that_one_model_was_asked_for_twice_are_counted_wherever_they_lie(
+    store: Store, work_uri: str
+) -> None:
+    first = generated(store, work_uri, "first", "m", 1.0)
+    others = [generated(store, work_uri, "other", "n", 1.0), generated(store, work_uri, "cold", "m", 0.3)]
+    again = generated(store, work_uri, "again", "m", 1.0)
+    rows = [results(store, work_uri, "sft_selected", 10)]
+    for made, twice in (([first, first, *others], 0), ([first, *others, again], NUM_PROMPTS)):
+        page = compare.run(rows, made, config(), store, work_uri)
+        (text,) = (item for item in page.objects if item.uri.endswith(".json"))
+        report = AblationReport.model_validate_json(store.read_bytes(text.uri))
+        assert (report.completions, report.generated_twice) == (3 * NUM_PROMPTS + twice, twice)
 
 
 def test_the_page_of_all_rows_is_written_once(

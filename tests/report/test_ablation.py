@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.manifest import Manifest
-from limbeck.report.ablation import AblationReport, differences, pages, shared, sweeps, twice
+from limbeck.report.ablation import AblationReport, differences, pages, shared, sweeps
 from limbeck.report.accuracy import PromptScores, accuracy_rows
 from limbeck.report.model import RowDecoding
 
@@ -58,7 +58,7 @@ def report(scores: PromptScores) -> AblationReport:
         sweeps=sweeps(rows, models, {"reward.source_weight": 0.5, "label.noise": 0.0}),
         shared=shared([*generated, generated[0], *models]),
         completions=15,
-        generated_twice=twice(generated),
+        generated_twice=0,
         seed=1,
         num_resamples=200,
     )
@@ -85,12 +85,10 @@ def test_a_sweep_holds_its_variants_and_the_run_itself_in_order(scores: PromptSc
     assert [item.value for item in weight.points] == [0.0, 0.5]
 
 
-def test_shared_outputs_are_counted_once_and_what_was_made_twice_is_found() -> None:
+def test_shared_outputs_are_counted_once() -> None:
     first, other = manifest("generate", "teacher", "a"), manifest("generate", "student", "b", rows=5)
     (counted,) = shared([first, other, first])
     assert (counted.tasks, counted.outputs, counted.rows) == (3, 2, 15)
-    assert twice([first, other, first]) == 0
-    assert twice([first, first.model_copy(update={"uri": "s3://work/generate/again"})]) == 10
 
 
 def test_the_pages_show_every_row_and_no_markup_of_others(scores: PromptScores) -> None:

@@ -116,10 +116,12 @@ class Chromium:
 
     def picture(self, path: Path, width: int) -> bytes:
         """The whole of a local file's page as PNG, `width` CSS pixels wide."""
-        target = self._call("Target.createTarget", url="about:blank", width=width, height=1)["targetId"]
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
         session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._events.clear()
         self._call("Page.enable", session)
+        screen = {"width": width, "height": 1, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", session, **screen)
         self._call("Page.navigate", session, url=path.resolve().as_uri())
         self._wait("Page.loadEventFired")
         size = self._call("Page.getLayoutMetrics", session)["cssContentSize"]

@@ -10,8 +10,8 @@ from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
-from limbeck.records import EvalResult
-from limbeck.report.ablation import AblationReport, differences, pages, shared, sweeps, twice
+from limbeck.records import Completion, EvalResult
+from limbeck.report.ablation import AblationReport, differences, pages, shared, sweeps
 from limbeck.report.accuracy import accuracy_rows, prompt_scores
 from limbeck.report.answers import collect
 from limbeck.rows import iter_rows
@@ -64,7 +64,7 @@ def run(
             ),
             shared=shared([*made, *results]),
             completions=sum(item.num_rows for item in generated),
-            generated_twice=twice(generated),
+            generated_twice=asked_twice(store, generated),
             seed=seed,
             num_resamples=resamples,
         )
@@ -95,3 +95,15 @@ def run(
             ),
             held,
         )
+
+
+def asked_twice(store: Store, generated: Sequence[Manifest]) -> int:
+    """How many completions are one more of the same model, prompt, temperature and sample."""
+    seen: set[tuple[str, str]] = set()
+    again = 0
+    for manifest in generated:
+        for row in iter_rows(store, [manifest], Completion):
+            key = manifest.inputs.get("model", ""), row.completion_id
+            again += key in seen
+            seen.add(key)
+    return again

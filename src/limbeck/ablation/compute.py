@@ -91,10 +91,11 @@ def counted(
         student_labelled: Its completions from `label`.
         reward_model: From `reward`.
         policy: From `ppo`.
-        config: `sft`, `reward`, `ppo` and the student's number type are read.
+        config: `sft`, `reward`, `ppo` and the number types of both models are read.
     """
-    width, ppo = WIDTH[config.student.dtype], config.ppo
-    student, scorer = _weights(warmed_up) // width, _weights(reward_model) // width
+    ppo = config.ppo
+    student = _weights(warmed_up) // WIDTH[config.student.dtype]
+    scorer = _weights(reward_model) // WIDTH[config.model(config.reward.init).dtype]
     updates = int(policy.metrics.get("ppo/num_updates", ppo.num_updates))
     validation = policy.num_input_rows - policy.num_rows - sum(policy.rejected.values())
     checks = updates // ppo.evaluate_every + 1 + bool(updates % ppo.evaluate_every)

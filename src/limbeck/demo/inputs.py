@@ -21,11 +21,12 @@ from limbeck.manifest import digest
 from limbeck.progress import say
 from limbeck.run_file import RunFile, load_run_file
 from limbeck.storage import Store, sha256
+from limbeck.variants import REWARDS
 
 Role = Literal["teacher", "student"]
 STOP_SECONDS = 2.0
 ABLATION = {
-    "ppo_rewards": ("model", "mixed", "agreement"),
+    "ppo_rewards": REWARDS,
     "reward_variants": ("reward.source_weight=0", "reward.source_weight=1"),
     "noise_variants": ("label.noise=0.2", "label.noise=0.4"),
 }

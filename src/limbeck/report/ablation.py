@@ -89,7 +89,7 @@ class AblationReport(Part):
     completions: int
     """Completions of training prompts that were generated, by teacher and student together."""
     generated_twice: int
-    """Of these, how many belong to outputs with the same model, prompts and settings as another one."""
+    """Of these, how many the same model had been asked for before: one prompt, temperature and sample."""
     seed: int
     num_resamples: int
 
@@ -173,17 +173,6 @@ def shared(manifests: Sequence[Manifest]) -> tuple[Shared, ...]:
         rows = sum(item.num_rows for item in outputs.values())
         counted.append(Shared(stage=stage, tasks=len(items), outputs=len(outputs), rows=rows))
     return tuple(counted)
-
-
-def twice(completions: Sequence[Manifest]) -> int:
-    """Completions in outputs that have the inputs and settings of one before, but lie elsewhere."""
-    seen: set[tuple[str, str]] = set()
-    again = 0
-    for item in {item.uri: item for item in completions}.values():
-        made_of = (str(sorted(item.inputs.items())), item.config_hash)
-        again += item.num_rows if made_of in seen else 0
-        seen.add(made_of)
-    return again
 
 
 def meaning(name: str) -> str:
