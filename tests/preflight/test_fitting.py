@@ -268,12 +268,10 @@ def test_an_ablation_tunes_the_teacher_too_which_must_fit(made: Path) -> None:
     assert shape
     large = replace(shape, parameters=shape.parameters + (1 << 30))
     asked = replace(RUN, stages=["sft"])
-    (line,) = lines(gpus.check_training(asked, config(), shape, large, 8 << 30))
-    assert line.startswith("warning")  # the student, by its gradients' bucket
-    found = lines(
-        gpus.check_training(replace(asked, stages=["sft", "ablation"]), config(), shape, large, 8 << 30)
-    )
-    assert [line.partition(":")[0] for line in found] == ["warning", "error"]
+    assert gpus.check_training(asked, config(), shape, large, 8 << 30) == []
+    ablation = replace(asked, stages=["sft", "ablation"])
+    (line,) = lines(gpus.check_training(ablation, config(), shape, large, 8 << 30))
+    assert line.startswith("error: too little GPU memory in stage sft: expected 24.0 GiB")
 
 
 def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:

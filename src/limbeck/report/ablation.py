@@ -23,7 +23,7 @@ MIN_RESAMPLES = 10_000
 """Of a p-value: fewer could not tell a small one from its multiple by the number of comparisons."""
 CORRECTED: RowDecoding = "sampled"
 SETTINGS = {
-    "reward.source_weight": "lambda: weight of the teacher's rows in the reward model",
+    "reward.source_weight": "lambda: weight of the teacher's rows",
     "label.noise": "share of pseudo labels made wrong",
 }
 VARIANTS = {
