@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo demo-smollm2 test lint chromium compile verify policy
+.PHONY: help setup demo ablation demo-smollm2 test lint chromium compile verify policy
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ setup: $(READY) ## Build the virtual environment from exact pins (once)
 
 demo: $(READY) ## Distil a small student on this machine; report in out/demo
 	$(BIN)/limbeck demo --seed $(SEED) --out out/demo
+
+ablation: $(READY) chromium ## All rows to compare the method with, on the demo's task; page in out/ablation
+	$(BIN)/limbeck demo --seed $(SEED) --pipeline ablation --out out/ablation
+	$(BIN)/python -m tests.picture out/ablation/ablation.html docs/ablation.png
 
 demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in out/demo-smollm2
 	$(BIN)/python -m examples.smollm2.inputs build/smollm2

@@ -23,7 +23,7 @@ MARK = "<!-- Written by `python -m components.render`: change its sources instea
 # The order in which a run meets them.
 ORDER = (
     *("preflight", "prepare", "shards", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate"),
-    *("pick", "report", "export", "load"),
+    *("pick", "report", "export", "load", "noise", "match", "compare"),
 )
 S3 = "S3-compatible"
 
@@ -50,6 +50,21 @@ INPUT_KINDS: dict[str, Kind] = {
     "student_results": "results",
     "policy_results": "results",
     "run_report": "report",
+    "sft_results": "results",
+    "reward_variant_results": "results",
+    "noise_variant_results": "results",
+    "tuned_teacher_results": "results",
+    "longer_sft_results": "results",
+    "gold_results": "results",
+    "gold_labels": "labels",
+    "noisy_labels": "labels",
+    "tuned_teacher": "checkpoint",
+    "longer_sft": "checkpoint",
+    "reward_variant_policies": "checkpoint",
+    "noise_variant_policies": "checkpoint",
+    "gold_policy": "checkpoint",
+    "reward_variants": "reward_model",
+    "noise_variants": "reward_model",
 }
 """What the manifest of each input artifact must hold; a test gives each input another kind."""
 PARAMETER_TYPES = {

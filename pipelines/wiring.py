@@ -34,10 +34,15 @@ class Run:
     work_uri: Any
     config: Any
 
-    def add(self, component: Any, title: str, *, of_teacher: bool = False, **inputs: Any) -> Any:
-        """Add a task of a stage; one in which the teacher answers may ask a server."""
+    def add(
+        self, component: Any, title: str, stage: str = "", *, of_teacher: bool = False, **inputs: Any
+    ) -> Any:
+        """Add a task of a stage, by default the one that the title begins with.
+
+        One in which the teacher answers may ask a server.
+        """
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
-        return self.pods.stage(task, title, self.requests, of_teacher=of_teacher)
+        return self.pods.stage(task, title, self.requests, stage, of_teacher=of_teacher)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Rewards:
     """What reward distillation gives on."""
 
     student_completions: Any
+    student_labelled: Any
     reward_model: Any
     policies: Any
     policy: Any
@@ -214,6 +220,7 @@ def distil_rewards(
     run.pods.helper(picked, "pick policy")
     return Rewards(
         student_completions=dsl.Collected(answered.outputs["completions"]),
+        student_labelled=compared.outputs["labelled"],
         reward_model=rewarded.outputs["reward_model"],
         policies=dsl.Collected(refined.outputs["policy"]),
         policy=picked.outputs["picked"],

@@ -21,6 +21,7 @@ from limbeck.section import Section
 NAMES = sorted(SHIPPED)
 COMMENTED = re.compile(r"^( *)#(?=['\w])", re.MULTILINE)
 REQUIRED = {
+    "ablation": ["work_uri", "prompts", "teacher", "student"],
     "distill": ["work_uri", "prompts", "teacher", "student"],
     "distill_gold": ["work_uri", "prompts", "teacher", "student"],
     "distill_minimal": ["work_uri", "prompts", "teacher", "student"],

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
 
-from limbeck.intervals import FloatArray, mean_interval, paired_interval
+from limbeck.intervals import FloatArray, holm, mean_interval, paired_interval, paired_p_value
 
 
 def coins(num_prompts: int, chance: float, seed: int) -> FloatArray:
@@ -75,3 +75,37 @@ def test_equal_values_give_an_interval_of_no_width() -> None:
 def test_rows_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="same prompts"):
         paired_interval(np.ones(3), np.ones(2), 10, seed=0)
+
+
+def test_p_value_is_that_of_a_normal_test_and_small_only_for_a_real_difference() -> None:
+    b = coins(800, 0.5, seed=1)
+    a = np.maximum(b, coins(800, 0.1, seed=2))
+    other = coins(800, 0.5, seed=3)
+    far, near = (paired_p_value(one, b, 4000, seed=0) for one in (a, other))
+    assert far is not None
+    assert near is not None
+    assert far < 0.001
+    difference = other - b
+    z = abs(difference.mean()) / (difference.std() / np.sqrt(800))
+    assert near == pytest.approx(2 * norm.sf(z), abs=0.03)
+
+
+def test_p_value_is_never_zero_and_one_where_nothing_differs() -> None:
+    ones, none = np.ones(50), np.zeros(50)
+    assert paired_p_value(ones, none, 99, seed=0) == pytest.approx(0.01)
+    assert paired_p_value(ones, ones, 99, seed=0) == 1.0
+    assert paired_p_value(ones[:1], none[:1], 99, seed=0) is None
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # the example of R's p.adjust, by hand
+        ([0.5, 0.9, 0.4], [1.0, 1.0, 1.0]),
+        ([0.02, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_holm_multiplies_by_what_is_left(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected)

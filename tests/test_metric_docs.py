@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = "generate|judge|label|sft|reward|ppo|evaluate|report"
+STAGES = "generate|judge|label|sft|reward|ppo|evaluate|report|ablation"
 NAME = re.compile(rf'"((?:{STAGES})/[a-z0-9_]+(?:\{{[^"]+?\}}[a-z0-9_]*)*)"')
 
 

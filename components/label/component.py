@@ -18,6 +18,7 @@ def label(
     judgements: Input[list[Dataset]] | None = None,
     given_labels: Input[Dataset] | None = None,
     gold: Input[Dataset] | None = None,
+    variant: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Find one pseudo label a prompt by judged vote, and label every completion by agreement with it.
@@ -34,6 +35,7 @@ def label(
             `given_labels` or where `label.rule` is `majority` or `gold`.
         given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
         gold: Manifest of gold answers, for `label.rule: gold` alone; refused with any other rule.
+        variant: What an ablation changes in `config`, as `label.rule=gold`; the output is named after it.
 
     Returns:
         labels: Manifest of one pseudo label a prompt.
@@ -51,4 +53,5 @@ def label(
         judgements=judgements,
         given_labels=given_labels,
         gold=gold,
+        variant=variant,
     )

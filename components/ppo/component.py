@@ -18,6 +18,7 @@ def ppo(
     policy: Output[Model],
     metrics: Output[Metrics],
     reward: str = "model",
+    variant: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
@@ -33,6 +34,7 @@ def ppo(
         config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`.
         reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
             label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere).
+        variant: What an ablation changes in `config`, as `ppo.kl_coef=0.1`; the output is named after it.
 
     Returns:
         policy: Manifest of the best policy, named `ppo_model`, `ppo_agreement` or `ppo_mixed`.
@@ -50,4 +52,5 @@ def ppo(
         policy=policy,
         metrics=metrics,
         reward=reward,
+        variant=variant,
     )

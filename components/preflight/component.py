@@ -21,6 +21,8 @@ def preflight(
     checkpoint: str = "",
     num_shards: int = 1,
     ppo_rewards: list[str] = ["model"],
+    reward_variants: list[str] = ["reward.source_weight=0"],
+    noise_variants: list[str] = ["label.noise=0.1"],
     gold_labels: bool = False,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -82,6 +84,8 @@ def preflight(
         checkpoint: URI of a warmed-up student to start from; may be empty.
         num_shards: How many tasks `generate` and `judge` are split into.
         ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`; one of the first two at least.
+        reward_variants: Variants of an ablation, `section.field=value`, each with a reward model of its own.
+        noise_variants: Variants of an ablation, each with labels of its own, such as `label.noise=0.1`.
         gold_labels: Whether the pipeline gives gold answers to `label`: for `label.rule: gold` and no other.
         gpus: GPUs of each task that uses some.
         gpu_resource: What the cluster calls its GPUs.
@@ -139,6 +143,8 @@ def preflight(
         checkpoint=checkpoint,
         num_shards=num_shards,
         ppo_rewards=ppo_rewards,
+        reward_variants=reward_variants,
+        noise_variants=noise_variants,
         gold_labels=gold_labels,
         gpus=gpus,
         gpu_resource=gpu_resource,

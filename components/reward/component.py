@@ -17,6 +17,7 @@ def reward(
     reward_model: Output[Model],
     metrics: Output[Metrics],
     teacher: str = "",
+    variant: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Train the reward model on labelled completions of teacher and student, with DeepSpeed.
@@ -29,6 +30,7 @@ def reward(
         checkpoint: Manifest of the warmed-up student, from which the reward model starts by default.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
+        variant: What an ablation changes in `config`, as `reward.source_weight=0`; the output bears it.
         config: Settings of all stages; this one reads `reward`, `task`, `seed` and the model it starts from.
 
     Returns:
@@ -46,4 +48,5 @@ def reward(
         reward_model=reward_model,
         metrics=metrics,
         teacher=teacher,
+        variant=variant,
     )

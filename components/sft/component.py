@@ -15,19 +15,24 @@ def sft(
     work_uri: str,
     checkpoint: Output[Model],
     selection: str = "selected",
+    role: str = "student",
+    variant: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Warm the student up on the teacher's completions, with TRL and DeepSpeed.
 
     Args:
         labelled: Manifest of the teacher's labelled completions.
-        model: URI of the student's Hugging Face folder.
+        model: URI of the student's Hugging Face folder; of the teacher's with `role: teacher`.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `sft`, `student`, `task` and `seed`.
         selection: `selected` trains on the completions that agree with the pseudo label, `all` on every one.
+        role: Whose weights are tuned: `student`, or, to compare with, `teacher`.
+        variant: What an ablation changes in `config`, as `sft.num_epochs=4`; the output is named after it.
 
     Returns:
-        checkpoint: Manifest of the warmed-up student, named `sft_selected` or `sft_all`.
+        checkpoint: Manifest of the warmed-up student, named `sft_selected` or `sft_all`; of the teacher
+            `teacher_selected` or `teacher_all`.
     """
     from limbeck import tasks
 
@@ -38,4 +43,6 @@ def sft(
         config=config,
         checkpoint=checkpoint,
         selection=selection,
+        role=role,
+        variant=variant,
     )

@@ -22,6 +22,7 @@ from limbeck.storage import Store, StoredObject, split
 MANIFEST = "manifest.json"
 # What starts and shows runs; no result depends on it.
 LAUNCHERS = (
+    "ablation",
     "apiserver.py",
     "cli",
     "compiled.py",
@@ -121,7 +122,8 @@ def code_version(stage: str) -> str:
     """The package's version and a digest of the code that a stage's result can depend on.
 
     Left out: other stages, what only starts or shows runs and, for all but `report`, the page. So
-    another colour in a plot does not throw away the checkpoints of `ppo`. `export` counts as a stage.
+    another colour in a plot does not throw away the checkpoints of `ppo`. `export` and `ablation` count as
+    stages.
     """
     root = Path(limbeck.__file__).parent
     files = [path for path in root.rglob("*") if path.suffix in (".py", ".jinja")]
@@ -131,7 +133,7 @@ def code_version(stage: str) -> str:
         other_stage = parts[0] == "stages" and path.stem not in (stage, "__init__")
         page = parts[0] in ("report", "label_quality", "intervals.py")
         launcher = parts[0] in LAUNCHERS and parts[0] != stage
-        if other_stage or launcher or (page and stage not in ("report", "export")):
+        if other_stage or launcher or (page and stage not in ("report", "export", "ablation")):
             continue
         total.update("/".join(parts).encode() + b"\0" + path.read_bytes())
     return f"{limbeck.__version__}+{total.hexdigest()[:8]}"

@@ -97,7 +97,8 @@ class PseudoLabel(Row):
     num_votes: int
     reason: str
     """`labelled`, or why not: `no votes`, `tie`, `low vote share`. `gold answer` is the known answer, of the
-    rule `gold`: an upper bound, no pseudo label; `no gold answer` where it has none."""
+    rule `gold`: an upper bound, no pseudo label; `no gold answer` where it has none. `noise` is a label that
+    an ablation made wrong."""
     validation: bool
     """Kept out of all training: the reward model is measured and the policy chosen on these prompts."""
 

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, with_config
+from pydantic import Field, ValidationInfo, field_validator, with_config
 from typing_extensions import TypedDict
 
 from limbeck.compiled import Compiled
-from limbeck.config import Config, PpoReward
+from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
 from limbeck.section import Section, parse
+from limbeck.variants import check_swept
 
 GPU_RESOURCE = r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][\w.-]*$"
 """A vendor's domain, and a name."""
@@ -62,6 +63,15 @@ class RunFile(Section):
     """How many tasks `generate` and `judge` are split into."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
     """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
+    reward_variants: tuple[str, ...] = (
+        "reward.source_weight=0",
+        "reward.source_weight=0.25",
+        "reward.source_weight=0.75",
+        "reward.source_weight=1",
+    )
+    """`ablation`: a reward model and a PPO run for each: settings of these two, with commas between."""
+    noise_variants: tuple[str, ...] = ("label.noise=0.1", "label.noise=0.2", "label.noise=0.4")
+    """`ablation`: the same, from labels of which such a share is made wrong."""
     prepared_uri: str = ""
     """`distill_rewards`: a finished `prepare`, as `limbeck status` shows it."""
     label_uri: str = ""
@@ -94,6 +104,22 @@ class RunFile(Section):
     def _is_uri(cls, value: str) -> str:
         if not re.fullmatch(r"(s3|minio)://\w[\w.-]*(/\S*)?", value):
             raise ValueError("must be an object-store address such as s3://bucket/path")
+        return value
+
+    @field_validator("reward_variants", "noise_variants")
+    @classmethod
+    def _fit(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        sweep = str(info.field_name)
+        # Broken settings are told by themselves; a variant is then tried on the defaults.
+        given = info.data.get("config", Config()).model_dump(mode="json", exclude_unset=True)
+        for variant in value:
+            try:
+                parse_config(given, variant)
+                check_swept(variant, sweep)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        if not value or len(set(value)) != len(value):
+            raise ValueError("names a variant twice, or none")
         return value
 
     @field_validator("ppo_rewards")

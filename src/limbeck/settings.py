@@ -63,28 +63,36 @@ def of_judge(config: Config) -> str:
     )
 
 
-def of_label(config: Config) -> str:
+def of_label(config: Config, variant: str = "") -> str:
     """Of `label`."""
-    return digest([config.seed, config.task.model_dump(), config.label.model_dump()])
+    given = [config.seed, config.task.model_dump(), config.label.model_dump(exclude={"noise"})]
+    return _digest(given, variant)
 
 
-def of_sft(config: Config, selection: str) -> str:
-    """Of `sft`, by the selection of completions."""
-    return digest(
+def of_noise(config: Config, variant: str) -> str:
+    """Of `noise`, which makes some labels wrong."""
+    return _digest([config.seed, config.task.model_dump(), config.label.noise], variant)
+
+
+def of_sft(config: Config, selection: str, role: str = "student", variant: str = "") -> str:
+    """Of `sft`, by the selection of completions and by whose weights are tuned."""
+    return _digest(
         [
             config.seed,
             selection,
             config.task.prompt_template,
-            config.chat("student"),
-            config.student.dtype,
+            config.chat(role),
+            config.model(role).dtype,
             config.sft.model_dump(exclude=NOT_DECISIVE),
-        ]
+            *([role] if role != "student" else []),
+        ],
+        variant,
     )
 
 
-def of_reward(config: Config) -> str:
+def of_reward(config: Config, variant: str = "") -> str:
     """Of `reward`; what its gate asks for decides nothing but whether the run goes on."""
-    return digest(
+    return _digest(
         [
             config.seed,
             config.task.prompt_template,
@@ -92,13 +100,14 @@ def of_reward(config: Config) -> str:
             config.teacher.dtype,
             config.student.dtype,
             config.reward.model_dump(exclude=NOT_DECISIVE | {"min_auc": True}),
-        ]
+        ],
+        variant,
     )
 
 
-def of_ppo(config: Config, reward: PpoReward) -> str:
+def of_ppo(config: Config, reward: PpoReward, variant: str = "") -> str:
     """Of `ppo`, by the kind of reward."""
-    return digest(
+    return _digest(
         [
             config.seed,
             reward,
@@ -109,7 +118,8 @@ def of_ppo(config: Config, reward: PpoReward) -> str:
             config.reward.max_length,
             config.engine.max_model_len,
             config.ppo.model_dump(exclude=NOT_DECISIVE),
-        ]
+        ],
+        variant,
     )
 
 
@@ -129,3 +139,8 @@ def of_evaluate(config: Config, name: str) -> str:
 def of_report(config: Config) -> str:
     """Of `report`, which shows them all."""
     return digest(config.model_dump(mode="json"))
+
+
+def _digest(values: list[Any], variant: str) -> str:
+    """A hash of what decides; a variant decides too, as what is made under it bears its name."""
+    return digest([*values, variant] if variant else values)

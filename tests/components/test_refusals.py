@@ -41,6 +41,7 @@ PARAMETERS = {
     "even_if_not_promoted": False,
     "register": "",
     "registry": "",
+    "variant": "",
     "config": {},
 }
 NO_MANIFEST = {
@@ -81,6 +82,16 @@ CASES = {
     ),
     "half a registration": Case("export", {"register": "mine"}, 2, "expected a name, and an address such as"),
     "no name of a hub": Case("export", {"base_model": "a/b/c"}, 2, "expected OWNER/NAME, got 'a/b/c'"),
+    "half a variant": Case("noise", {"variant": "label.noise"}, 2, "got 'label.noise'"),
+    "a variant of no setting": Case("ppo", {"variant": "ppo.kl=1"}, 2, "in config with ppo.kl=1"),
+    "whose model to tune": Case("sft", {"role": "both"}, 2, "expected teacher or student, got 'both'"),
+    "a black box to tune": Case(
+        "sft",
+        {"role": "teacher", "config": {"teacher": {"sampler": "openai"}, "openai": {"base_url": "http://x"}}},
+        2,
+        "a black-box teacher cannot be tuned",
+    ),
+    "no whole method to match": Case("match", {}, 3, "expected ppo_model, got checkpoint. Add `model`"),
     "nothing to pick": Case("pick", {"names": ["sft_all"]}, 3, "expected sft_all, got checkpoint"),
 }
 

@@ -3,11 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from limbeck.compiled import find, load
 from limbeck.demo import inputs, task
-from limbeck.run_file import load_run_file
+from limbeck.errors import ConfigError
+from limbeck.run_file import RunFile, arguments, load_run_file
 from limbeck.storage import Store
 
-WORK_URI = load_run_file(Path(inputs.__file__).with_name("run.yaml")).work_uri
+RUN_FILE = Path(inputs.__file__).with_name("run.yaml")
+WORK_URI = load_run_file(RUN_FILE).work_uri
 
 
 def test_inputs_that_are_there_are_not_made_again(store: Store) -> None:
@@ -19,6 +24,19 @@ def test_inputs_that_are_there_are_not_made_again(store: Store) -> None:
 
     assert {name: getattr(staged, name) for name in noted} == noted
     assert (staged.config.seed, staged.config.teacher.dtype) == (77, "float32")
+    ablation = inputs.stage_demo(77, store, ablation=True)
+    assert ablation == staged.model_copy(update=inputs.ABLATION)
+
+
+def test_the_ablation_of_the_demo_is_the_demo_with_sweeps_that_its_pipeline_takes() -> None:
+    given = json.loads(load_run_file(RUN_FILE).model_dump_json(exclude_unset=True)) | inputs.ABLATION
+    wanted = RunFile.model_validate(given)
+    taken = arguments(wanted, load(find("ablation")))
+    assert taken["reward_variants"] == ["reward.source_weight=0", "reward.source_weight=1"]
+    assert taken["noise_variants"] == ["label.noise=0.2", "label.noise=0.4"]
+    assert "model" in taken["ppo_rewards"]
+    with pytest.raises(ConfigError, match="unknown parameter `reward_variants`"):
+        arguments(wanted, load(find("distill")))
 
 
 def test_another_seed_has_another_address() -> None:

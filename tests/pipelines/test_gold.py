@@ -73,10 +73,13 @@ def reached_from(spec: Spec, producer: str, output: str) -> set[str]:
 
 
 UPPER_BOUND = "distill_gold"
+ABLATION = "ablation"
 
 
 @pytest.mark.parametrize(
-    "path", sorted(path for name, path in SHIPPED.items() if name != UPPER_BOUND), ids=lambda path: path.stem
+    "path",
+    sorted(path for name, path in SHIPPED.items() if name not in (UPPER_BOUND, ABLATION)),
+    ids=lambda path: path.stem,
 )
 def test_gold_answers_and_all_that_is_made_of_them_end_in_evaluate_and_report(path: Path) -> None:
     spec = load(path)
@@ -115,3 +118,41 @@ def test_the_upper_bound_gives_gold_to_the_labels_of_the_teacher_and_says_so_to_
     assert {name for name in given if not name.startswith(("evaluate", "report"))} == {"label"}
     said = {name for name, path in SHIPPED.items() if compiled.load(path).gold_labels}
     assert said == {UPPER_BOUND}
+
+
+def training_tasks(spec: Spec) -> set[str]:
+    """Every task that an ablation trains with, or makes training data with, but those of its upper bound."""
+    consumers = {consumer for _, _, consumer in edges(spec)}
+    return {name for name in consumers if not re.match(r"(evaluate|report|compare)(-\d+)?$", name)}
+
+
+def test_in_an_ablation_gold_answers_reach_one_label_task_and_the_ppo_that_is_its_upper_bound() -> None:
+    spec = load(SHIPPED[ABLATION])
+    first = {name for source, output, name in edges(spec) if (source, output) == ("prepare", "gold")}
+    (labels,) = {name for name in first if name.startswith("label")}
+    reached = reached_from(spec, "prepare", "gold") & training_tasks(spec)
+    (policy,) = reached - {labels}
+    assert policy.startswith("ppo")
+    tasks = spec["root"]["dag"]["tasks"]
+    for name in reached:
+        variant = tasks[name]["inputs"]["parameters"]["variant"]["runtimeValue"]["constant"]
+        assert variant == "label.rule=gold,label.calibrate=none"
+    # What the two make is measured and counted, and nothing else learns from it.
+    consumers = {name for source, _, name in edges(spec) if source in reached} - reached
+    assert all(re.match(r"(evaluate|compare)(-\d+)?$", name) for name in consumers)
+
+
+def test_a_leak_of_the_gold_labels_of_an_ablation_into_a_sweep_would_be_found() -> None:
+    spec = load(SHIPPED[ABLATION])
+    before = reached_from(spec, "prepare", "gold") & training_tasks(spec)
+    (labels,) = {name for name in before if name.startswith("label")}
+    loop = next(
+        name
+        for name, task in spec["root"]["dag"]["tasks"].items()
+        if "noise" in spec["components"][task["componentRef"]["name"]].get("dag", {}).get("tasks", {})
+    )
+    inputs = spec["root"]["dag"]["tasks"][loop]["inputs"]["artifacts"]
+    for value in inputs.values():
+        if value["taskOutputArtifact"]["outputArtifactKey"] == "labels":
+            value["taskOutputArtifact"]["producerTask"] = labels
+    assert len(reached_from(spec, "prepare", "gold") & training_tasks(spec)) > len(before)

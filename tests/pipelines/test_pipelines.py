@@ -13,6 +13,7 @@ from limbeck.local import task_names
 from limbeck.resources import CPU_STAGES, DEFAULTS, GPU_STAGES
 from limbeck.run_file import RunFile
 from limbeck.stamp import stamp
+from limbeck.variants import REWARDS
 from pipelines.compile import ROOT, compile_all
 
 Spec = dict[str, Any]
@@ -57,6 +58,7 @@ def stage_of(executor: str) -> str:
 
 def test_there_is_a_pipeline_for_each_way_of_starting() -> None:
     assert {path.parent.name for path in PATHS} == {
+        "ablation",
         "distill",
         "distill_gold",
         "distill_minimal",
@@ -77,11 +79,12 @@ def test_no_pipeline_is_called_like_one_of_its_components(path: Path) -> None:
 def test_parameters_are_those_of_a_run_file_with_its_defaults(path: Path) -> None:
     declared, fields = parameters(path), RunFile.model_fields
     assert set(declared) <= set(fields)
+    defaults = RunFile().model_dump(mode="json", exclude_none=True) | {"resources": {}}
+    if path.parent.name == "ablation":
+        defaults |= {"ppo_rewards": list(REWARDS)}
     for name, parameter in declared.items():
         if "defaultValue" in parameter and name != "config":
-            default = RunFile().model_dump(mode="json", exclude_none=True)[name]
-            shown = {} if name == "resources" else default
-            assert parameter["defaultValue"] == shown, name
+            assert parameter["defaultValue"] == defaults[name], name
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
@@ -229,6 +232,20 @@ def test_loops_are_unrolled_into_names_for_the_screen() -> None:
     assert names["for-loop-5-iteration-1/evaluate-2"] == "evaluate ppo mixed"
     assert names["evaluate-4"] == "evaluate student"
     assert names["label-2"] == "label student"
+
+
+def test_an_ablation_generates_and_judges_where_distill_does_and_nowhere_else() -> None:
+    """So its rows are made of one set of completions: no variant has a task that samples training prompts."""
+    asked = {}
+    for name in ("distill", "ablation"):
+        found = tasks(documents(Path(f"pipelines/{name}/pipeline.yaml"))[0])
+        asked[name] = {
+            task["taskInfo"]["name"]
+            for executor, task in found.items()
+            if stage_of(executor) in ("prepare", "generate", "judge")
+        }
+    assert asked["ablation"] == asked["distill"]
+    assert asked["distill"] == {"prepare", "generate teacher", "generate student", "judge"}
 
 
 def test_compiled_files_are_those_of_the_sources_byte_for_byte(tmp_path: Path) -> None:

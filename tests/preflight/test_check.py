@@ -169,6 +169,11 @@ def test_missing_answers_are_told_by_what_stays_unknown(asked: Asked, store: Sto
     labels = "warning: no `answer`, so how often the labels are right stays unknown"
     assert said(prompts=bare, heldout=asked.prompts) == [labels]
     assert said(prompts=bare, stages=["prepare", "generate", "judge", "label"]) == [labels]
+    bound = "error: no `answer`, which the upper bound learns from"
+    assert said(prompts=bare, stages=[*asked.stages, "ablation"]) == [bound]
+    assert said(heldout=bare, stages=[*asked.stages, "ablation"]) == [
+        "warning: no `answer`, so accuracies stay unknown"
+    ]
 
 
 FITS: dict[str, tuple[dict[str, Any], str]] = {

@@ -263,6 +263,17 @@ def test_trainings_are_measured_by_what_they_need_of_a_gpu(made: Path) -> None:
     assert "Lower sft.micro_batch_size" in found[0]
 
 
+def test_an_ablation_tunes_the_teacher_too_which_must_fit(made: Path) -> None:
+    shape = facts(made).shape
+    assert shape
+    large = replace(shape, parameters=shape.parameters + (1 << 30))
+    asked = replace(RUN, stages=["sft"])
+    assert gpus.check_training(asked, config(), shape, large, 8 << 30) == []
+    ablation = replace(asked, stages=["sft", "ablation"])
+    (line,) = lines(gpus.check_training(ablation, config(), shape, large, 8 << 30))
+    assert line.startswith("error: too little GPU memory in stage sft: expected 24.0 GiB")
+
+
 def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:
     shape = facts(made).shape
     asked = replace(RUN, stages=["ppo"])

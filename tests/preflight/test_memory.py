@@ -122,15 +122,15 @@ SETTINGS = Config.model_validate(
 
 
 def test_sft() -> None:
-    need = memory.sft_need(TOY, SETTINGS)
+    need = memory.sft_need(TOY, "bfloat16", SETTINGS.sft)
     assert need.certain == 14_000 + 8000
     assert need.likely == 14_000 + 2000 + 30 * 2 * 364 + GIB
     assert need.parts["activations"] == 21_840
 
 
 def test_an_optimizer_step_that_needs_more_than_the_pass_before_it() -> None:
-    short = SETTINGS.model_copy(update={"sft": SETTINGS.sft.model_copy(update={"max_length": 1})})
-    need = memory.sft_need(TOY, short)
+    short = SETTINGS.sft.model_copy(update={"max_length": 1})
+    need = memory.sft_need(TOY, "bfloat16", short)
     assert need.parts == {"weights and optimizer": 14_000, "optimizer step": 8000, "CUDA": GIB}
 
 

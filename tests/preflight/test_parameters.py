@@ -7,7 +7,14 @@ import pytest
 
 from limbeck.config import Config
 from limbeck.preflight import Asked
-from limbeck.preflight.asked import mislabelled, misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.asked import (
+    incomparable,
+    mislabelled,
+    misnamed,
+    missing,
+    read_settings,
+    without_secrets,
+)
 from tests.preflight.conftest import STAGES, lines
 
 FULL = Asked(
@@ -155,6 +162,43 @@ def test_plain_parameters_stay_as_they_are() -> None:
     cleaned, findings = without_secrets(FULL)
     assert findings == []
     assert cleaned == FULL
+
+
+FEW: dict[str, Any] = {"num_minibatches": 1, "samples_per_prompt": 1, "micro_batch_size": None}
+BLACK_BOX = {"teacher": {"sampler": "openai"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ppo_rewards": ["model", "mixed"]}, []),
+        ({"ppo_rewards": ["mixed"]}, ["an ablation without the row of the whole method"]),
+        ({"config": BLACK_BOX}, ["an ablation tunes its teacher, which a black box does not allow"]),
+        ({"config": BLACK_BOX, "ppo_rewards": ["mixed"]}, ["an ablation without", "an ablation tunes"]),
+        ({"config": BLACK_BOX, "ppo_rewards": ["mixed"], "stages": STAGES}, []),
+    ],
+)
+def test_an_ablation_wants_the_whole_method_and_a_teacher_that_can_be_tuned(
+    changes: dict[str, Any], says: list[str]
+) -> None:
+    found = lines(incomparable(replace(FULL, **{"stages": [*STAGES, "ablation"]} | changes)))
+    assert len(found) == len(says)
+    assert all(line.startswith(f"error: {start}") for line, start in zip(found, says, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "variant", "says"),
+    [
+        ({"ppo": FEW | {"batch_size": 8}}, "ppo.num_minibatches=3", "must be a multiple of num_minibatches"),
+        ({"ppo": FEW | {"batch_size": 9}}, "ppo.num_minibatches=3", ""),
+    ],
+)
+def test_a_variant_is_checked_with_the_settings_of_the_run(
+    config: dict[str, Any], variant: str, says: str
+) -> None:
+    _, findings = read_settings(replace(FULL, config=config, reward_variants=[variant]))
+    assert len(findings) == bool(says)
+    assert all(says in line for line in lines(findings))
 
 
 @pytest.mark.parametrize(

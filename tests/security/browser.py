@@ -1,5 +1,6 @@
 """Headless Chromium, watched through its DevTools protocol: what a page asks for, runs and shows."""
 
+import base64
 import json
 import os
 import re
@@ -112,6 +113,22 @@ class Chromium:
             title=seen[0]["title"],
             elements=[(name, attributes) for part in seen for name, attributes in part["elements"]],
         )
+
+    def picture(self, path: Path, width: int) -> bytes:
+        """The whole of a local file's page as PNG, `width` CSS pixels wide."""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._events.clear()
+        self._call("Page.enable", session)
+        screen = {"width": width, "height": 1, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", session, **screen)
+        self._call("Page.navigate", session, url=path.resolve().as_uri())
+        self._wait("Page.loadEventFired")
+        size = self._call("Page.getLayoutMetrics", session)["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": width, "height": size["height"], "scale": 1}
+        answer = self._call("Page.captureScreenshot", session, clip=clip, captureBeyondViewport=True)
+        self._call("Target.closeTarget", targetId=target)
+        return base64.b64decode(answer["data"])
 
     def _look(self, session: str) -> list[dict[str, Any]]:
         """What each frame shows, the page itself first."""

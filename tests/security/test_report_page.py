@@ -6,11 +6,13 @@ import threading
 import typing
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.image import imread
 from pydantic import BaseModel
 
 from limbeck.report.model import Example, ExampleAnswer, RunReport
@@ -213,3 +215,15 @@ def test_the_markdown_page_is_only_read_as_well(
     assert not HARMFUL & {*names}
     assert names.count("h1") == len(pages)
     assert not [key for _, attributes in visit.elements for key in attributes if key.startswith("on")]
+
+
+def test_a_picture_shows_the_whole_page_down_to_its_end(browser: Chromium, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<style>body, p {margin: 0}</style>"
+        '<p style="height: 2300px"></p><p style="height: 9px; background: red"></p>'
+    )
+    picture = imread(BytesIO(browser.picture(page, 700)), format="png")
+    assert picture.shape[:2] == (2309, 700)
+    assert picture[-1, 350, :3].tolist() == [1, 0, 0]
+    assert picture[0, 350, :3].tolist() == [1, 1, 1]

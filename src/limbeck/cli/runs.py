@@ -46,13 +46,16 @@ def run(
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of task, models and run.", min=0)] = 1,
     out: Out = None,
+    pipeline: Pipeline = "distill",
 ) -> None:
     """Make a task and two tiny models, and teach the small one what the larger one half knows."""
     with one_line_errors():
         from limbeck.compiled import find
         from limbeck.demo.inputs import stage_demo
 
-        _distil(lambda store: stage_demo(seed, store), find("distill"), out or Path("out/demo"))
+        path = find(pipeline)
+        ablation = path == find("ablation")
+        _distil(lambda store: stage_demo(seed, store, ablation=ablation), path, out or Path("out/demo"))
 
 
 def preflight(
@@ -118,3 +121,7 @@ def _fetch_report(store: "Store", out: Path) -> None:
         verdict = fetch_report(store, parse(artifact.read_bytes(), str(artifact)), out)
         typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
         typer.echo(f"{PREFIX}report: {out / 'report.html'} (the same in report.md and report.json)")
+    for artifact in (out / "kfp").glob("*/compare/comparison"):
+        for item in parse(artifact.read_bytes(), str(artifact)).objects:
+            store.read_file(item, out / item.uri.rpartition("/")[2])
+        typer.echo(f"{PREFIX}ablation: {out / 'ablation.html'} (the same in ablation.md and ablation.json)")

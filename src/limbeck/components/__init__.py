@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
 __all__ = [
+    "compare",
     "evaluate",
     "export",
     "generate",
     "judge",
     "label",
     "load",
+    "match",
+    "noise",
     "pick",
     "ppo",
     "preflight",
@@ -30,12 +33,15 @@ __all__ = [
     "shards",
 ]
 
+compare: "BaseComponent"
 evaluate: "BaseComponent"
 export: "BaseComponent"
 generate: "BaseComponent"
 judge: "BaseComponent"
 label: "BaseComponent"
 load: "BaseComponent"
+match: "BaseComponent"
+noise: "BaseComponent"
 pick: "BaseComponent"
 ppo: "BaseComponent"
 preflight: "BaseComponent"

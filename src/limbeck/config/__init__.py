@@ -31,6 +31,7 @@ from limbeck.config.rows import (
 )
 from limbeck.config.trainings import Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
 from limbeck.section import Count, Positive, Section, parse
+from limbeck.variants import varied
 
 __all__ = [
     "Algorithm",
@@ -137,6 +138,11 @@ class Config(Section):
         return name == "teacher" and self.teacher.sampler == "openai"
 
 
-def parse_config(values: dict[str, Any]) -> Config:
-    """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats)."""
-    return parse(Config, values, "config")
+def parse_config(values: dict[str, Any], variant: str = "") -> Config:
+    """Check the `config` parameter of a component (JSON from Kubeflow; its ints arrive as floats).
+
+    Args:
+        values: The parameter.
+        variant: What an ablation changes in it: see `limbeck.variants`.
+    """
+    return parse(Config, varied(values, variant), f"config with {variant}" if variant else "config")

@@ -192,6 +192,9 @@ class LabelConfig(Section):
     with the vote of the prompt's other completions, fitted on other prompts. No gold answer is used."""
     min_vote_share: Probability = 0.3
     """A winner with a smaller share of the votes leaves the prompt unlabelled."""
+    noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the pseudo labels that the component `noise` of an ablation makes wrong; nothing else reads
+    it."""
     validation_prompts: Count = 200
     """Labelled prompts kept out of all training; the reward model is measured, and the policy's
     checkpoint chosen, on them. A student that had been warmed up on them would agree from the start."""

@@ -21,19 +21,33 @@ from limbeck.manifest import digest
 from limbeck.progress import say
 from limbeck.run_file import RunFile, load_run_file
 from limbeck.storage import Store, sha256
+from limbeck.variants import REWARDS
 
 Role = Literal["teacher", "student"]
 STOP_SECONDS = 2.0
+ABLATION = {
+    "ppo_rewards": REWARDS,
+    "reward_variants": ("reward.source_weight=0", "reward.source_weight=1"),
+    "noise_variants": ("label.noise=0.2", "label.noise=0.4"),
+}
+"""Rewards and sweeps of `limbeck demo --pipeline ablation`: two values beside the run's own, as each costs a
+PPO run."""
 
 
-def stage_demo(seed: int, store: Store) -> RunFile:
+def stage_demo(seed: int, store: Store, *, ablation: bool = False) -> RunFile:
     """The demo's run file for a seed, with all its inputs in the store.
+
+    Args:
+        seed: Of task, models and run.
+        store: Where they go.
+        ablation: Whether the run file is for the pipeline `ablation`; others do not take its sweeps.
 
     Raises:
         EngineError: when a checkpoint cannot be made.
     """
     run_file = load_run_file(Path(__file__).with_name("run.yaml"))
-    run_file = run_file.model_copy(update={"config": run_file.config.model_copy(update={"seed": seed})})
+    config = run_file.config.model_copy(update={"seed": seed})
+    run_file = run_file.model_copy(update={"config": config} | (ABLATION if ablation else {}))
     uri = address(run_file.work_uri, seed)
     store.make_bucket(uri)
     if store.exists(uri):

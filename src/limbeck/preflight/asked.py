@@ -14,7 +14,9 @@ from limbeck.resources import CPU_STAGES, GPU_STAGES, StageRequest, parse_resour
 from limbeck.run_file import RunFile
 from limbeck.section import parse
 
-STAGES = (*CPU_STAGES, *GPU_STAGES)
+ABLATION = "ablation"
+"""What an ablation runs beside the stages."""
+STAGES = (*CPU_STAGES, *GPU_STAGES, ABLATION)
 ADDRESSES = (
     "work_uri",
     "prompts",
@@ -33,7 +35,16 @@ EARLIER = {
 """What a run that starts at the reward model takes over, and what each is."""
 TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
 MAX_GPUS = 64
-CHOICES = ("num_shards", "ppo_rewards", "gpu_resource", "node_selector", "node_affinity", "tolerations")
+CHOICES = (
+    "num_shards",
+    "ppo_rewards",
+    "reward_variants",
+    "noise_variants",
+    "gpu_resource",
+    "node_selector",
+    "node_affinity",
+    "tolerations",
+)
 """Parameters that are what a run file holds under these names."""
 
 
@@ -54,6 +65,8 @@ class Asked:
     label_uri: str = ""
     num_shards: int = 1
     ppo_rewards: Sequence[str] = ("model",)
+    reward_variants: Sequence[str] = ("reward.source_weight=0",)
+    noise_variants: Sequence[str] = ("label.noise=0.1",)
     gold_labels: bool = False
     """Whether the pipeline gives gold answers to `label`."""
     gpus: int = 1
@@ -133,7 +146,8 @@ def read_settings(asked: Asked) -> tuple[Settings, list[Finding]]:
                 remedy="Correct it",
             )
     try:
-        parse(RunFile, {name: getattr(asked, name) for name in CHOICES}, "parameters")
+        choices = {name: getattr(asked, name) for name in CHOICES}
+        parse(RunFile, choices | ({"config": asked.config} if config else {}), "parameters")
     except ConfigError as error:
         findings += [Finding(error), *_others(error, "parameters")]
     try:
@@ -219,6 +233,34 @@ def mislabelled(asked: Asked, config: Config | None) -> list[Finding]:
         remedy=f"{remedy}, or take another pipeline or rule",
     )
     return [Finding(error)]
+
+
+def incomparable(asked: Asked) -> list[Finding]:
+    """What an ablation cannot make one of its rows of."""
+    if not asked.runs(ABLATION):
+        return []
+    findings = []
+    if "model" not in asked.ppo_rewards:
+        findings.append(
+            ConfigError(
+                "an ablation without the row of the whole method",
+                where="parameter ppo_rewards",
+                expected="`model` among them: all variants, and the compute of SFT, go by it",
+                got=", ".join(asked.ppo_rewards),
+                remedy="Add it",
+            )
+        )
+    if asked.asks_a_server:
+        findings.append(
+            ConfigError(
+                "an ablation tunes its teacher, which a black box does not allow",
+                where="config.teacher.sampler",
+                expected="vllm",
+                got="openai",
+                remedy="Take a teacher whose weights are there, or the pipeline distill",
+            )
+        )
+    return [Finding(error) for error in findings]
 
 
 def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:

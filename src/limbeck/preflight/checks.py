@@ -8,7 +8,16 @@ from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, load_manifest
 from limbeck.preflight import context, endpoint, gpus, memory, pod, templates, trainjob, vocabulary
-from limbeck.preflight.asked import Asked, mislabelled, misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.asked import (
+    ABLATION,
+    Asked,
+    incomparable,
+    mislabelled,
+    misnamed,
+    missing,
+    read_settings,
+    without_secrets,
+)
 from limbeck.preflight.data import check_data
 from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.models import ModelFacts, check_model
@@ -45,6 +54,7 @@ def check(given: Asked) -> Outcome:
     settings, wrong = read_settings(asked)
     config, requests = settings.config, settings.requests
     findings += [*wrong, *missing(given, config), *misnamed(asked), *mislabelled(asked, config)]
+    findings += incomparable(asked)
     world = look(asked, findings)
     findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)
@@ -71,7 +81,8 @@ def _data(asked: Asked, world: World, config: Config | None) -> list[Finding]:
         place = world.place(key, getattr(asked, key))
         if place:
             measures = key == "heldout" or not asked.heldout
-            findings += check_data(place, config, measures=measures and asked.runs("evaluate"))
+            labels = key == "prompts" and (asked.gold_labels or asked.runs(ABLATION))
+            findings += check_data(place, config, measures=measures and asked.runs("evaluate"), labels=labels)
     return findings
 
 
@@ -189,11 +200,10 @@ def _memory(
     checked: list[str],
 ) -> list[Finding]:
     """Whether models, contexts and trainings fit a GPU."""
-    asked = replace(
-        asked, stages=[stage for stage in GPU_STAGES if asked.runs(stage) and requests[stage].gpus]
-    )
-    if not asked.stages:
+    with_gpu = [stage for stage in GPU_STAGES if asked.runs(stage) and requests[stage].gpus]
+    if not with_gpu:
         return []
+    asked = replace(asked, stages=[*with_gpu, ABLATION] if asked.runs(ABLATION) else with_gpu)
     size = gpus.gpu_bytes(config)
     if size is None:
         error = ConfigError(

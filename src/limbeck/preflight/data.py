@@ -25,13 +25,14 @@ UNKNOWN = {
 }
 
 
-def check_data(place: Place, config: Config, *, measures: bool) -> list[Finding]:
+def check_data(place: Place, config: Config, *, measures: bool, labels: bool = False) -> list[Finding]:
     """Check one data set.
 
     Args:
         place: What `prompts` or `heldout` names. Of a folder the first file of each kind is looked at.
         config: `prepare` and `task` say how its rows are read.
         measures: Whether accuracies are taken on its rows.
+        labels: Whether its answers are the labels of a training: an upper bound.
 
     Returns:
         What is wrong with it; rows beyond the first are not looked at.
@@ -46,6 +47,12 @@ def check_data(place: Place, config: Config, *, measures: bool) -> list[Finding]
             hub.names(data, config.prepare)
             return findings
         looked = [_look(place, name, preset, config, findings) for name in _files(place)]
+        if labels and not any(looked):
+            raise DataError(
+                f"no `{_answer(preset, config)}`, which the upper bound learns from",
+                where=place.path,
+                remedy="Add it where answers are known, or run distill",
+            )
         if not any(looked) and not _has_no_gold(preset):
             unknown = UNKNOWN["heldout" if measures else "prompts"]
             findings.append(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from limbeck.config import Config, Dtype
 from limbeck.errors import ConfigError
 from limbeck.preflight import memory
-from limbeck.preflight.asked import Asked
+from limbeck.preflight.asked import ABLATION, Asked
 from limbeck.preflight.findings import Finding, warning
 from limbeck.preflight.memory import GIB, Need, Shape
 from limbeck.preflight.models import ModelFacts
@@ -172,7 +172,9 @@ def _trainings(
     base = teacher if from_teacher else student
     dtype = config.teacher.dtype if from_teacher else config.student.dtype
     if asked.runs("sft") and student:
-        yield "sft", memory.sft_need(student, config)
+        yield "sft", memory.sft_need(student, config.student.dtype, config.sft)
+    if asked.runs(ABLATION) and teacher:
+        yield "sft", memory.sft_need(teacher, config.teacher.dtype, config.sft)
     if asked.runs("reward") and base:
         yield "reward", memory.reward_need(base, dtype, config.reward)
     if asked.runs("ppo") and student and base:

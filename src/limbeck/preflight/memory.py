@@ -11,7 +11,7 @@ docs/preflight.md says what of it was measured.
 
 from dataclasses import dataclass
 
-from limbeck.config import Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig
+from limbeck.config import Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig, SftConfig
 
 WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 FLOAT = 4
@@ -213,9 +213,8 @@ def _need(
     return Need(states + max(trained.gradients, trained.step), sum(parts.values()), parts)
 
 
-def sft_need(shape: Shape, config: Config) -> Need:
-    """Training of the student; TRL computes its loss in tiles, so logits do not count."""
-    settings, dtype = config.sft, config.student.dtype
+def sft_need(shape: Shape, dtype: Dtype, settings: SftConfig) -> Need:
+    """Training of student or teacher; TRL computes its loss in tiles, so logits do not count."""
     kept = activations(
         shape,
         dtype,

@@ -37,6 +37,7 @@ from limbeck.records import (
 )
 from limbeck.rows import PartWriter, iter_rows
 from limbeck.storage import Store
+from limbeck.variants import named
 
 
 class Labelled(NamedTuple):
@@ -63,6 +64,7 @@ def run(
     work_uri: str,
     *,
     gold: Manifest | None = None,
+    variant: str = "",
 ) -> Labelled:
     """Label completions.
 
@@ -75,6 +77,7 @@ def run(
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
         gold: Gold answers from `prepare`, for `label.rule: gold` and no other.
+        variant: The variant of an ablation that `config` is of.
 
     Returns:
         `labels`, one for each prompt, and `labelled`, the completions of labelled prompts with their
@@ -91,7 +94,7 @@ def run(
     inputs = input_hashes(
         prompts=prompts, completions=completions, judgements=judgements, given_labels=given_labels, gold=gold
     )
-    config_hash = settings.of_label(config)
+    config_hash = settings.of_label(config, variant)
     uri = stage_uri(work_uri, "label", inputs, config_hash)
     complete = given_labels or find(store, f"{uri}/labels"), find(store, f"{uri}/labelled")
     if complete[0] and complete[1]:
@@ -153,7 +156,7 @@ def run(
                 Manifest(
                     stage="label",
                     kind=part,
-                    name=f"{part}_{source}",
+                    name=named(f"{part}_{source}", variant),
                     uri=f"{uri}/{part}",
                     objects=tuple(out.objects),
                     inputs=inputs,

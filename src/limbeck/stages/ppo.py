@@ -23,6 +23,7 @@ from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
 from limbeck.storage import Store
+from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.course import PpoRun
@@ -40,6 +41,7 @@ def run(
     work_uri: str,
     *,
     reward: PpoReward,
+    variant: str = "",
 ) -> Manifest:
     """Run PPO, or another `ppo.algorithm`, with one kind of reward.
 
@@ -54,6 +56,7 @@ def run(
         store: Where rows and checkpoints come from and go to.
         work_uri: Prefix of all results.
         reward: `model`, `agreement` or `mixed`.
+        variant: The variant of an ablation that `config` is of.
 
     Returns:
         The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
@@ -65,9 +68,9 @@ def run(
         EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
-    name = f"ppo_{reward}"
+    name = named(f"ppo_{reward}", variant)
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
-    config_hash = deciding.of_ppo(config, reward)
+    config_hash = deciding.of_ppo(config, reward, variant)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
         say(

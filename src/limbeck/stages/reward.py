@@ -35,6 +35,7 @@ from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
 from limbeck.saver import Saver
 from limbeck.storage import Store
+from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.reward import Floats, RewardRun
@@ -52,6 +53,8 @@ def run(
     config: Config,
     store: Store,
     work_uri: str,
+    *,
+    variant: str = "",
 ) -> Manifest:
     """Train and evaluate the reward model.
 
@@ -64,6 +67,7 @@ def run(
         config: `reward`, `task`, both models' dtypes and the seed are read.
         store: Where rows come from and checkpoints go.
         work_uri: Prefix of all results.
+        variant: The variant of an ablation that `config` is of.
 
     Returns:
         The checkpoint; its metrics hold AUC, pair accuracy, calibration error and correlation with
@@ -79,7 +83,7 @@ def run(
     inputs = input_hashes(teacher_labelled=teacher_labelled, student_labelled=student_labelled) | {
         "base": base_hash
     }
-    config_hash = deciding.of_reward(config)
+    config_hash = deciding.of_reward(config, variant)
     uri = stage_uri(work_uri, "reward", inputs, config_hash)
     if complete := find(store, uri):
         say(f"reward: already complete, AUC {complete.metrics.get('reward/auc_student', math.nan):.3f}")
@@ -141,7 +145,7 @@ def run(
             Manifest(
                 stage="reward",
                 kind="reward_model",
-                name="reward",
+                name=named("reward", variant),
                 uri=uri,
                 objects=objects,
                 inputs=inputs,

@@ -14,11 +14,12 @@ from limbeck.config import Config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
-from limbeck.records import LabelledCompletion
+from limbeck.records import LabelledCompletion, Source
 from limbeck.rows import read_rows
 from limbeck.saver import Saver
 from limbeck.storage import Store
 from limbeck.thinking import without_thinking
+from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.sft import SftRun
@@ -36,27 +37,31 @@ def run(
     work_uri: str,
     *,
     selection: Selection,
+    role: Source = "student",
+    variant: str = "",
 ) -> Manifest:
-    """Fine-tune the student.
+    """Fine-tune the student, or for an ablation the teacher.
 
     Args:
         labelled: Teacher completions from `label`.
-        base_hash: What stands for the student's weights in the output's key.
-        fetch_base: Brings the student's checkpoint into a folder.
+        base_hash: What stands for the weights in the output's key.
+        fetch_base: Brings the model's checkpoint into a folder.
         train: `limbeck.trainer.sft.train_sft`.
         config: `sft`, `student`, `task` and the seed are read.
         store: Where rows come from and checkpoints go.
         work_uri: Prefix of all results.
         selection: `selected` completions (the method), or `all` (the row to compare with).
+        role: Whose weights are tuned; those of the teacher are named `teacher_selected` or `teacher_all`.
+        variant: The variant of an ablation that `config` is of.
 
     Raises:
         LeaseError: when another attempt is at work.
         DataError: when no completion is left to learn from.
     """
     started = time.monotonic()
-    name = f"sft_{selection}"
+    name = named(f"{'sft' if role == 'student' else role}_{selection}", variant)
     inputs = input_hashes(labelled=labelled) | {"student": base_hash}
-    config_hash = deciding.of_sft(config, selection)
+    config_hash = deciding.of_sft(config, selection, role, variant)
     uri = stage_uri(work_uri, "sft", inputs, config_hash)
     if complete := find(store, uri):
         say(f"sft({selection}): already complete")
@@ -91,7 +96,7 @@ def run(
             result = train(
                 base=fetch_base(folder / "base"),
                 pairs=[(template.replace("{prompt}", row.prompt), row.text) for row in kept],
-                config=config,
+                config=config if role == "student" else _as_student(config),
                 folder=folder,
                 name=f"sft({selection})",
                 resume_from=state.folder if state else None,
@@ -120,6 +125,11 @@ def run(
             ),
             held,
         )
+
+
+def _as_student(config: Config) -> Config:
+    """The settings with the teacher in the student's place: the trainer tunes whoever stands there."""
+    return config.model_copy(update={"student": config.teacher})
 
 
 def _left_out(rows: list[LabelledCompletion], num_wanted: int, num_kept: int) -> dict[str, int]:

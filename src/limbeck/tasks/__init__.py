@@ -5,16 +5,20 @@ one place that chooses engines, so a stage never knows who runs it, and the only
 becomes a line and an exit code.
 """
 
+from limbeck.tasks.ablation import compare, match, noise
 from limbeck.tasks.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
 from limbeck.tasks.wiring import export, load, pick, preflight, shards
 
 __all__ = [
+    "compare",
     "evaluate",
     "export",
     "generate",
     "judge",
     "label",
     "load",
+    "match",
+    "noise",
     "pick",
     "ppo",
     "preflight",

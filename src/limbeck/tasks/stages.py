@@ -127,6 +127,7 @@ def label(
     judgements: Sequence[Artifact] | None,
     given_labels: Artifact | None,
     gold: Artifact | None = None,
+    variant: str = "",
 ) -> None:
     """See `limbeck.stages.label`."""
     with task("label"):
@@ -137,10 +138,11 @@ def label(
             completions=read_all(completions, "completions"),
             judgements=read_all(judgements, "judgements"),
             given_labels=read(given_labels, "labels") if given_labels else None,
-            config=parse_config(config),
+            config=parse_config(config, variant),
             store=Store(),
             work_uri=work_uri,
             gold=read(gold, "gold") if gold else None,
+            variant=variant,
         )
         write(made.labels, labels)
         write(made.labelled, labelled)
@@ -154,12 +156,22 @@ def sft(
     config: Settings,
     checkpoint: Artifact,
     selection: str,
+    role: str = "student",
+    variant: str = "",
 ) -> None:
     """See `limbeck.stages.sft`."""
 
     def work(checked: Config) -> Manifest:
         from limbeck.stages import sft as stage
 
+        if checked.asks_a_server(role):
+            raise ConfigError(
+                "a black-box teacher cannot be tuned",
+                where="sft, parameter role",
+                expected="`student`, or a teacher whose weights are there (teacher.sampler: vllm)",
+                got=role,
+                remedy="Leave this row out",
+            )
         store = Store()
 
         def train(**arguments: Any) -> Any:
@@ -176,9 +188,11 @@ def sft(
             store=store,
             work_uri=work_uri,
             selection=one_of(selection, stage.Selection, "sft, parameter selection"),
+            role=one_of(role, Source, "sft, parameter role"),
+            variant=variant,
         )
 
-    _in_child("sft", config, work, checkpoint)
+    _in_child("sft", config, work, checkpoint, variant=variant)
 
 
 def reward(
@@ -191,6 +205,7 @@ def reward(
     reward_model: Artifact,
     metrics: MetricsArtifact,
     teacher: str,
+    variant: str = "",
 ) -> None:
     """See `limbeck.stages.reward`."""
 
@@ -227,9 +242,10 @@ def reward(
             config=checked,
             store=store,
             work_uri=work_uri,
+            variant=variant,
         )
 
-    _in_child("reward", config, work, reward_model, metrics)
+    _in_child("reward", config, work, reward_model, metrics, variant=variant)
 
 
 def ppo(
@@ -243,6 +259,7 @@ def ppo(
     policy: Artifact,
     metrics: MetricsArtifact,
     reward: str,
+    variant: str = "",
 ) -> None:
     """See `limbeck.stages.ppo`."""
 
@@ -276,9 +293,10 @@ def ppo(
             store=Store(),
             work_uri=work_uri,
             reward=one_of(reward, PpoReward, "ppo, parameter reward"),
+            variant=variant,
         )
 
-    _in_child("ppo", config, work, policy, metrics)
+    _in_child("ppo", config, work, policy, metrics, variant=variant)
 
 
 def evaluate(
@@ -384,10 +402,12 @@ def _in_child(
     work: Callable[[Config], Manifest],
     made: Artifact,
     metrics: MetricsArtifact | None = None,
+    *,
+    variant: str = "",
 ) -> None:
     """Do a stage's work in a child process; its manifest goes into an artifact."""
     with task(name):
-        checked = parse_config(config)
+        checked = parse_config(config, variant)
         in_memory = checked.engine.checkpoint_in_memory and name in ("generate", "judge", "evaluate")
         write(attempts.run(name, lambda: work(checked), checked, in_memory=in_memory), made, metrics)
 

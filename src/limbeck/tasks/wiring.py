@@ -71,6 +71,8 @@ def preflight(
     resources: Settings,
     config: Settings,
     gold_labels: bool = False,
+    reward_variants: Sequence[str] = ("reward.source_weight=0",),
+    noise_variants: Sequence[str] = ("label.noise=0.1",),
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
@@ -89,6 +91,8 @@ def preflight(
             checkpoint=checkpoint,
             num_shards=num_shards,
             ppo_rewards=ppo_rewards,
+            reward_variants=reward_variants,
+            noise_variants=noise_variants,
             gold_labels=gold_labels,
             gpus=gpus,
             gpu_resource=gpu_resource,

@@ -1,0 +1,1 @@
+"""What `pipelines/ablation` adds: label noise, SFT at equal compute, and the page of all rows."""
