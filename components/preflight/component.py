@@ -81,7 +81,8 @@ def preflight(
         label_uri: Prefix of a finished `label` to start from; may be empty.
         checkpoint: URI of a warmed-up student to start from; may be empty.
         num_shards: How many tasks `generate` and `judge` are split into.
-        ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`; one of the first two at least.
+        ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`, `judge`; one of the first two at
+            least.
         gold_labels: Whether the pipeline gives gold answers to `label`: for `label.rule: gold` and no other.
         gpus: GPUs of each task that uses some.
         gpu_resource: What the cluster calls its GPUs.

@@ -97,7 +97,7 @@ def of_reward(config: Config) -> str:
 
 
 def of_ppo(config: Config, reward: PpoReward) -> str:
-    """Of `ppo`, by the kind of reward."""
+    """Of `ppo`, by the kind of reward; how the teacher judges counts where it is the reward."""
     return digest(
         [
             config.seed,
@@ -108,7 +108,8 @@ def of_ppo(config: Config, reward: PpoReward) -> str:
             config.chat(config.reward.init),
             config.reward.max_length,
             config.engine.max_model_len,
-            config.ppo.model_dump(exclude=NOT_DECISIVE),
+            config.ppo.model_dump(exclude=NOT_DECISIVE | {"judge_gpu_memory_utilization": True}),
+            *([config.judge.model_dump()] if reward == "judge" else []),
         ]
     )
 
