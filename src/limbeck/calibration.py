@@ -24,8 +24,6 @@ NEAREST = 1e-4
 """P is kept so far from 0 and 1: verdicts of text alone are 0 or 1, and have no logit."""
 
 
-SLOPE, OFFSET = "label/calibration_slope", "label/calibration_offset"
-
 
 class Line(NamedTuple):
     """Calibrated P is the sigmoid of slope x s + offset, s being the logit of P(correct)."""
@@ -82,15 +80,18 @@ def calibrated(p_correct: Floats, lines: Sequence[Line], folds: Sequence[int]) -
 
 def to_metrics(lines: Sequence[Line]) -> dict[str, float]:
     """How `label` hands its lines on: with its labels, as metrics."""
-    slopes = {f"{SLOPE}_{part}": line.slope for part, line in enumerate(lines)}
-    return slopes | {f"{OFFSET}_{part}": line.offset for part, line in enumerate(lines)}
+    slopes = {f"label/calibration_slope_{part}": line.slope for part, line in enumerate(lines)}
+    return slopes | {f"label/calibration_offset_{part}": line.offset for part, line in enumerate(lines)}
 
 
 def from_metrics(metrics: Mapping[str, float]) -> tuple[Line, ...]:
     """The lines again; none where nothing was calibrated."""
-    if f"{SLOPE}_0" not in metrics:
+    if not any(name.startswith("label/calibration_") for name in metrics):
         return ()
-    return tuple(Line(metrics[f"{SLOPE}_{part}"], metrics[f"{OFFSET}_{part}"]) for part in range(NUM_FOLDS))
+    return tuple(
+        Line(metrics[f"label/calibration_slope_{part}"], metrics[f"label/calibration_offset_{part}"])
+        for part in range(NUM_FOLDS)
+    )
 
 
 def fit(scores: Floats, targets: NDArray[np.bool_]) -> Line:
