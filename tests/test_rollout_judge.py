@@ -1,4 +1,4 @@
-"""The teacher judges rollouts as the stage `judge` does completions; tiny real teachers, a stub of a server."""
+"""The teacher judges rollouts as the stage `judge` does completions: real engines, and a stub of a server."""
 
 import os
 import signal

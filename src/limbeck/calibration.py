@@ -24,7 +24,6 @@ NEAREST = 1e-4
 """P is kept so far from 0 and 1: verdicts of text alone are 0 or 1, and have no logit."""
 
 
-
 class Line(NamedTuple):
     """Calibrated P is the sigmoid of slope x s + offset, s being the logit of P(correct)."""
 
