@@ -85,7 +85,7 @@ def to_metrics(lines: Sequence[Line]) -> dict[str, float]:
 
 def from_metrics(metrics: Mapping[str, float]) -> tuple[Line, ...]:
     """The lines again; none where nothing was calibrated."""
-    if not any(name.startswith("label/calibration_") for name in metrics):
+    if "label/calibration_slope_0" not in metrics:
         return ()
     return tuple(
         Line(metrics[f"label/calibration_slope_{part}"], metrics[f"label/calibration_offset_{part}"])
