@@ -14,6 +14,8 @@ READS_DATA = ("preflight", "prepare")
 """Tasks that may have to ask a hub of data sets; no other one gets its token."""
 API_VARIABLES = ("OPENAI_API_KEY",)
 GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
+OWN_REQUESTS = ("judge", "ppo")
+"""Stages of the teacher that have one size: it always judges, or only beside what is trained."""
 
 # Kubeflow knows these only when a pipeline is compiled; `limbeck compile` sets others.
 SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - a volume of the pod
@@ -83,10 +85,10 @@ class Pods:
             requests: The outputs of `preflight`.
             stage: The stage's word; by default the first of `name`.
             of_teacher: Whether the teacher answers, which may be a black box: then the task needs the key of
-                its server and no GPU.
+                its server, and no GPU unless it trains.
         """
         stage = stage or name.split(maxsplit=1)[0]
-        asking = f"{stage}_teacher" if of_teacher and stage != "judge" else stage
+        asking = f"{stage}_teacher" if of_teacher and stage not in OWN_REQUESTS else stage
         cpu, memory = requests[f"{asking}_cpu"], requests[f"{asking}_memory"]
         self._size(task, cpu, memory)
         chosen = [cpu, memory]

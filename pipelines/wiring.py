@@ -205,11 +205,13 @@ def distil_rewards(
         refined = run.add(
             ppo,
             "ppo",
+            of_teacher=True,
             prompts=prompts,
             labels=labels,
             checkpoint=student,
             reward_model=rewarded.outputs["reward_model"],
             reward=kind,
+            teacher=teacher,
         )
         result = evaluated(run, prepare_outputs, "evaluate ppo", checkpoint=refined.outputs["policy"])
     picked = pick(

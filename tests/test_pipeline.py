@@ -53,7 +53,7 @@ def run_file(folder: Path, work_uri: str) -> Path:
     settings = {
         "work_uri": work_uri,
         "num_shards": 2,
-        "ppo_rewards": ["model", "mixed", "agreement"],
+        "ppo_rewards": ["model", "mixed", "agreement", "judge"],
         "prompts": str(folder / "prompts.jsonl"),
         "teacher": str(folder / "teacher"),
         "student": str(folder / "student"),
@@ -140,8 +140,8 @@ def test_a_person_can_follow_it(finished: dict[str, Any]) -> None:
     lines = finished["output"].splitlines()
     heads = [re.match(r"\[ *(\d+)/(\d+)\] ", line) for line in lines]
     totals = {match[2] for match in heads if match}
-    assert totals == {"27"}
-    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(27)}
+    assert totals == {"29"}
+    assert {match[1] for match in heads if match} == {str(n + 1) for n in range(29)}
     assert not [line for line in lines if "KFP Executor" in line or "INFO" in line]
     assert str(finished["out"] / "run.log") in finished["output"]
     assert "KFP Executor" in (finished["out"] / "run.log").read_text()
@@ -156,7 +156,7 @@ def test_after_a_kill_finished_stages_are_not_done_again(finished: dict[str, Any
 
 def test_a_second_run_does_nothing_but_say_so(finished: dict[str, Any]) -> None:
     ended = [line for line in finished["again"].splitlines() if re.match(r"\[ *\d+/\d+\] .*: .* s", line)]
-    assert len(ended) == 27
+    assert len(ended) == 29
     fresh = [
         line
         for line in ended
@@ -178,6 +178,7 @@ def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
         "ppo_model",
         "ppo_mixed",
         "ppo_agreement",
+        "ppo_judge",
         "policy",
     }
     assert {row["decoding"] for row in report["rows"]} == {"greedy", "sampled", "majority"}
@@ -187,7 +188,8 @@ def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
     }
     assert {"coverage", "precision", "judge"} <= report["labels"].keys()
     assert set(report["reward"]["by_source"]) == {"teacher", "student"}
-    assert {run["name"] for run in report["ppo"].values()} == {"ppo_model", "ppo_mixed", "ppo_agreement"}
+    assert {run["name"] for run in report["ppo"].values()} == {f"ppo_{kind}" for kind in report["ppo"]}
+    assert set(report["ppo"]) == {"model", "mixed", "agreement", "judge"}
     assert all(run["steps"] for run in report["ppo"].values())
     assert {row["stage"] for row in report["stages"]} == STAGES - {"preflight", "shards", "pick", "report"}
     assert isinstance(report["decision"]["promote"], bool)
@@ -288,7 +290,7 @@ def test_rewards_start_from_a_checkpoint_and_labelled_data(finished: dict[str, A
         finished,
         "distill_rewards",
         tmp_path,
-        same=("num_shards", "ppo_rewards"),
+        same=("num_shards", "ppo_rewards", "teacher"),
         prepared_uri=prompts.removesuffix("/prompts"),
         label_uri=labels.removesuffix("/labels"),
         checkpoint=student,
@@ -299,6 +301,7 @@ def test_rewards_start_from_a_checkpoint_and_labelled_data(finished: dict[str, A
         "ppo_model",
         "ppo_mixed",
         "ppo_agreement",
+        "ppo_judge",
         "policy",
     }
 

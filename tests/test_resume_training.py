@@ -1,7 +1,8 @@
-"""sft, reward and ppo (rloo, too), killed in every way at seeded moments, follow an unbroken run's curve.
+"""sft, reward and ppo (rloo and a judge, too), killed in every way, follow an unbroken run's curve.
 
-Each broken run: the trainer is killed and starts again in place; then the task is killed with SIGKILL; the
-next one is stopped with SIGTERM; the one after that comes to the end. Real engines, a real store.
+Each broken run, at seeded moments: the trainer is killed and starts again in place; then the task is killed
+with SIGKILL; the next one is stopped with SIGTERM; the one after that comes to the end. Real engines, a real
+store.
 """
 
 import json
@@ -34,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "teacher": {"dtype": "float32"},
     "student": {"dtype": "float32"},
     "task": {"answer_pattern": r"([a-w])"},
+    "judge": {"template": "judge {prompt} : {completion} = {first} {second}"},
     "engine": {"max_model_len": 64, "kv_cache_mib": 64, "enforce_eager": True},
     "sft": {"learning_rate": 1e-3, "batch_size": 8, "num_epochs": 4, "deepspeed": OFTEN},
     "reward": {
@@ -69,6 +71,8 @@ class Stage(NamedTuple):
     """What is compared at each step, and how much it may differ."""
     changed: dict[str, Any] = {}  # noqa: RUF012 - a tuple's default, never changed
     """Settings of the stage besides those of all."""
+    reward: str = ""
+    """Of ppo, if it is another one."""
 
 
 STAGES = [
@@ -82,6 +86,14 @@ STAGES = [
         40,
         {"ppo/score": 0.05, "ppo/learning_rate": 1e-9},
         {"algorithm": "rloo", "samples_per_prompt": 4, "adaptive_kl": False},
+    ),
+    Stage(
+        "ppo",
+        "policy",
+        "updates",
+        40,
+        {"ppo/score": 0.05, "ppo/unjudged": 1e-9},
+        reward="judge",
     ),
 ]
 
@@ -144,6 +156,7 @@ def given(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             "checkpoint": checkpoint,
             "reward_model": model("reward_model", "reward_model", scorer),
             "reward": "agreement",
+            "teacher": str(tiny.checkpoint(folder / "teacher", seed=5)),
         },
     }
 
@@ -166,7 +179,7 @@ def trainer_of(task: int) -> int:
     raise AssertionError("no child")
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=["sft", "reward", "ppo", "ppo, rloo"])
+@pytest.mark.parametrize("stage", STAGES, ids=["sft", "reward", "ppo", "ppo, rloo", "ppo, judge"])
 def test_a_training_broken_in_every_way_follows_the_curve_of_an_unbroken_one(
     store: Store, work_uri: str, tmp_path: Path, given: dict[str, Any], stage: Stage
 ) -> None:
@@ -175,7 +188,8 @@ def test_a_training_broken_in_every_way_follows_the_curve_of_an_unbroken_one(
         if stage.name == "sft":
             del outputs["metrics"]
         settings = SETTINGS | {stage.name: SETTINGS[stage.name] | stage.changed}
-        return {**given[stage.name], **outputs, "work_uri": f"{work_uri}/{side}", "config": settings}
+        kind = {"reward": stage.reward} if stage.reward else {}
+        return {**given[stage.name], **kind, **outputs, "work_uri": f"{work_uri}/{side}", "config": settings}
 
     def saved() -> int:
         """The step of the newest state."""

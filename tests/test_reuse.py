@@ -18,6 +18,7 @@ from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
 from limbeck.manifest import Manifest
 from limbeck.reuse import Expected, Outlook
+from limbeck.rollout_judge import Teacher
 from limbeck.run_file import RunFile, load_run_file
 from limbeck.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
 from limbeck.stages.report import ReportInputs
@@ -164,7 +165,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     policies = [
         ppo.run(
             made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler(), trained, config, store, work,
-            reward=kind,
+            reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
         )
         for kind in given.ppo_rewards
     ]  # fmt: skip
@@ -309,6 +310,21 @@ def test_unfinished_and_broken_outputs_are_told_apart(store: Store, run_path: Pa
     assert tasks["generate student 1/2"][1:] == ("goes on", f"{address}, 1 finished parts")
     assert tasks["generate student 2/2"].verdict == "runs"
     assert " is broken: part-00000-" in tasks["generate student 2/2"].why
+
+
+def test_a_policy_that_the_teacher_has_judged_is_found_again_with_its_calibration(
+    store: Store, run_path: Path, work_uri: str
+) -> None:
+    calibrated = SETTINGS["label"] | {
+        "rule": "judged_majority",
+        "calibrate": "majority",
+        "min_p_correct": 0.0,
+    }
+    write(run_path, work_uri, SETTINGS | {"label": calibrated}, ppo_rewards=["model", "judge"])
+    run_all(store, stage_inputs(load_run_file(run_path), store))
+    tasks = expected(store, run_path)
+    assert {name: task for name, task in tasks.items() if task.verdict != "reused"} == {}
+    assert {"ppo judge", "evaluate ppo_judge"} <= set(tasks)
 
 
 @pytest.mark.parametrize(

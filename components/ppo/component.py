@@ -18,6 +18,7 @@ def ppo(
     policy: Output[Model],
     metrics: Output[Metrics],
     reward: str = "model",
+    teacher: str = "",
     variant: str = "",
     config: dict[str, Any] = {},
 ) -> None:
@@ -31,13 +32,17 @@ def ppo(
         checkpoint: Manifest of the warmed-up student: the policy's start and its reference.
         reward_model: Manifest of the reward model.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
-        config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`.
+        config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`, and for
+            the reward `judge` also `judge`, `teacher`, `openai` and `label.calibrate`.
         reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
-            label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere).
+            label, else 0), `mixed` (agreement where the prompt has a label, the model elsewhere), or `judge`
+            (the teacher's P(correct)).
+        teacher: URI of the teacher's Hugging Face folder, or its name at its server; read for the reward
+            `judge` alone.
         variant: What an ablation changes in `config`, as `ppo.kl_coef=0.1`; the output is named after it.
 
     Returns:
-        policy: Manifest of the best policy, named `ppo_model`, `ppo_agreement` or `ppo_mixed`.
+        policy: Manifest of the best policy, named `ppo_` and its reward: `ppo_model`, `ppo_judge`, ...
         metrics: Validation agreement, KL and rewards of the run.
     """
     from limbeck import tasks
@@ -52,5 +57,6 @@ def ppo(
         policy=policy,
         metrics=metrics,
         reward=reward,
+        teacher=teacher,
         variant=variant,
     )

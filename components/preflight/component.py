@@ -83,7 +83,8 @@ def preflight(
         label_uri: Prefix of a finished `label` to start from; may be empty.
         checkpoint: URI of a warmed-up student to start from; may be empty.
         num_shards: How many tasks `generate` and `judge` are split into.
-        ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`; one of the first two at least.
+        ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`, `judge`; one of the first two at
+            least.
         reward_variants: Variants of an ablation, `section.field=value`, each with a reward model of its own.
         noise_variants: Variants of an ablation, each with labels of its own, such as `label.noise=0.1`.
         gold_labels: Whether the pipeline gives gold answers to `label`: for `label.rule: gold` and no other.

@@ -192,7 +192,7 @@ def ablation(
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
         num_shards: Into how many tasks generating and judging are split.
-        ppo_rewards: One PPO run for each: `model`, which must be there, `mixed`, `agreement`.
+        ppo_rewards: One PPO run for each: `model`, which must be there, `mixed`, `agreement`, `judge`.
         reward_variants: A reward model and a PPO run for each: `section.field=value`.
         noise_variants: The same from labels of which a share is made wrong: `label.noise=SHARE`.
         gpus: GPUs of each task that uses some; 0 asks for none.

@@ -43,7 +43,7 @@ def distill_gold(
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
         num_shards: Into how many tasks generating and judging are split.
-        ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`.
+        ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:

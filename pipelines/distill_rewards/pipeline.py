@@ -29,6 +29,7 @@ def distill_rewards(
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
     s3_secret: str = "limbeck-s3",
+    api_secret: str = "limbeck-api",
     image_pull_secret: str = "limbeck-pull",
 ) -> None:
     """Refine a student that is warmed up already, by a reward model and PPO.
@@ -38,10 +39,11 @@ def distill_rewards(
         prepared_uri: Prefix of a finished `prepare`, as `limbeck status` shows it.
         label_uri: Prefix of a finished `label` of the teacher's completions of these prompts.
         checkpoint: URI of the warmed-up student: a finished `sft`, or any Hugging Face folder.
-        teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
+        teacher: URI of the teacher's Hugging Face folder, or its name at its server; read when `reward.init`
+            is `teacher`, and for the reward `judge`.
         config: Settings of all stages, as under `config` in a run file.
         num_shards: Into how many tasks generating and judging are split.
-        ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`.
+        ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
@@ -51,10 +53,13 @@ def distill_rewards(
         tolerations: Kubernetes tolerations of GPU tasks.
         s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
             AWS_REGION.
+        api_secret: Secret with OPENAI_API_KEY, for a teacher that a server runs (`config.teacher.sampler`:
+            `openai`); it need not exist where no key is wanted.
         image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
     """
     pods = Pods(
         s3_secret=s3_secret,
+        api_secret=api_secret,
         image_pull_secret=image_pull_secret,
         gpu_resource=gpu_resource,
         node_selector=node_selector,

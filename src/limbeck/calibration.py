@@ -10,7 +10,8 @@ completion is judged by its own prompt's vote.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,28 @@ NEAREST = 1e-4
 """P is kept so far from 0 and 1: verdicts of text alone are 0 or 1, and have no logit."""
 
 
+class Line(NamedTuple):
+    """Calibrated P is the sigmoid of slope x s + offset, s being the logit of P(correct)."""
+
+    slope: float
+    """At least 0."""
+    offset: float
+
+    def through(self, p_correct: Floats) -> Floats:
+        """Calibrated P, 0 to 1, of what the judge says."""
+        calibrated: Floats = expit(self.slope * _logits(p_correct) + self.offset)
+        return calibrated
+
+
 def fold(prompt_id: str) -> int:
     """Which part of the prompts one belongs to, by a hash of its id."""
     return zlib.crc32(prompt_id.encode()) % NUM_FOLDS
 
 
-def calibrated(p_correct: Floats, agrees: Sequence[bool | None], folds: Sequence[int]) -> Floats | None:
-    """P(correct) of all completions, each calibrated by a line fitted on the other parts of the prompts.
+def cross_fitted(
+    p_correct: Floats, agrees: Sequence[bool | None], folds: Sequence[int]
+) -> tuple[Line, ...] | None:
+    """A line for each part of the prompts, fitted on the completions of the other parts.
 
     Args:
         p_correct: What the judge says of each completion, 0 to 1.
@@ -37,25 +53,47 @@ def calibrated(p_correct: Floats, agrees: Sequence[bool | None], folds: Sequence
         folds: The part of each completion's prompt, see `fold`.
 
     Returns:
-        P of each, 0 to 1, in order; within a part the ranking stays. None when a part has no completion of
-        other parts to be fitted on.
+        NUM_FOLDS lines; None when a part has no completion of other parts to be fitted on.
     """
-    scores = logit(np.clip(p_correct, NEAREST, 1 - NEAREST))
+    scores = _logits(p_correct)
     known = np.array([item is not None for item in agrees], dtype=bool)
     targets = np.array([bool(item) for item in agrees], dtype=bool)
     parts = np.asarray(folds)
-    result = np.empty(len(scores))
-    for part in np.unique(parts):
+    lines = []
+    for part in range(NUM_FOLDS):
         others = known & (parts != part)
         if not others.any():
             return None
-        slope, offset = fit(scores[others], targets[others])
-        mine = parts == part
-        result[mine] = expit(slope * scores[mine] + offset)
+        lines.append(fit(scores[others], targets[others]))
+    return tuple(lines)
+
+
+def calibrated(p_correct: Floats, lines: Sequence[Line], folds: Sequence[int]) -> Floats:
+    """P(correct) of all completions, each by the line of its part; within a part the ranking stays."""
+    parts = np.asarray(folds)
+    result = np.empty(len(p_correct))
+    for part, line in enumerate(lines):
+        result[parts == part] = line.through(p_correct[parts == part])
     return result
 
 
-def fit(scores: Floats, targets: NDArray[np.bool_]) -> tuple[float, float]:
+def to_metrics(lines: Sequence[Line]) -> dict[str, float]:
+    """How `label` hands its lines on: with its labels, as metrics."""
+    slopes = {f"label/calibration_slope_{part}": line.slope for part, line in enumerate(lines)}
+    return slopes | {f"label/calibration_offset_{part}": line.offset for part, line in enumerate(lines)}
+
+
+def from_metrics(metrics: Mapping[str, float]) -> tuple[Line, ...]:
+    """The lines again; none where nothing was calibrated."""
+    if "label/calibration_slope_0" not in metrics:
+        return ()
+    return tuple(
+        Line(metrics[f"label/calibration_slope_{part}"], metrics[f"label/calibration_offset_{part}"])
+        for part in range(NUM_FOLDS)
+    )
+
+
+def fit(scores: Floats, targets: NDArray[np.bool_]) -> Line:
     """The line a s + b whose sigmoid is the most likely given which completions agreed.
 
     Targets are drawn in by their number, `(n1 + 1) / (n1 + 2)` and `1 / (n0 + 2)`, so one class alone gives
@@ -83,4 +121,9 @@ def fit(scores: Floats, targets: NDArray[np.bool_]) -> tuple[float, float]:
         return value, np.array([np.mean(gaps * scores), np.mean(gaps)])
 
     found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
-    return float(found.x[0]), float(found.x[1])
+    return Line(float(found.x[0]), float(found.x[1]))
+
+
+def _logits(p_correct: Floats) -> Floats:
+    scores: Floats = logit(np.clip(p_correct, NEAREST, 1 - NEAREST))
+    return scores

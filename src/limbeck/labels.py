@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from limbeck.calibration import calibrated, fold
+from limbeck.calibration import Line, calibrated, cross_fitted, fold
 from limbeck.config import LabelConfig
 from limbeck.records import Completion, PseudoLabel, row_id
 
@@ -132,9 +132,18 @@ def peer_agreement(completions: Sequence[Answered]) -> list[bool | None]:
     return [by_answer[item.answer] for item in completions]
 
 
+class Calibrated(NamedTuple):
+    """What `calibrated_by_vote` gives."""
+
+    p_correct: dict[str, float]
+    """By completion id."""
+    lines: tuple[Line, ...]
+    """One for each part of the prompts."""
+
+
 def calibrated_by_vote(
     groups: Mapping[str, Sequence[Answered]], p_correct: Mapping[str, float]
-) -> dict[str, float] | None:
+) -> Calibrated | None:
     """P(correct) calibrated against the vote of the other completions: `label.calibrate: majority`.
 
     Args:
@@ -142,7 +151,7 @@ def calibrated_by_vote(
         p_correct: Completion id -> what the judge says; completions without it are left out.
 
     Returns:
-        Completion id -> calibrated P, or None where there is nothing to fit it on, see `calibrated`.
+        Calibrated P, or None where there is nothing to fit it on, see `cross_fitted`.
     """
     ids: list[str] = []
     agreement: list[bool | None] = []
@@ -154,8 +163,10 @@ def calibrated_by_vote(
                 agreement.append(agrees)
                 folds.append(fold(prompt_id))
     said = np.array([p_correct[item] for item in ids], dtype=np.float64)
-    fitted = calibrated(said, agreement, folds)
-    return None if fitted is None else dict(zip(ids, fitted.tolist(), strict=True))
+    lines = cross_fitted(said, agreement, folds)
+    if lines is None:
+        return None
+    return Calibrated(dict(zip(ids, calibrated(said, lines, folds).tolist(), strict=True)), lines)
 
 
 def with_validation(labels: Sequence[Label], num_prompts: int, seed: int) -> list[Label]:

@@ -18,6 +18,7 @@ from limbeck.config import PpoReward
 from limbeck.inputs import check_inputs, data_files
 from limbeck.keys import uploaded_files
 from limbeck.manifest import Manifest, code_version, digest, load_manifest, stage_uri
+from limbeck.rollout_judge import lines_of
 from limbeck.run_file import RunFile
 from limbeck.sources import file_hash, folder_hash, locate
 from limbeck.status import OUTPUTS, StageState
@@ -152,6 +153,10 @@ class Outlook:
         for kind in self.ppo_rewards:
             given = {"prompts": self.prompts, "labels": labels}
             given |= {"checkpoint": student, "reward_model": reward_model}
+            if kind == "judge":
+                given["teacher"] = self._sampled("teacher", teacher, judges=True)
+                if isinstance(labels, Manifest) and (lines := lines_of(labels, self.config)):
+                    given["calibration"] = digest(lines)
             hashed = settings.of_ppo(self.config, kind)
             policy = self._one(f"ppo {kind}", "ppo", hashed, given, f"ppo_{kind}")
             self._evaluate(f"ppo_{kind}", policy)

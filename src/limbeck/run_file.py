@@ -62,7 +62,8 @@ class RunFile(Section):
     num_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many tasks `generate` and `judge` are split into."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
-    """One PPO run for each; the policy is the better of `model` and `mixed` by validation agreement."""
+    """One PPO run for each: `model`, `mixed`, `agreement` or `judge` (docs/rl.md). The policy is the better
+    of `model` and `mixed` by validation agreement."""
     reward_variants: tuple[str, ...] = (
         "reward.source_weight=0",
         "reward.source_weight=0.25",

@@ -106,7 +106,7 @@ def of_reward(config: Config, variant: str = "") -> str:
 
 
 def of_ppo(config: Config, reward: PpoReward, variant: str = "") -> str:
-    """Of `ppo`, by the kind of reward."""
+    """Of `ppo`, by the kind of reward; how the teacher judges counts where it is the reward."""
     return _digest(
         [
             config.seed,
@@ -117,7 +117,8 @@ def of_ppo(config: Config, reward: PpoReward, variant: str = "") -> str:
             config.chat(config.reward.init),
             config.reward.max_length,
             config.engine.max_model_len,
-            config.ppo.model_dump(exclude=NOT_DECISIVE),
+            config.ppo.model_dump(exclude=NOT_DECISIVE | {"judge_gpu_memory_utilization": True}),
+            *([config.judge.model_dump()] if reward == "judge" else []),
         ],
         variant,
     )

@@ -10,7 +10,7 @@ from limbeck.errors import ConfigError
 
 SEPARATOR = "@"
 """Between a name and its variant: `ppo_model@reward.source_weight=0.25`."""
-REWARDS = ("model", "mixed", "agreement")
+REWARDS = ("model", "mixed", "agreement", "judge")
 """The PPO runs of an ablation that nobody asked for others: a row each."""
 NOISE = "label.noise"
 """What every variant of `noise_variants` sets."""

@@ -68,7 +68,10 @@ CASES = {
     "no model": Case("generate", {"model": "", "checkpoint": None}, 2, "no model to load"),
     "nothing to evaluate": Case("evaluate", {"model": "", "checkpoint": None}, 2, "no model to load"),
     "selection": Case("sft", {"selection": "best"}, 2, "expected selected or all, got 'best'"),
-    "reward kind": Case("ppo", {"reward": "models"}, 2, "expected model or agreement or mixed, got 'models'"),
+    "reward kind": Case("ppo", {"reward": "models"}, 2, "agreement or mixed or judge, got 'models'"),
+    "no judge": Case(
+        "ppo", {"reward": "judge"}, 2, "no teacher to judge the rollouts in ppo, parameter teacher"
+    ),
     "no teacher": Case("reward", {"config": {"reward": {"init": "teacher"}}}, 2, "set reward.init: student"),
     "no shards": Case("shards", {"num_shards": 0}, 2, "expected 1 to 10000, got 0"),
     "too many shards": Case("shards", {"num_shards": 10_001}, 2, "expected 1 to 10000, got 10001"),

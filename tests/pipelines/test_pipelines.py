@@ -141,9 +141,14 @@ def test_the_key_of_a_black_box_goes_to_the_tasks_that_ask_it_alone_and_need_not
         if source["keyToEnv"] == [{"envVar": "OPENAI_API_KEY", "secretKey": "OPENAI_API_KEY"}]
     }
     # Others have no settings for it, or no teacher.
-    asks = path.parent.name in ("distill", "distill_data", "distill_gold")
-    assert ("api_secret" in parameters(path)) == asks
-    expected = {"preflight", "generate teacher", "judge", "evaluate teacher"} if asks else set()
+    all_tasks = {"preflight", "generate teacher", "judge", "ppo", "evaluate teacher"}
+    expected = {
+        "distill": all_tasks,
+        "distill_gold": all_tasks,
+        "distill_data": all_tasks - {"ppo"},
+        "distill_rewards": {"preflight", "ppo"},
+    }.get(path.parent.name, set())
+    assert ("api_secret" in parameters(path)) == bool(expected)
     assert given.keys() == expected
     for source in given.values():
         assert source["optional"]

@@ -91,3 +91,13 @@ def test_a_reward_model_from_the_weights_of_a_black_box_is_refused(asked: Asked,
     found = lines(check(black_box(asked, stub, reward={"init": "teacher", "max_length": 64})).findings)
     assert any("reward.init must be `student` where teacher.sampler is `openai`" in line for line in found)
     assert not any("folder" in line for line in found), "the name is not taken for a folder"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "is_asked"), [(["model"], False), (["model", "judge"], True)], ids=["no judge", "a judge"]
+)
+def test_the_server_is_looked_at_where_the_teacher_only_judges_rollouts(
+    asked: Asked, stub: Stub, rewards: list[str], is_asked: bool
+) -> None:
+    run = replace(black_box(asked, stub), stages=["ppo"], ppo_rewards=rewards)
+    assert (f"{stub.url} answers and has {MODEL}" in check(run).checked) == is_asked

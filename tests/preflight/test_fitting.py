@@ -288,6 +288,24 @@ def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:
     assert "got 0.8 GiB. Raise ppo.gpu_memory_utilization" in line
 
 
+def test_the_judge_of_rollouts_has_a_share_of_its_own_and_only_where_it_is_asked(made: Path) -> None:
+    shape = facts(made).shape
+    asked = replace(RUN, stages=["ppo"], ppo_rewards=["model", "judge"])
+    settings = config(engine={"kv_cache_mib": None}, ppo={"judge_gpu_memory_utilization": 0.1})
+
+    def judged(asked: Asked) -> list[str]:
+        found = lines(gpus.check_training(asked, settings, shape, shape, 4 << 30))
+        return [line for line in found if "judge of stage ppo" in line]
+
+    (line,) = judged(asked)
+    assert "got 0.4 GiB. Raise ppo.judge_gpu_memory_utilization" in line
+    assert judged(replace(asked, ppo_rewards=["model"])) == []
+    assert judged(replace(asked, stages=["judge"])) == []
+    tight = config(engine={"kv_cache_mib": None}, ppo={"judge_gpu_memory_utilization": 0.9})
+    of_all = "".join(lines(gpus.check_training(asked, tight, shape, shape, 4 << 30)))
+    assert "judge 3.6" in of_all, "what is trained has the rest"
+
+
 def nvidia_smi(output: str, status: int = 0) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         path = folder / "nvidia-smi"

@@ -160,6 +160,20 @@ def test_ppo_beside_an_engine_that_takes_a_share() -> None:
     assert need.certain == 2 * GIB + 2000 + 1800 + 14_000 + 900 * 14 + 8000
 
 
+def test_ppo_beside_a_judge() -> None:
+    plain = memory.ppo_need(TOY, TOY, SETTINGS, gpu_bytes=80 * GIB)
+    judged = memory.ppo_need(TOY, TOY, SETTINGS, gpu_bytes=80 * GIB, judge=like_toy(parameters=5000))
+    # Weights in bfloat16, a cache of 1 MiB, and a workspace as the policy's engine has one.
+    assert judged.certain - plain.certain == judged.parts["judge"] == 10_000 + (1 << 20)
+    assert judged.likely - plain.likely == 10_000 + (1 << 20) + WORKSPACE
+    share = SETTINGS.model_copy(update={"engine": ENGINE.model_copy(update={"kv_cache_mib": None})})
+    need = memory.ppo_need(TOY, TOY, share, gpu_bytes=10 * GIB, judge=TOY)
+    assert (need.parts["engine"], need.parts["judge"]) == (2 * GIB, 3 * GIB)
+    assert need.likely - need.certain == memory.ppo_need(TOY, TOY, share, 10 * GIB).likely - (
+        memory.ppo_need(TOY, TOY, share, 10 * GIB).certain
+    ), "its workspace is in its share"
+
+
 @pytest.mark.parametrize(
     ("settings", "reference"),
     [({}, 2000), ({"kl_coef": 0.0}, 0)],

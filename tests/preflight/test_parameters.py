@@ -59,6 +59,11 @@ MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
         Config(),
         set(),
     ),
+    "a teacher to judge rollouts": (
+        {"stages": REWARDS, "teacher": "", "student": "", "ppo_rewards": ["model", "judge"], **EARLIER},
+        Config(),
+        {"teacher"},
+    ),
     "a teacher to start the reward model from": (
         {"stages": REWARDS, "teacher": "", "student": "", **EARLIER},
         FROM_TEACHER,

@@ -47,6 +47,9 @@ def test_scratch_space_is_counted_in_copies_of_checkpoints() -> None:
         "reward": 3 * 70 + 700,
         "ppo": 4 * 10 + 70 + 100 + 700,
     }
+    judged = replace(RUN, ppo_rewards=["model", "judge"])
+    more = scratch_bytes(judged, stored, trained)["ppo"] - scratch_bytes(RUN, stored, trained)["ppo"]
+    assert more == stored["teacher"], "the judge's weights"
     assert scratch_bytes(replace(RUN, stages=["prepare", "evaluate"]), stored, trained) == {"evaluate": 70}
 
 

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 from markdown_it import MarkdownIt
 
-from limbeck.config import parse_config
+from limbeck.config import PpoReward, parse_config
 from limbeck.report import plots
 from limbeck.report.model import PpoStep, RunReport
 from limbeck.report.page import html_page, markdown_page
@@ -112,6 +113,14 @@ def test_plots_follow_the_theme_and_share_no_group_ids(html: str) -> None:
     assert not re.search(r"#0[1-4]0[1-4]0[1-4]", html)
     ids = re.findall(r'<g id="', html)
     assert ids == []
+
+
+def test_each_kind_of_reward_has_a_colour_of_its_own_in_both_themes(report: RunReport, html: str) -> None:
+    kinds = get_args(PpoReward)
+    drawn = plots.monitor_plot(dict.fromkeys(kinds, report.ppo["model"]))
+    for number in range(1, len(kinds) + 1):
+        assert f"var(--series-{number})" in (drawn or "")
+        assert html.count(f"--series-{number}: #") == 2
 
 
 def test_the_answer_comes_first(page: Page, report: RunReport) -> None:

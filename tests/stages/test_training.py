@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from limbeck.calibration import NUM_FOLDS, Line, to_metrics
 from limbeck.config import PpoReward
 from limbeck.errors import ConfigError, DataError, GateError
 from limbeck.manifest import Manifest, commit
-from limbeck.records import LabelledCompletion, Prompt, PseudoLabel, Row, Source
+from limbeck.records import LabelledCompletion, PpoPrompt, Prompt, PseudoLabel, Row, Source
+from limbeck.rollout_judge import Teacher
 from limbeck.rows import write_rows
 from limbeck.stages import ppo, reward, sft
 from limbeck.storage import Store
@@ -53,7 +55,9 @@ def row(number: int, source: Source = "teacher", **values: Any) -> LabelledCompl
     return LabelledCompletion.model_validate(fields | values)
 
 
-def given(store: Store, uri: str, kind: str, rows: list[Row]) -> Manifest:
+def given(
+    store: Store, uri: str, kind: str, rows: list[Row], metrics: dict[str, float] | None = None
+) -> Manifest:
     return commit(
         store,
         Manifest(
@@ -66,6 +70,7 @@ def given(store: Store, uri: str, kind: str, rows: list[Row]) -> Manifest:
             config_hash="",
             code_version="",
             num_rows=len(rows),
+            metrics=metrics or {},
         ),
     )
 
@@ -171,7 +176,17 @@ class LiveScript(ScriptedSampler):
 
 
 def run_ppo(
-    store: Store, work_uri: str, config_for: ConfigFor, kind: PpoReward, student: str = "{}", **settings: Any
+    store: Store,
+    work_uri: str,
+    config_for: ConfigFor,
+    kind: PpoReward,
+    student: str = "{}",
+    teacher: Teacher | None = None,
+    lines: tuple[Line, ...] = (),
+    history: list[dict[str, float]] | None = None,
+    trainer_type: type[Trainer] = Trainer,
+    teacher_config: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> tuple[Manifest, dict[str, Any]]:
     """30 prompts: 5 for validation, 20 with a label to train on, 5 without."""
     prompts = given(
@@ -192,6 +207,7 @@ def run_ppo(
             )
             for n in range(30)
         ],
+        to_metrics(lines),
     )
 
     def checkpoint(name: str, tokenizer: str) -> Manifest:
@@ -210,14 +226,14 @@ def run_ppo(
         )
 
     course = SimpleNamespace(
-        history=[{"update": 0.0, "ppo/batch_agreement": float("nan")}],
+        history=history or [{"update": 0.0, "ppo/batch_agreement": float("nan")}],
         best_agreement=0.9,
         start_agreement=0.5,
         best_update=3,
         update=4,
         stopped=False,
     )
-    trainer = Trainer({"course": course})
+    trainer = trainer_type({"course": course})
     made = ppo.run(
         prompts,
         labels,
@@ -225,12 +241,18 @@ def run_ppo(
         checkpoint("reward", "{}"),
         lambda _: LiveScript(),
         trainer,
-        config_for(**settings),
+        config_for(teacher=teacher_config or {}, **settings),
         store,
         work_uri,
         reward=kind,
+        teacher=teacher,
     )
     return made, trainer.calls[0]
+
+
+def teacher_of(revision: str) -> Teacher:
+    """A teacher who finds everything right."""
+    return Teacher(revision, lambda: ScriptedSampler(lambda prompt, seed: "yes"))
 
 
 @pytest.mark.parametrize(("kind", "num_prompts"), [("model", 25), ("mixed", 25), ("agreement", 20)])
@@ -277,3 +299,101 @@ def test_another_algorithm_asks_for_no_critic_and_has_a_result_of_its_own(
     assert other.name == made.name == "ppo_model"
     same, _ = run_ppo(store, f"{work_uri}/2", config_for, "model", ppo=settings)
     assert same.config_hash == other.config_hash != made.config_hash
+
+
+def test_the_judge_is_there_while_the_policy_trains_and_scores_prompts_without_a_label_too(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    teacher = ScriptedSampler(lambda prompt, seed: "yes")
+    said: list[float | None] = []
+
+    class Asking(Trainer):
+        """Asks the judge, as a trainer does."""
+
+        def __call__(self, **arguments: Any) -> Any:
+            assert not teacher.closed
+            prompts = arguments["prompts"]
+            verdicts = arguments["judge"](prompts, ["= 1"] * len(prompts), range(len(prompts)))
+            said.extend(verdict.p_correct for verdict in verdicts)
+            return super().__call__(**arguments)
+
+    made, call = run_ppo(
+        store, work_uri, config_for, "judge", teacher=Teacher("a", lambda: teacher), trainer_type=Asking
+    )
+    assert said == [0.9] * 25
+    assert all(isinstance(item, PpoPrompt) for item in call["prompts"])
+    assert teacher.closed
+    assert made.name == "ppo_judge"
+
+
+def test_no_other_reward_has_a_judge_and_this_one_must_have_a_teacher(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    _, call = run_ppo(store, work_uri, config_for, "mixed")
+    assert call["judge"] is None
+    with pytest.raises(ConfigError, match=r"no teacher to judge the rollouts in ppo, parameter teacher"):
+        run_ppo(store, work_uri, config_for, "judge")
+
+
+LINES = tuple(Line(1.0, 0.1 * part) for part in range(NUM_FOLDS))
+OTHER_LINES = tuple(Line(2.0, 0.1 * part) for part in range(NUM_FOLDS))
+CALIBRATES = {"label": {"calibrate": "majority"}}
+JUDGED: dict[str, tuple[dict[str, Any], bool]] = {
+    "another teacher": ({"teacher": teacher_of("b")}, True),
+    "other settings of the judge": ({"judge": {"votes": 2}}, True),
+    "verdicts that are calibrated": ({**CALIBRATES, "lines": LINES}, True),
+    "lines that nobody asked for": ({"lines": LINES}, False),
+    "another share of the GPU": ({"ppo": {"judge_gpu_memory_utilization": 0.5}}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "differs"), JUDGED.values(), ids=JUDGED)
+def test_what_decides_the_judges_verdicts_is_in_the_key_of_this_reward(
+    store: Store, work_uri: str, config_for: ConfigFor, changes: dict[str, Any], differs: bool
+) -> None:
+    given: dict[str, Any] = {"teacher": teacher_of("a")}
+    made, _ = run_ppo(store, work_uri, config_for, "judge", **given)
+    other, _ = run_ppo(store, f"{work_uri}/2", config_for, "judge", **given | changes)
+    assert key_of(made) != key_of(other) if differs else key_of(made) == key_of(other)
+    changes = {name: value for name, value in changes.items() if name not in ("teacher", "lines")}
+    plain, _ = run_ppo(store, f"{work_uri}/3", config_for, "agreement")
+    same, _ = run_ppo(store, f"{work_uri}/4", config_for, "agreement", **changes)
+    assert key_of(plain) == key_of(same), "of no other reward"
+
+
+def test_other_lines_of_calibration_are_another_key(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    given: dict[str, Any] = {"teacher": teacher_of("a"), **CALIBRATES}
+    keys = [
+        key_of(run_ppo(store, f"{work_uri}/{n}", config_for, "judge", lines=lines, **given)[0])
+        for n, lines in enumerate((LINES, OTHER_LINES))
+    ]
+    assert keys[0] != keys[1]
+
+
+def key_of(made: Manifest) -> str:
+    """The last part of its address."""
+    return made.uri.rpartition("/")[2]
+
+
+def test_the_manifest_tells_what_was_not_judged_and_what_a_black_box_has_cost(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    rounds = [
+        {"update": float(n), "ppo/unjudged": 0.1 * n, "ppo/judge_prompt_tokens": 1e6, "ppo/judge_tokens": 5e5}
+        for n in (1, 2, 3)
+    ]
+    given: dict[str, Any] = {"teacher": teacher_of("a"), "history": [{"update": 0.0}, *rounds]}
+    made, _ = run_ppo(store, work_uri, config_for, "judge", **given)
+    assert made.metrics["ppo/unjudged"] == pytest.approx(0.2)
+    assert "ppo/prompt_tokens" not in made.metrics
+    prices = {"prompt_price": 2.0, "completion_price": 8.0, "price_source": "EUR"}
+    run_file: dict[str, Any] = {
+        "openai": {"base_url": "https://a.example/v1", **prices},
+        "teacher_config": {"sampler": "openai"},
+    }
+    made, _ = run_ppo(store, f"{work_uri}/2", config_for, "judge", **given, **run_file)
+    assert made.metrics["ppo/prompt_tokens"] == 3e6
+    assert made.metrics["ppo/completion_tokens"] == 1.5e6
+    assert made.metrics["ppo/cost"] == pytest.approx(3 * 2.0 + 1.5 * 8.0)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from limbeck.config.engines import DeepSpeedConfig
 from limbeck.section import Count, Positive, Probability, Section, micro_batch
 
-PpoReward = Literal["model", "agreement", "mixed"]
+PpoReward = Literal["model", "agreement", "mixed", "judge"]
 Algorithm = Literal["ppo", "rloo", "grpo"]
 PPO_ALONE = ("adaptive_kl", "whiten_rewards")
 """What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
@@ -118,6 +118,9 @@ class PpoConfig(Section):
     """Rollouts in one forward pass, null: all of an update; gradients are accumulated."""
     gpu_memory_utilization: Probability = 0.2
     """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
+    judge_gpu_memory_utilization: Probability = 0.3
+    """The same for the teacher where it is the reward (`judge`) and vLLM runs it. 0.3 of 80 GiB hold
+    8 billion weights in bfloat16 and some gigabytes of cache: a verdict is one token."""
     clip_coef: Positive = 0.2
     """Clip range of the probability ratio: of a token, with `rloo` of a whole completion."""
     clip_vloss: bool = True

@@ -66,7 +66,8 @@ def label_quality(
     teacher = [row for rows in groups.values() for row in rows]
     temperatures = sorted({row.temperature for row in teacher})
 
-    by_vote = calibrated_by_vote(groups, said) if said else None
+    calibrated = calibrated_by_vote(groups, said) if said else None
+    by_vote = calibrated.p_correct if calibrated else None
     columns = judged(teacher, said, by_vote, gold, calibrate=config.calibrate == "majority")
     believed = by_vote if config.calibrate == "majority" and by_vote else said
     p_correct = {row.completion_id: believed.get(row.completion_id, 0.0) for row in teacher}

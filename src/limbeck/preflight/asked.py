@@ -82,6 +82,16 @@ class Asked:
         return bool(set(stages) & set(self.stages))
 
     @property
+    def asks_the_judge(self) -> bool:
+        """Whether the teacher judges: its own completions, or rollouts."""
+        return self.runs("judge") or self.judges_rollouts
+
+    @property
+    def judges_rollouts(self) -> bool:
+        """Whether the teacher is the reward of a PPO run."""
+        return self.runs("ppo") and "judge" in self.ppo_rewards
+
+    @property
     def asks_a_server(self) -> bool:
         """Whether the teacher is a black box, known even where other settings are broken."""
         teacher = self.config.get("teacher")
@@ -272,10 +282,15 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
             yield "prompts", "the data set that the models answer: a file, a folder or hf://"
         elif not asked.heldout:
             yield "heldout", "the prompts to evaluate on: a file, a folder or hf://"
-    judged_by_teacher = asked.runs("judge")
-    starts_from_teacher = asked.runs("reward") and config is not None and config.reward.init == "teacher"
-    if not asked.teacher and (judged_by_teacher or starts_from_teacher):
-        stage = "judge" if judged_by_teacher else "reward, as reward.init is `teacher`"
+    wanted_by = {
+        "judge": asked.runs("judge"),
+        "reward, as reward.init is `teacher`": asked.runs("reward")
+        and config is not None
+        and config.reward.init == "teacher",
+        "ppo, as ppo_rewards holds `judge`": asked.judges_rollouts,
+    }
+    if not asked.teacher and any(wanted_by.values()):
+        stage = next(stage for stage, wants in wanted_by.items() if wants)
         what = (
             "the model's name at its server"
             if asked.asks_a_server

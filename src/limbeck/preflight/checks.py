@@ -59,7 +59,7 @@ def check(given: Asked) -> Outcome:
     findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)
     checked = ["settings", *world.checked, *_names(asked, world, models)]
-    if config and asked.asks_a_server and asked.teacher and asked.runs("judge"):
+    if config and asked.asks_a_server and asked.teacher and asked.asks_the_judge:
         findings += endpoint.check_server(asked.teacher, config.openai, checked)
     if config:
         findings += context.check_lengths(asked, config)
@@ -161,11 +161,11 @@ def _sampled(
     asked: Asked, models: Mapping[str, ModelFacts], config: Config
 ) -> list[tuple[ModelFacts, Dtype]]:
     """The models that vLLM loads in this run, and their number types."""
-    stages = {"teacher": ("judge",), "student": ("generate", "ppo", "evaluate")}
+    stages = {"student": ("generate", "ppo", "evaluate")}
     return [
         (facts, config.teacher.dtype if key == "teacher" else config.student.dtype)
         for key, facts in models.items()
-        if asked.runs(*stages.get(key, ("evaluate",)))
+        if (asked.asks_the_judge if key == "teacher" else asked.runs(*stages.get(key, ("evaluate",))))
     ]
 
 
@@ -184,7 +184,7 @@ def _fitting(
     from_teacher = config.reward.init == "teacher" and from_reward_model
     if student and teacher and from_teacher and asked.runs("ppo"):
         findings += vocabulary.check_critic(student, teacher)
-    if teacher and asked.runs("judge"):
+    if teacher and asked.asks_the_judge:
         if vocabulary.can_read(teacher):
             findings += vocabulary.check_words(teacher, config.judge)
         else:

@@ -21,10 +21,12 @@ SMALLER = {
     "lora_rank",
     "reward": "Lower reward.micro_batch_size or reward.max_length, set "
     "reward.deepspeed.gradient_checkpointing or lora_rank",
-    "ppo": "Lower ppo.gpu_memory_utilization or set engine.kv_cache_mib (vLLM takes its share first), "
+    "ppo": "Lower ppo.gpu_memory_utilization or set engine.kv_cache_mib (vLLM takes its share first; the "
+    "reward judge takes ppo.judge_gpu_memory_utilization too), "
     "lower ppo.micro_batch_size or engine.max_model_len, set ppo.deepspeed.gradient_checkpointing or "
     "lora_rank",
     "rollouts": "Raise ppo.gpu_memory_utilization, lower engine.max_model_len or engine.max_num_seqs",
+    "judge": "Raise ppo.judge_gpu_memory_utilization, lower engine.max_model_len or engine.max_num_seqs",
     "sampling": "Raise engine.tensor_parallel_size with `gpus`, lower engine.max_model_len or "
     "engine.max_num_seqs",
 }
@@ -161,6 +163,10 @@ def check_training(
         need = memory.engine_need(student, config.student.dtype, config.engine)
         share = int(size * config.ppo.gpu_memory_utilization)
         findings += _judge(need, share, "rollouts of stage ppo", SMALLER["rollouts"])
+    if asked.judges_rollouts and teacher and not config.engine.kv_cache_mib:
+        need = memory.engine_need(teacher, config.teacher.dtype, config.engine)
+        share = int(size * config.ppo.judge_gpu_memory_utilization)
+        findings += _judge(need, share, "the judge of stage ppo", SMALLER["judge"])
     return findings
 
 
@@ -178,7 +184,8 @@ def _trainings(
     if asked.runs("reward") and base:
         yield "reward", memory.reward_need(base, dtype, config.reward)
     if asked.runs("ppo") and student and base:
-        yield "ppo", memory.ppo_need(student, base, config, size)
+        judge = teacher if asked.judges_rollouts else None
+        yield "ppo", memory.ppo_need(student, base, config, size, judge)
 
 
 def _judge(need: Need, size: int, where: str, remedy: str) -> list[Finding]:

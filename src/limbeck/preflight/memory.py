@@ -237,11 +237,14 @@ def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig) -> Need:
     return _need({}, trained, {"activations": max(kept, scoring(shape, dtype, settings.max_length))})
 
 
-def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> Need:
+def ppo_need(
+    student: Shape, reward: Shape, config: Config, gpu_bytes: int, judge: Shape | None = None
+) -> Need:
     """Policy, reference, reward model, the critic of `ppo`, and the vLLM engine beside them, on one GPU.
 
     Critic and policy learn one after the other, so the larger pass counts. The engine takes its share of
-    the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size.
+    the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size;
+    so does a second one, of the teacher that is the reward (`judge`), in a process of its own.
     TRL's trainers keep no reference where the KL weighs nothing or LoRA can be switched off.
     """
     settings, engine, dtype = config.ppo, config.engine, config.student.dtype
@@ -249,8 +252,7 @@ def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> N
     has_critic = settings.algorithm == "ppo"
     critic = reward if settings.value_init == "reward" else student
     checkpointing = settings.deepspeed.gradient_checkpointing
-    share = Need(int(settings.gpu_memory_utilization * gpu_bytes), 0, {})
-    sampler = engine_need(student, dtype, engine) if engine.kv_cache_mib else share
+    sampler = _beside(student, dtype, engine, settings.gpu_memory_utilization, gpu_bytes)
     has_reference = has_critic or (settings.kl_coef > 0 and not settings.deepspeed.lora_rank)
     fixed = {
         "engine": sampler.certain,
@@ -278,4 +280,17 @@ def ppo_need(student: Shape, reward: Shape, config: Config, gpu_bytes: int) -> N
         step=max(learner.step for learner in learners),
     )
     workspace = {"engine's workspace and CUDA": max(sampler.likely - sampler.certain, CUDA_CONTEXT)}
+    if judge:
+        share = settings.judge_gpu_memory_utilization
+        teacher = _beside(judge, config.teacher.dtype, engine, share, gpu_bytes)
+        fixed["judge"] = teacher.certain
+        workspace["judge's workspace and CUDA"] = teacher.likely - teacher.certain
     return _need(fixed, trained, {"activations and logits": max(passes)}, workspace)
+
+
+def _beside(shape: Shape, dtype: Dtype, engine: EngineConfig, share: float, gpu_bytes: int) -> Need:
+    """A vLLM engine beside models in training; its share of the GPU holds its workspace too."""
+    if engine.kv_cache_mib:
+        return engine_need(shape, dtype, engine)
+    taken = int(share * gpu_bytes)
+    return Need(taken, taken, {})

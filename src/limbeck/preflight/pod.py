@@ -54,7 +54,8 @@ def scratch_bytes(asked: Asked, stored: Mapping[str, int], trained: Mapping[str,
     needs = dict.fromkeys(("generate", "judge", "evaluate"), largest)
     needs["sft"] = 2 * student + trained.get("student", 0)
     needs["reward"] = 3 * reward + reward_state
-    needs["ppo"] = 4 * student + reward + trained.get("student", 0) + reward_state
+    judge = stored.get("teacher", 0) if asked.judges_rollouts else 0
+    needs["ppo"] = 4 * student + reward + judge + trained.get("student", 0) + reward_state
     return {stage: need for stage, need in needs.items() if asked.runs(stage)}
 
 

@@ -20,6 +20,7 @@ ORDER = (
     "student",
     "sft_all",
     "sft_selected",
+    "ppo_judge",
     "ppo_agreement",
     "ppo_mixed",
     "ppo_model",

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # Stand-ins that matplotlib can draw with, replaced by the page's variables in the text.
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
-SERIES = ("#040401", "#040402", "#040403")
+SERIES = ("#040401", "#040402", "#040403", "#040404")
 CSS = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -26,8 +26,10 @@ CSS = {
     SERIES[0]: "var(--series-1)",
     SERIES[1]: "var(--series-2)",
     SERIES[2]: "var(--series-3)",
+    SERIES[3]: "var(--series-4)",
 }
-MARKERS = ("o", "s", "^")
+MARKERS = ("o", "s", "^", "D")
+"""As many as there are kinds of PPO's reward: each has a look of its own."""
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "limbeck",
     "svg.fonttype": "none",
@@ -65,7 +67,8 @@ def new_figure(height_inches: float) -> Figure:
 def dots(axes: Axes, values: Sequence[float | None], index: int, label: str | None) -> None:
     """One series over categories; series stand beside each other."""
     places = [place + (index - 0.5) * 0.2 for place in range(len(values))]
-    axes.plot(places, gaps(values), MARKERS[index % 3], color=SERIES[index % 3], markersize=5.5, label=label)
+    look = index % len(SERIES)
+    axes.plot(places, gaps(values), MARKERS[look], color=SERIES[look], markersize=5.5, label=label)
 
 
 def percent_axis(axes: Axes) -> None:

@@ -236,7 +236,7 @@ class RunReport(Part):
     """None where no labels were made or given, as is the next where there was no reward model."""
     reward: RewardReport | None
     ppo: dict[str, PpoRun]
-    """By kind of reward: `model`, `mixed`, `agreement`; empty without PPO."""
+    """By kind of reward: `model`, `mixed`, `agreement`, `judge`; empty without PPO."""
     data: tuple[DataStatistics, ...]
     """Train and held-out side, as far as `prepare` made them."""
     stages: tuple[StageRow, ...]

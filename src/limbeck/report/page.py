@@ -21,6 +21,7 @@ MEANINGS = {
     "ppo_model": "then PPO with the reward model",
     "ppo_mixed": "then PPO with label agreement, the model where there is no label",
     "ppo_agreement": "then PPO with label agreement alone",
+    "ppo_judge": "then PPO with the teacher's own verdict",
     "policy": "the PPO run picked by validation agreement, without gold",
 }
 

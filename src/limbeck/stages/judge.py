@@ -1,33 +1,26 @@
 """judge: the teacher says of each of its completions whether it is correct.
 
-P(correct) is read from the probabilities of the verdict's first token, so one token a verdict is
-enough. Source: self-evaluation as in arXiv 2207.05221 (P(True)); that the teacher judges its own
-answers is the method's (arXiv 2502.19557); the prompt and this reading of it are ours.
-
-A judge may favour the word that is named first. Several verdicts name both words in both orders, and
-their mean is P(correct). Source: asking in both orders, arXiv 2306.05685, section 3.4; the mean is ours.
+What it is asked, and how its answer is read, is in `limbeck.judging`.
 
 It resumes by row, as `generate` does: the key is the judged completion's id; the model's revision, the
 template and all settings are in the hash of the prefix.
 """
 
-import re
 import time
 from collections.abc import Sequence
-from statistics import fmean
 
 from limbeck import lease
 from limbeck import settings as deciding
-from limbeck.config import Config, JudgeConfig
+from limbeck.config import Config
+from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import iter_rows, read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.sampling import OpenSampler, Sample
 from limbeck.spending import spent
 from limbeck.storage import Store
-from limbeck.thinking import without_thinking
 
 SPENT = ("judge/prompt_tokens", "judge/completion_tokens", "judge/cost")
 
@@ -117,49 +110,24 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
 
 def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
-    judge = config.judge
-    shown = without_thinking(row.text) if config.task.strip_thinking else row.text
-    orders = [
-        to_prompt(_message(judge, asked, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
-    ]
-    requests = [
-        SampleRequest(orders[vote % 2], judge.temperature, 1, seed=vote, verdict=(judge.yes, judge.no))
-        for vote in range(judge.votes)
-    ]
+    requests = verdict_requests(asked, row.text, to_prompt, config)
 
     def judgement(samples: Sequence[Sample]) -> Judgement:
-        verdicts = [sample.p_first for sample in samples]
-        answered = list(zip(requests, samples, strict=False))  # none, where it is set aside
+        verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
         return Judgement(
             completion_id=row.completion_id,
             prompt_id=row.prompt_id,
-            p_correct=_mean(verdicts) or 0.0,
-            p_yes_first=_mean(verdicts[0::2]),
-            p_no_first=_mean(verdicts[1::2]),
-            num_prompt_tokens=sum(sample.num_prompt_tokens(request.prompt) for request, sample in answered),
-            num_tokens=sum(sample.num_tokens for sample in samples),
+            p_correct=verdict.p_correct or 0.0,
+            p_yes_first=verdict.p_yes_first,
+            p_no_first=verdict.p_no_first,
+            num_prompt_tokens=verdict.num_prompt_tokens,
+            num_tokens=verdict.num_tokens,
         )
 
-    excess = too_long(max(orders, key=len), config.engine.max_model_len - 1)
+    excess = too_long_to_judge(requests, config)
     return Task(
         key=f"completion {row.completion_id}",
         question=f"judge prompt too long: {excess}" if excess else Question(requests, judgement),
         text=row.text,
         spare=judgement(()),
     )
-
-
-def _message(judge: JudgeConfig, prompt: str, completion: str, *, swapped: bool) -> str:
-    """The judge prompt, with the two words in one order or the other.
-
-    Prompt and completion may hold braces of their own, so everything is replaced in one pass.
-    """
-    first, second = (judge.no, judge.yes) if swapped else (judge.yes, judge.no)
-    slots = {"{prompt}": prompt, "{completion}": completion, "{first}": first, "{second}": second}
-    return re.sub("|".join(map(re.escape, slots)), lambda found: slots[found[0]], judge.template)
-
-
-def _mean(verdicts: Sequence[float | None]) -> float | None:
-    """The mean of those that were given; a text that is neither word is none."""
-    given = [verdict for verdict in verdicts if verdict is not None]
-    return fmean(given) if given else None

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from limbeck import lease, settings
 from limbeck.answers import normalise
 from limbeck.answers.groups import representatives
+from limbeck.calibration import to_metrics
 from limbeck.comparing import Comparer
 from limbeck.config import Config, LabelConfig
 from limbeck.errors import ConfigError, DataError
@@ -104,6 +105,7 @@ def run(
     with lease.held(store, uri, "label") as held, Comparer(config.task) as comparer:
         questions = {row.prompt_id: row.prompt for row in iter_rows(store, [prompts], Prompt)}
         p_correct = {row.completion_id: row.p_correct for row in iter_rows(store, judgements, Judgement)}
+        calibration: dict[str, float] = {}
         if given_labels:
             labels = [Label.of(row) for row in iter_rows(store, [given_labels], PseudoLabel)]
         else:
@@ -111,8 +113,7 @@ def run(
             groups = _by_prompt(
                 questions, iter_rows(store, completions, Completion), p_correct, known, config, comparer
             )
-            if config.label.calibrate == "majority":
-                p_correct = _calibrated(groups, p_correct)
+            p_correct, calibration = _calibrated(groups, p_correct, config.label)
             labels = _vote(groups, p_correct, known, config)
         reasons = Counter(label.reason for label in labels if label.answer is None)
         by_prompt = {label.prompt_id: label for label in labels}
@@ -165,7 +166,7 @@ def run(
                     num_input_rows=rows_in,
                     num_rows=out.num_rows,
                     rejected=rejected,
-                    metrics={"label/coverage": coverage, "label/agreement": agreement, **slow},
+                    metrics={"label/coverage": coverage, "label/agreement": agreement, **slow, **calibration},
                     wall_seconds=time.monotonic() - started,
                 ),
                 held,
@@ -235,8 +236,12 @@ def _by_prompt(
     }
 
 
-def _calibrated(groups: Mapping[str, Sequence[Voter]], p_correct: Mapping[str, float]) -> dict[str, float]:
-    """P(correct) by the votes of other prompts."""
+def _calibrated(
+    groups: Mapping[str, Sequence[Voter]], p_correct: dict[str, float], config: LabelConfig
+) -> tuple[dict[str, float], dict[str, float]]:
+    """P(correct) by the votes of other prompts, if that is wanted, and what says how."""
+    if config.calibrate == "none":
+        return p_correct, {}
     fitted = calibrated_by_vote(groups, p_correct)
     if fitted is None:
         raise DataError(
@@ -246,7 +251,7 @@ def _calibrated(groups: Mapping[str, Sequence[Voter]], p_correct: Mapping[str, f
             got=f"{len(groups)} prompts",
             remedy="Raise generate.teacher.samples_per_prompt, or set label.calibrate: none",
         )
-    return fitted
+    return fitted.p_correct, to_metrics(fitted.lines)
 
 
 def _vote(

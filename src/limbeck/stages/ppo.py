@@ -4,9 +4,11 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -16,17 +18,30 @@ from limbeck.comparing import Comparer
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.hacking import probes, proxy_length_correlation
-from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
+from limbeck.manifest import (
+    Manifest,
+    code_version,
+    commit,
+    digest,
+    find,
+    input_hashes,
+    require,
+    stage_uri,
+)
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
+from limbeck.rollout_judge import Teacher, lines_of, opened
 from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
+from limbeck.spending import spent
 from limbeck.storage import Store
 from limbeck.variants import named
 
 if TYPE_CHECKING:
     from limbeck.trainer.course import PpoRun
+
+SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
 
 def run(
@@ -41,6 +56,7 @@ def run(
     work_uri: str,
     *,
     reward: PpoReward,
+    teacher: Teacher | None = None,
     variant: str = "",
 ) -> Manifest:
     """Run PPO, or another `ppo.algorithm`, with one kind of reward.
@@ -52,10 +68,12 @@ def run(
         reward_model: From `reward`.
         open_sampler: Opens a vLLM engine on a checkpoint folder.
         train: `limbeck.trainer.ppo.train_ppo` or `limbeck.trainer.group_relative.train_group_relative`.
-        config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read.
+        config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read; for the reward
+            `judge` also `judge`, `openai` and `label.calibrate`.
         store: Where rows and checkpoints come from and go to.
         work_uri: Prefix of all results.
-        reward: `model`, `agreement` or `mixed`.
+        reward: `model`, `agreement`, `mixed` or `judge`.
+        teacher: Judges the rollouts for the reward `judge`; loaded only when there is work to do.
         variant: The variant of an ablation that `config` is of.
 
     Returns:
@@ -63,13 +81,21 @@ def run(
 
     Raises:
         LeaseError: when another attempt is at work.
-        ConfigError: when the critic cannot start from a reward model with another tokenizer.
-        DataError: when too few labelled prompts are there.
-        EngineError: when formulas cannot be compared.
+        ConfigError: when the critic cannot start from a reward model with another tokenizer, or no teacher
+            is given where it is the reward.
+        DataError: when too few labelled prompts are there, or labels do not know how to calibrate the judge.
+        EngineError: when formulas cannot be compared, or the teacher's engine cannot be kept alive.
+        EndpointError: when the server of a black-box teacher is away for too long, or refuses.
     """
     started = time.monotonic()
     name = named(f"ppo_{reward}", variant)
+    _check_teacher(reward, teacher)
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
+    calibration = lines_of(labels, config) if teacher else ()
+    if teacher:
+        inputs["teacher"] = teacher.model_hash
+    if calibration:  # no hash of the labels holds it
+        inputs["calibration"] = digest(calibration)
     config_hash = deciding.of_ppo(config, reward, variant)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
@@ -120,19 +146,22 @@ def run(
                 answer = extract_answer(text, config.task)
                 return answer is not None and comparer.same(answer, label)
 
-            result = train(
-                student=student,
-                reward_folder=reward_folder,
-                sampler=sampler,
-                prompts=asked(kept),
-                validation=asked(_fitting(validation, sampler, config)[0]),
-                agrees=agrees,
-                reward=reward,
-                config=config,
-                folder=folder,
-                resume_from=state.folder if state else None,
-                saver=saver,
-            )
+            questions = {row.prompt_id: row.prompt for row in kept}
+            with opened(teacher, questions, calibration, config) if teacher else nullcontext() as judge:
+                result = train(
+                    student=student,
+                    reward_folder=reward_folder,
+                    sampler=sampler,
+                    prompts=asked(kept),
+                    validation=asked(_fitting(validation, sampler, config)[0]),
+                    agrees=agrees,
+                    reward=reward,
+                    config=config,
+                    folder=folder,
+                    resume_from=state.folder if state else None,
+                    saver=saver,
+                    judge=judge,
+                )
             sampler.close()
             lines = [
                 json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
@@ -170,6 +199,7 @@ def run(
                     "ppo/num_updates": float(course.update),
                     "ppo/stopped_by_monitor": float(course.stopped),
                     **with_length,
+                    **_of_the_judge(course.history, config),
                     **slow,
                 },
                 wall_seconds=time.monotonic() - started,
@@ -210,6 +240,39 @@ def _fitting(rows: list[Prompt], sampler: LiveSampler, config: Config) -> tuple[
 def _message(row: Prompt, config: Config) -> str:
     """The user message of a prompt."""
     return config.task.prompt_template.replace("{prompt}", row.prompt)
+
+
+class _Round(NamedTuple):
+    """What the judge took in one round."""
+
+    num_prompt_tokens: int
+    num_tokens: int
+
+
+def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dict[str, float]:
+    """The judge over all rounds; nothing where none was asked."""
+    rounds = [entry for entry in history if "ppo/unjudged" in entry]
+    if not rounds:
+        return {}
+    metrics = {"ppo/unjudged": fmean(entry["ppo/unjudged"] for entry in rounds)}
+    if config.asks_a_server("teacher"):
+        took = [
+            _Round(int(entry["ppo/judge_prompt_tokens"]), int(entry["ppo/judge_tokens"])) for entry in rounds
+        ]
+        metrics |= spent(SPENT, took, config.openai)
+    return metrics
+
+
+def _check_teacher(reward: PpoReward, teacher: Teacher | None) -> None:
+    """The teacher is there where it is the reward."""
+    if reward == "judge" and teacher is None:
+        raise ConfigError(
+            "no teacher to judge the rollouts",
+            where="ppo, parameter teacher",
+            expected="the teacher's Hugging Face folder, or its name at its server (the reward is judge)",
+            got="none",
+            remedy="Give it, or take another reward",
+        )
 
 
 def _check_critic(student: Path, reward_folder: Path, config: Config) -> None:

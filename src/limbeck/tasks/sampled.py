@@ -1,4 +1,4 @@
-"""The model that `generate`, `judge` and `evaluate` sample from."""
+"""The model that `generate`, `judge` and `evaluate` sample from, and the judge of the rollouts of `ppo`."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,9 +8,13 @@ from pathlib import Path
 from limbeck import checkpoints, models, settings
 from limbeck.config import Chat, Config
 from limbeck.errors import ConfigError
+from limbeck.rollout_judge import Teacher
 from limbeck.sampling import OpenSampler, StreamingSampler
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, read
+
+JUDGED = Chat(enable_thinking=False)
+"""How the judge is spoken to: its verdict is the first token."""
 
 
 @contextmanager
@@ -48,6 +52,18 @@ def model(
             return EngineProcess(folder, loading, config.engine, chat)
 
         yield store, settings.of_engine(model_hash, loading.dtype, chat.enable_thinking), open_sampler
+
+
+@contextmanager
+def judge_of_rollouts(config: Config, teacher: str) -> Iterator[Teacher | None]:
+    """The teacher beside the models that PPO trains, in its share of the GPU; None where none is named."""
+    if not teacher:
+        yield None
+        return
+    share = {"gpu_memory_utilization": config.ppo.judge_gpu_memory_utilization}
+    beside = config.model_copy(update={"engine": config.engine.model_copy(update=share)})
+    with model(beside, teacher, None, "teacher", JUDGED) as (_, model_hash, open_sampler):
+        yield Teacher(model_hash, open_sampler)
 
 
 def _black_box(config: Config, name: str, checkpoint: Artifact | None, chat: Chat) -> OpenSampler:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import checkpoints
-from limbeck.config import Chat, Config, PpoReward, parse_config
+from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.records import Source
@@ -101,8 +101,11 @@ def judge(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import judge as stage
 
-        chat = Chat(enable_thinking=False)  # the verdict is the first token
-        with sampled.model(checked, model, None, "teacher", chat) as (store, model_hash, open_sampler):
+        with sampled.model(checked, model, None, "teacher", sampled.JUDGED) as (
+            store,
+            model_hash,
+            open_sampler,
+        ):
             return stage.run(
                 prompts=read(prompts, "prompts"),
                 completions=read(completions, "completions"),
@@ -259,6 +262,7 @@ def ppo(
     policy: Artifact,
     metrics: MetricsArtifact,
     reward: str,
+    teacher: str,
     variant: str = "",
 ) -> None:
     """See `limbeck.stages.ppo`."""
@@ -282,19 +286,22 @@ def ppo(
 
             return train_group_relative(**arguments)
 
-        return stage.run(
-            prompts=read(prompts, "prompts"),
-            labels=read(labels, "labels"),
-            checkpoint=read(checkpoint, "checkpoint"),
-            reward_model=read(reward_model, "reward_model"),
-            open_sampler=open_sampler,
-            train=train,
-            config=checked,
-            store=Store(),
-            work_uri=work_uri,
-            reward=one_of(reward, PpoReward, "ppo, parameter reward"),
-            variant=variant,
-        )
+        kind: PpoReward = one_of(reward, PpoReward, "ppo, parameter reward")
+        with sampled.judge_of_rollouts(checked, teacher if kind == "judge" else "") as judge:
+            return stage.run(
+                prompts=read(prompts, "prompts"),
+                labels=read(labels, "labels"),
+                checkpoint=read(checkpoint, "checkpoint"),
+                reward_model=read(reward_model, "reward_model"),
+                open_sampler=open_sampler,
+                train=train,
+                config=checked,
+                store=Store(),
+                work_uri=work_uri,
+                reward=kind,
+                teacher=judge,
+                variant=variant,
+            )
 
     _in_child("ppo", config, work, policy, metrics, variant=variant)
 

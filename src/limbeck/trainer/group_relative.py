@@ -19,6 +19,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from limbeck.config import Config, PpoReward
 from limbeck.errors import EngineError
+from limbeck.judging import RolloutJudge
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
@@ -41,6 +42,7 @@ def train_group_relative(
     folder: Path,
     resume_from: Path | None,
     saver: Saver,
+    judge: RolloutJudge | None = None,
 ) -> PpoRun:
     """Refine a warmed-up student with `ppo.algorithm`: `rloo` or `grpo`.
 
@@ -69,6 +71,7 @@ def train_group_relative(
         validation=validation,
         agrees=agrees,
         reward=reward,
+        judge=judge,
         config=config,
         folder=folder,
         saver=saver,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limbeck.config import Config, PpoReward
+from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
@@ -43,6 +44,7 @@ def train_ppo(
     folder: Path,
     resume_from: Path | None,
     saver: Saver,
+    judge: RolloutJudge | None = None,
 ) -> PpoRun:
     """Refine a warmed-up student.
 
@@ -53,11 +55,12 @@ def train_ppo(
         prompts: What rollouts answer.
         validation: Labelled prompts kept out of training; agreement on them chooses the checkpoint.
         agrees: Whether a completion's answer is the same as a label.
-        reward: What a rollout earns: `model`, `agreement` or `mixed`.
+        reward: What a rollout earns: `model`, `agreement`, `mixed` or `judge`.
         config: `ppo`, `task`, the models' number types and chats, `reward.max_length` and the seed are read.
         folder: An empty folder for the result and states.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
+        judge: Of the reward `judge`.
 
     Raises:
         StoppedError: after SIGTERM, when the state is stored.
@@ -106,6 +109,7 @@ def train_ppo(
                 reward,
                 settings,
                 networks.tokenizer.pad_token_id,
+                judge,
             )
         learning = time.monotonic()
         metrics = update(rollouts, networks, course, config)

@@ -118,6 +118,7 @@ def _batch(
         "ppo/length": float(mask_B_T.sum(dim=1).mean()),
         "ppo/cut": rollouts.cut,
         "ppo/explained_variance": float(explained),
+        **rollouts.judged,
     }
     batch = Batch(ids_B_S, mask_B_S, mask_B_T, logprobs_B_T, values_B_T, advantages_B_T, returns_B_T)
     return batch, metrics

@@ -4,7 +4,7 @@ Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (p
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.config import Chat, Config, PpoConfig, PpoReward
+from limbeck.judging import RolloutJudge, Verdict
 from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
 from limbeck.trainer.engines import device
@@ -78,6 +79,8 @@ class Rollouts:
     """Share of rollouts with a label that agree with it; nan when none has one."""
     cut: float
     """Share that did not end by itself."""
+    judged: dict[str, float] = field(default_factory=dict)
+    """Metrics of the judge; none where it was not asked."""
 
     def completions(self) -> list[list[int]]:
         """The token ids of each completion, without padding."""
@@ -94,6 +97,7 @@ def roll_out(
     reward: PpoReward,
     config: PpoConfig,
     pad_id: int,
+    judge: RolloutJudge | None = None,
 ) -> Rollouts:
     """Answer each prompt once and score the answer.
 
@@ -103,9 +107,11 @@ def roll_out(
         prompts: B prompts, repeated where several samples of one are wanted.
         seeds: One for each.
         agrees: Whether a completion's answer is the same as a label.
-        reward: `model`, `agreement`, or `mixed`: agreement where there is a label, the model elsewhere.
+        reward: `model`, `agreement`, `mixed` (agreement where there is a label, the model elsewhere), or
+            `judge`: its P(correct), 0 without a verdict.
         config: `temperature`, `max_tokens` and `missing_eos_penalty` are read.
         pad_id: The policy's padding token.
+        judge: Given for the reward `judge` alone, which it decides.
     """
     prompt_ids = [sampler.prompt_ids(prompt.message) for prompt in prompts]
     samples = sampler.sample(
@@ -114,14 +120,18 @@ def roll_out(
             for ids, seed in zip(prompt_ids, seeds, strict=True)
         ]
     )
-    proxy_B = reward_model.scores(prompts, [sample.text for sample in samples])
+    texts = [sample.text for sample in samples]
+    proxy_B = reward_model.scores(prompts, texts)
     agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(prompts, samples, strict=True)]
-    scores_B = torch.tensor(
-        [
+    if judge:
+        verdicts = judge(prompts, texts, seeds)
+        earned = [verdict.p_correct or 0.0 for verdict in verdicts]
+    else:
+        verdicts = []
+        earned = [
             proxy if reward == "model" or (reward == "mixed" and agree is None) else float(agree or 0.0)
             for proxy, agree in zip(proxy_B.tolist(), agreed, strict=True)
         ]
-    )
     cut_B = torch.tensor([float(sample.finish_reason != "stop") for sample in samples])
     known = [agree for agree in agreed if agree is not None]
 
@@ -131,11 +141,23 @@ def roll_out(
         ids_B_S=torch.cat([left_ids, right_ids], dim=1),
         mask_B_S=torch.cat([left_mask, right_mask], dim=1),
         mask_B_T=right_mask.float(),
-        scores_B=scores_B - config.missing_eos_penalty * cut_B,
+        scores_B=torch.tensor(earned) - config.missing_eos_penalty * cut_B,
         proxy_B=proxy_B,
         agreement=sum(known) / len(known) if known else float("nan"),
         cut=float(cut_B.mean()),
+        judged=_judged(verdicts),
     )
+
+
+def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """What a round tells of its judge."""
+    if not verdicts:
+        return {}
+    return {
+        "ppo/unjudged": sum(verdict.p_correct is None for verdict in verdicts) / len(verdicts),
+        "ppo/judge_prompt_tokens": float(sum(verdict.num_prompt_tokens for verdict in verdicts)),
+        "ppo/judge_tokens": float(sum(verdict.num_tokens for verdict in verdicts)),
+    }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from limbeck.config import Config, PpoReward
+from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
@@ -41,6 +42,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     validation: Sequence[PpoPrompt]
     agrees: Callable[[str, str], bool]
     reward: PpoReward
+    judge: RolloutJudge | None
     config: Config
     folder: Path
     saver: Saver
@@ -78,6 +80,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
                 self.reward,
                 self.config.ppo,
                 self.tokenizer.pad_token_id,
+                self.judge,
             )
         self.learning = time.monotonic()
         # TRL mixes the rollouts by torch's generator, which vLLM draws from too: the round alone decides.
@@ -170,4 +173,5 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
             "ppo/handover_seconds": self.handover_seconds,
             "ppo/rollout_seconds": self.learning - self.answering,
             "ppo/update_seconds": time.monotonic() - self.learning,
+            **rollouts.judged,
         }
