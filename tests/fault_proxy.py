@@ -42,6 +42,8 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str]
+    """Names in any case."""
 
 
 PassOn = Callable[[Request, Callable[[], Answer]], Answer | None]
@@ -138,7 +140,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == "flipped" and self.command == "PUT" and body:
                 body = proxy.flip(body)
-            request = Request(self.command, self.path, body)
+            request = Request(self.command, self.path, body, self.headers)
             answer = proxy.pass_on(request, lambda: self._ask(body))
             if answer is None:
                 self._reset()

@@ -128,11 +128,21 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
     assert not lying(tmp_path)
 
 
-def test_an_upload_that_must_not_go_on_ends_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_last", [False, True], ids=["at the next step", "after the last step"])
+def test_an_upload_that_must_not_go_on_ends_the_training(tmp_path: Path, *, is_last: bool) -> None:
     uploads = Uploads(fails={1: DataError("it may not write any more")})
     with pytest.raises(DataError), training(uploads, NEVER) as saver:  # noqa: PT012
         saver.save(1, write(tmp_path, 1))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        if not is_last:
+            until(saver.due)
+
+
+def test_the_time_to_the_next_state_counts_from_the_last_one(tmp_path: Path) -> None:
+    with training(Uploads(), seconds=2) as saver:
         until(saver.due)
+        saver.save(1, write(tmp_path, 1))
+        assert not saver.due()
 
 
 def test_sigterm_saves_at_the_next_step_and_a_state_that_is_not_stored_is_the_error(tmp_path: Path) -> None:
@@ -197,6 +207,19 @@ def test_sigterm_saves_once_more_what_could_not_be_stored(tmp_path: Path) -> Non
         until(lambda: not lying(tmp_path))
         uploads.fails.clear()
         with saver.interruptible(6, lambda: saver.save(6, write(tmp_path, 6))):
+            sigterm()
+    assert uploads.stored == [6]
+
+
+def test_sigterm_waits_for_a_state_that_is_on_its_way_and_does_not_save_it_again(tmp_path: Path) -> None:
+    uploads = Uploads()
+    uploads.gate.clear()
+    opened = threading.Timer(0.2, uploads.gate.set)
+    with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
+        saver.save(6, write(tmp_path, 6))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        opened.start()
+        with saver.interruptible(6, lambda: pytest.fail("it was saved again")):
             sigterm()
     assert uploads.stored == [6]
 
