@@ -100,6 +100,21 @@ def test_the_end_of_a_training_waits_for_the_upload_under_way_and_needs_no_other
     assert not lying(tmp_path)
 
 
+def test_a_state_that_has_made_room_is_not_asked_for_at_the_end(tmp_path: Path) -> None:
+    uploads = Uploads()
+    uploads.gate.clear()
+    opened = threading.Timer(0.2, uploads.gate.set)
+    with training(uploads) as saver:
+        saver.save(1, write(tmp_path, 1))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        saver.save(2, write(tmp_path, 2))
+        until(saver.due)
+        saver.save(3, write(tmp_path, 3))
+        opened.start()
+    assert uploads.stored == [1]
+    assert not lying(tmp_path)
+
+
 def test_a_training_that_fails_still_stores_its_last_state(tmp_path: Path) -> None:
     uploads = Uploads()
     uploads.gate.clear()
