@@ -239,6 +239,19 @@ def test_sigterm_waits_for_a_state_that_is_on_its_way_and_does_not_save_it_again
     assert uploads.stored == [6]
 
 
+def test_a_second_sigterm_breaks_off_nothing_that_the_first_has_begun(tmp_path: Path) -> None:
+    uploads = Uploads()
+    with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
+
+        def save() -> None:
+            sigterm()
+            saver.save(6, write(tmp_path, 6))
+
+        with saver.interruptible(6, save):
+            sigterm()
+    assert uploads.stored == [6]
+
+
 def test_sigterm_is_given_back_afterwards() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with training(Uploads()):
