@@ -239,6 +239,17 @@ def test_sigterm_waits_for_a_state_that_is_on_its_way_and_does_not_save_it_again
     assert uploads.stored == [6]
 
 
+def test_sigterm_after_what_could_be_broken_off_waits_for_the_next_step_again(tmp_path: Path) -> None:
+    uploads = Uploads()
+    with pytest.raises(StoppedError, match="step 6 is stored"), training(uploads, NEVER) as saver:  # noqa: PT012
+        with saver.interruptible(0, lambda: pytest.fail("nothing is new")):
+            assert not saver.due()
+        sigterm()
+        assert saver.due()
+        saver.save(6, write(tmp_path, 6))
+    assert uploads.stored == [6]
+
+
 def test_a_second_sigterm_breaks_off_nothing_that_the_first_has_begun(tmp_path: Path) -> None:
     uploads = Uploads()
     with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
