@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -42,7 +43,7 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
-    headers: Mapping[str, str]
+    headers: Message
     """Names in any case."""
 
 
