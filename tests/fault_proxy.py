@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -42,6 +43,8 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    headers: Message
+    """Names in any case."""
 
 
 PassOn = Callable[[Request, Callable[[], Answer]], Answer | None]
@@ -138,7 +141,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == "flipped" and self.command == "PUT" and body:
                 body = proxy.flip(body)
-            request = Request(self.command, self.path, body)
+            request = Request(self.command, self.path, body, self.headers)
             answer = proxy.pass_on(request, lambda: self._ask(body))
             if answer is None:
                 self._reset()

@@ -122,6 +122,21 @@ def test_a_state_that_does_not_arrive_whole_leaves_the_one_before(
     assert (loaded.step, (loaded.folder / "weights").read_text()) == (10, "weights of 10")
 
 
+def test_a_store_that_gives_no_state_now_is_no_reason_to_take_an_older_one(
+    store: Store, work_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        return Answer(403, {"Content-Length": "0"}, b"") if "/state/00000020/" in request.path else ask()
+
+    for step in (10, 20):
+        save_state(store, work_uri, step, written(tmp_path, step))
+    with fault_proxy(str(store.endpoint)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        proxy.pass_on = pass_on
+        with pytest.raises(StorageError, match="refuses"):
+            load_state(Store(), work_uri, tmp_path / "loaded")
+
+
 LARGE = 9 << 20
 """More than goes in one piece."""
 

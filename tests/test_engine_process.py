@@ -1,5 +1,6 @@
 """Real vLLM in a process of its own: killed, stopped and left alone in mid-generation."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -75,6 +76,29 @@ def test_a_wrong_verdict_is_the_settings_fault_and_not_the_engines(engine: Engin
     engine.restart()
 
 
+def test_what_it_ended_with_is_the_reason_also_where_the_next_request_cannot_be_sent(
+    engine: EngineProcess,
+) -> None:
+    same = SampleRequest([1], 0.0, 1, verdict=("yes", "yes"))
+
+    def one_more_after_its_end() -> Iterator[tuple[int, SampleRequest]]:
+        yield 0, same
+        wait_for_the_end(engine.pid)
+        yield 1, SampleRequest([1], 0.0, 1)
+
+    with pytest.raises(ConfigError, match=r"begin with the same token in judge\.yes, judge\.no"):
+        list(engine.stream(one_more_after_its_end()))
+    engine.restart()
+
+
+def test_requests_that_are_long_in_coming_are_no_stall(engine: EngineProcess) -> None:
+    def slow() -> Iterator[tuple[int, SampleRequest]]:
+        time.sleep(6)  # more than its stall_seconds
+        yield from asked(engine, 1)
+
+    assert len(list(engine.stream(slow()))) == 1
+
+
 def test_an_engine_that_stalls_is_killed_and_starts_again(engine: EngineProcess) -> None:
     pid = engine.pid
     with pytest.raises(EngineError, match=r"stalled: got no token for 5 s \(engine\.stall_seconds\)"):
@@ -106,6 +130,10 @@ def test_it_does_not_outlive_the_process_that_started_it(folder: Path) -> None:
     assert Path(f"/proc/{pid}").exists()
     stage.kill()
     stage.communicate()
+    wait_for_the_end(pid)
+
+
+def wait_for_the_end(pid: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while _alive(pid):
         assert time.monotonic() < deadline
@@ -130,6 +158,22 @@ def test_when_vllms_own_process_dies_the_engine_is_dead_at_once(
     with pytest.raises(EngineError, match="the engine's process ended"):
         signal_after(20, core, signal.SIGKILL, engine.stream(asked(engine, 2000)))
     engine.close()
+
+
+def test_when_vllms_own_process_hangs_the_engine_has_stalled_and_nothing_of_it_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hangs does not end by itself, and holds the GPU's memory."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    engine = open_process(folder, max_num_seqs=16, stall_seconds=5)
+    (core,) = [pid for pid in _below(engine.pid) if "EngineCore" in _name(pid)]
+    with pytest.raises(EngineError, match="stalled"):
+        signal_after(20, core, signal.SIGSTOP, engine.stream(asked(engine, 2000)))
+    try:
+        wait_for_the_end(core)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(core, signal.SIGKILL)
 
 
 def _below(pid: int) -> list[int]:

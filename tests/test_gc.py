@@ -86,6 +86,18 @@ def test_an_attempt_that_starts_at_the_last_moment_keeps_its_parts() -> None:
     assert f"{WORK}/generate/aa/part-00000-00000000.parquet" in store.objects
 
 
+def test_an_attempt_that_ends_at_the_last_moment_keeps_its_parts() -> None:
+    """After the second look and before gc has the lease, which it then gets."""
+    store = Interrupted()
+    stored(store, f"{WORK}/generate/aa/part-00000-00000000.parquet", OLD)
+    found = find_garbage(store, WORK, Policy())
+    store.happens.append(lambda: finishes(store))
+    assert not remove(store, WORK, Policy(), found).garbage
+    made = find(store, f"{WORK}/generate/aa")
+    assert made is not None
+    assert made.objects[0].uri in store.objects
+
+
 def made_up(rng: random.Random) -> MemoryStore:
     """A work_uri after a life of kills, retries and copies."""
     store = MemoryStore()

@@ -14,7 +14,7 @@ import pytest
 
 from limbeck import lease
 from limbeck.config import Config
-from limbeck.errors import LeaseError
+from limbeck.errors import LeaseError, StorageError
 from limbeck.lease import Lease, held, live
 from limbeck.manifest import commit, find
 from limbeck.stages.prepare import Prepared
@@ -22,6 +22,7 @@ from limbeck.stages.prepare import run as prepare
 from limbeck.storage import Store
 from tests.fault_proxy import FAULTS, fault_proxy
 from tests.lease_process import Attempt, manifest
+from tests.memory_store import MemoryStore
 
 PATIENCE_SECONDS = 60.0
 
@@ -114,8 +115,10 @@ def test_a_lease_that_is_over_by_the_stores_clock_is_taken_at_once(
         assert "waits" not in capsys.readouterr().out
 
 
-def test_a_holder_elsewhere_that_renews_keeps_its_lease(store: Store, work_uri: str) -> None:
-    etag, ended = elsewhere(store, work_uri, 3), threading.Event()
+@pytest.mark.parametrize("machine", ["", "another boot pid:[4026531836]"], ids=["no machine", "another"])
+def test_a_holder_elsewhere_that_renews_keeps_its_lease(store: Store, work_uri: str, machine: str) -> None:
+    """No process of this machine is asked for: one with the same number would say nothing of it."""
+    etag, ended = elsewhere(store, work_uri, 3, machine=machine, pid_started="1"), threading.Event()
 
     def renew() -> None:
         current, number = etag, 0
@@ -245,6 +248,39 @@ def test_an_ended_attempt_gives_the_lease_back_and_says_whether_it_finished(
         commit(store, manifest(work_uri, "done"), second)
     second.confirm()
     assert written(store, work_uri).state == "finished", "a late renewal took it back"
+
+
+def test_no_work_goes_on_under_a_lease_that_is_over_while_the_store_is_away(
+    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fault_proxy(str(store.endpoint), 0, 0.0, FAULTS) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with held(Store(1), work_uri, "first", 1) as first:
+            first.check()
+            proxy.is_down.set()
+
+            def works() -> bool:
+                first.check()
+                return False
+
+            with pytest.raises(StorageError, match=r"a transfer failed in .*/lease\.json"):
+                wait_until(works)
+            proxy.is_down.clear()
+            first.check()
+
+
+class Timeless(MemoryStore):
+    """A store that does not tell the time."""
+
+    def age(self, uri: str) -> float | None:
+        return None
+
+
+def test_where_the_store_tells_no_time_the_patience_of_who_waits_decides() -> None:
+    store = Timeless()
+    elsewhere(store, "s3://b/x", 0.3)
+    with held(store, "s3://b/x", "second"):
+        assert written(store, "s3://b/x").name == "second"
 
 
 class LosesAnswers(Store):

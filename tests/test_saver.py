@@ -100,6 +100,21 @@ def test_the_end_of_a_training_waits_for_the_upload_under_way_and_needs_no_other
     assert not lying(tmp_path)
 
 
+def test_a_state_that_has_made_room_is_not_asked_for_at_the_end(tmp_path: Path) -> None:
+    uploads = Uploads()
+    uploads.gate.clear()
+    opened = threading.Timer(0.2, uploads.gate.set)
+    with training(uploads) as saver:
+        saver.save(1, write(tmp_path, 1))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        saver.save(2, write(tmp_path, 2))
+        until(saver.due)
+        saver.save(3, write(tmp_path, 3))
+        opened.start()
+    assert uploads.stored == [1]
+    assert not lying(tmp_path)
+
+
 def test_a_training_that_fails_still_stores_its_last_state(tmp_path: Path) -> None:
     uploads = Uploads()
     uploads.gate.clear()
@@ -128,11 +143,21 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
     assert not lying(tmp_path)
 
 
-def test_an_upload_that_must_not_go_on_ends_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_last", [False, True], ids=["at the next step", "after the last step"])
+def test_an_upload_that_must_not_go_on_ends_the_training(tmp_path: Path, *, is_last: bool) -> None:
     uploads = Uploads(fails={1: DataError("it may not write any more")})
     with pytest.raises(DataError), training(uploads, NEVER) as saver:  # noqa: PT012
         saver.save(1, write(tmp_path, 1))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        if not is_last:
+            until(saver.due)
+
+
+def test_the_time_to_the_next_state_counts_from_the_last_one(tmp_path: Path) -> None:
+    with training(Uploads(), seconds=2) as saver:
         until(saver.due)
+        saver.save(1, write(tmp_path, 1))
+        assert not saver.due()
 
 
 def test_sigterm_saves_at_the_next_step_and_a_state_that_is_not_stored_is_the_error(tmp_path: Path) -> None:
@@ -197,6 +222,43 @@ def test_sigterm_saves_once_more_what_could_not_be_stored(tmp_path: Path) -> Non
         until(lambda: not lying(tmp_path))
         uploads.fails.clear()
         with saver.interruptible(6, lambda: saver.save(6, write(tmp_path, 6))):
+            sigterm()
+    assert uploads.stored == [6]
+
+
+def test_sigterm_waits_for_a_state_that_is_on_its_way_and_does_not_save_it_again(tmp_path: Path) -> None:
+    uploads = Uploads()
+    uploads.gate.clear()
+    opened = threading.Timer(0.2, uploads.gate.set)
+    with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
+        saver.save(6, write(tmp_path, 6))
+        assert uploads.begun.wait(PATIENCE_SECONDS)
+        opened.start()
+        with saver.interruptible(6, lambda: pytest.fail("it was saved again")):
+            sigterm()
+    assert uploads.stored == [6]
+
+
+def test_sigterm_after_what_could_be_broken_off_waits_for_the_next_step_again(tmp_path: Path) -> None:
+    uploads = Uploads()
+    with pytest.raises(StoppedError, match="step 6 is stored"), training(uploads, NEVER) as saver:  # noqa: PT012
+        with saver.interruptible(0, lambda: pytest.fail("nothing is new")):
+            assert not saver.due()
+        sigterm()
+        assert saver.due()
+        saver.save(6, write(tmp_path, 6))
+    assert uploads.stored == [6]
+
+
+def test_a_second_sigterm_breaks_off_nothing_that_the_first_has_begun(tmp_path: Path) -> None:
+    uploads = Uploads()
+    with pytest.raises(StoppedError, match="the state of step 6 is stored"), training(uploads) as saver:  # noqa: PT012
+
+        def save() -> None:
+            sigterm()
+            saver.save(6, write(tmp_path, 6))
+
+        with saver.interruptible(6, save):
             sigterm()
     assert uploads.stored == [6]
 

@@ -118,18 +118,19 @@ class Saver:
             self._interruptible = False
 
     def _make_room(self) -> None:
+        """Give up the state that waits; forgotten at once, or it would be given up again."""
         self._due = time.monotonic()
-        for folder, upload in self._uploads:
-            if upload.cancel():
-                shutil.rmtree(folder)
+        waiting = [item for item in self._uploads if item[1].cancel()]
+        self._uploads = [item for item in self._uploads if item not in waiting]
+        for folder, _ in waiting:
+            shutil.rmtree(folder)
 
     def _look(self) -> None:
         """Forget what is uploaded; what `_send` did not expect ends the training."""
         done = [item for item in self._uploads if item[1].done()]  # once: others may end meanwhile
         self._uploads = [item for item in self._uploads if item not in done]
         for _, upload in done:
-            if not upload.cancelled():
-                upload.result()
+            upload.result()
 
     def _send(self, step: int, folder: Path, write_seconds: float) -> StorageError | None:
         """Upload one state; a failure is said, and the training goes on."""
@@ -160,7 +161,7 @@ class Saver:
 
     def _failure(self) -> StorageError | None:
         """Wait for all uploads; what became of the last one."""
-        ended = [upload.result() for _, upload in self._uploads if not upload.cancelled()]
+        ended = [upload.result() for _, upload in self._uploads]
         return ended[-1] if ended else None
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,31 +61,51 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def component(run: MadeRun, folder: Path, url: str, **changed: object) -> dict[str, Any]:
+    """What the component is given."""
+    (folder / "report").write_text(run.report.to_json())
+    usual: dict[str, Any] = {
+        "run_report": {"path": str(folder / "report")},
+        "work_uri": run.work_uri,
+        "exported": {"path": str(folder / "exported")},
+        "name": "",
+        "student": "",
+        "teacher": "",
+        "base_model": "",
+        "datasets": ["org/questions"],
+        "even_if_not_promoted": False,
+        "register": "sums",
+        "registry": url,
+    }
+    return usual | changed
+
+
 def test_the_component_exports_registers_and_gives_a_checkpoint_on(
     run: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "report").write_text(run.report.to_json())
     with registry_stub.serve() as registry:
         registry.token = "letmein"
         monkeypatch.setenv(TOKEN, "letmein")
         for _ in range(2):  # a retried task finds what it has done
-            stage_process.finish(
-                "export",
-                tmp_path,
-                run_report={"path": str(tmp_path / "report")},
-                work_uri=run.work_uri,
-                exported={"path": str(tmp_path / "exported")},
-                name="",
-                student="",
-                teacher="",
-                base_model="",
-                datasets=["org/questions"],
-                even_if_not_promoted=False,
-                register="sums",
-                registry=registry.url,
-            )
+            stage_process.finish("export", tmp_path, **component(run, tmp_path, registry.url))
     made = parse((tmp_path / "exported").read_text(), "exported")
     assert made.uri.startswith(f"{run.work_uri}/export/")
     assert (made.kind, find(run.store, made.uri)) == ("checkpoint", made)
     assert [row["name"] for row in registry.versions] == [made.content_hash]
     assert len(registry.artifacts) == 1
+
+
+@pytest.mark.parametrize("registers", [False, True])
+def test_the_component_lets_nothing_out_that_was_not_promoted(
+    make_run: MakeRun, tmp_path: Path, *, registers: bool
+) -> None:
+    run = make_run(promote=False)
+    with registry_stub.serve() as registry:
+        names = {} if registers else {"register": "", "registry": ""}
+        task = stage_process.start("export", tmp_path, **component(run, tmp_path, registry.url, **names))
+        said, _ = task.communicate()
+    assert task.returncode == 6, said
+    assert "ppo_mixed was not promoted" in said
+    assert not (tmp_path / "exported").exists()
+    assert run.store.sizes(f"{run.work_uri}/export") == {}
+    assert registry.tokens == []  # it was asked nothing

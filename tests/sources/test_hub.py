@@ -1,8 +1,10 @@
 """Data sets of a hub, by its HTTP API on loopback: what is read, and what is said when it cannot be."""
 
+import contextlib
 import csv
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from limbeck import processes
 from limbeck.config import PrepareConfig
 from limbeck.errors import ConfigError, DataError, StorageError
 from limbeck.sources import hub, locate, rows
@@ -163,6 +166,30 @@ def test_a_private_data_set_needs_the_token(
     monkeypatch.setenv("HF_TOKEN", "hf_of_this_test")
     assert len(questions(address, store, at(served))) == 1
     assert served.tokens == {"", "Bearer hf_of_this_test"}
+
+
+def test_the_stores_secrets_stay_out_of_the_process_that_asks(
+    served: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_test")
+    variables: set[str] = set()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.005):
+            for pid in processes.children():
+                if any("hub_worker" in argument for argument in processes.command_line(pid)):
+                    with contextlib.suppress(OSError):  # it has ended
+                        content = Path(f"/proc/{pid}/environ").read_text()
+                        variables.update(line.partition("=")[0] for line in content.split("\0"))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    locate("hf://org/set?config=main&split=test", store, at(served))
+    ended.set()
+    thread.join()
+    assert {"HF_TOKEN", "HF_ENDPOINT"} <= variables
+    assert "AWS_SECRET_ACCESS_KEY" not in variables
 
 
 def test_a_hub_that_is_away_is_named_with_what_to_do(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Clients that reach the server through a proxy that can spoil what passes."""
+"""Clients that reach the server through a proxy that can spoil what passes, or a server of a test's own."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -9,6 +11,7 @@ from limbeck.storage import Store
 from tests.fault_proxy import FAULTS, FaultProxy, fault_proxy
 
 Through = Callable[..., tuple[Store, FaultProxy]]
+Against = Callable[[type[BaseHTTPRequestHandler]], Store]
 
 
 @pytest.fixture
@@ -24,3 +27,23 @@ def through(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Through]:
             return Store(deadline_seconds), proxy
 
         yield start
+
+
+@pytest.fixture
+def against(monkeypatch: pytest.MonkeyPatch) -> Iterator[Against]:
+    """Starts a server that answers as a test wants, and gives a client of it."""
+    servers = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> Store:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        return Store(deadline_seconds=2)
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -3,15 +3,14 @@
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from limbeck.errors import StorageError
 from limbeck.storage import Store, StoredObject, split
+from tests.storage.conftest import Against
 
 
 def test_a_file_comes_back_as_it_went(store: Store, work_uri: str, tmp_path: Path) -> None:
@@ -119,29 +118,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written_stays(
     assert not list(out.parent.iterdir())
 
 
-@pytest.fixture
-def against(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[BaseHTTPRequestHandler]], Store]]:
-    """Starts a server that answers as a test wants, and gives a client of it."""
-    servers = []
-
-    def start(handler: type[BaseHTTPRequestHandler]) -> Store:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-        return Store(deadline_seconds=2)
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_download_that_is_cut_each_time_is_one_line(
-    against: Callable[[type[BaseHTTPRequestHandler]], Store], tmp_path: Path
-) -> None:
+def test_a_download_that_is_cut_each_time_is_one_line(against: Against, tmp_path: Path) -> None:
     class Cut(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
@@ -163,7 +140,7 @@ def test_a_download_that_is_cut_each_time_is_one_line(
 
 
 def test_a_server_without_room_is_one_line(
-    against: Callable[[type[BaseHTTPRequestHandler]], Store],
+    against: Against,
 ) -> None:
     class Full(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:

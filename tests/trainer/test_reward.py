@@ -137,6 +137,20 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     )
 
 
+def test_a_resumed_run_keeps_the_best_weights_of_before(tmp_path: Path) -> None:
+    """It learns the contrary of what the validation rows say: early weights stay the best."""
+    base = tiny.checkpoint(tmp_path / "base")
+    contrary = [item.model_copy(update={"pseudo_reward": 1 - item.pseudo_reward}) for item in ROWS]
+    with saving.keeping(tmp_path) as (saver, kept):
+        whole = train(tmp_path / "whole", base, contrary, saver=saver)
+    step, state = saving.middle(kept)
+    measured = [entry for entry in whole.history if "reward/auc_student" in entry]
+    best = max(measured, key=lambda entry: entry["reward/auc_student"])
+    assert best["step"] < step
+    resumed = train(tmp_path / "resumed", base, contrary, resume=state)
+    assert resumed.validation_scores.tolist() == pytest.approx(whole.validation_scores.tolist(), abs=1e-4)
+
+
 @pytest.mark.parametrize("loss", ["bce", "bradley_terry"])
 def test_small_passes_and_recomputed_activations_change_no_loss(tmp_path: Path, loss: str) -> None:
     base = tiny.checkpoint(tmp_path / "base")
