@@ -41,6 +41,7 @@ LAUNCHERS = (
     "local.py",
     "models.py",
     "parameters.py",
+    "planning",
     "preflight",
     "processes.py",
     "progress.py",
