@@ -3,13 +3,18 @@
 import os
 from pathlib import Path
 
+DEVICES = Path("/dev")
 
-def num_gpus() -> int:
+
+def num_gpus(devices: Path = DEVICES) -> int:
     """How many NVIDIA GPUs: in a pod those that it was given, elsewhere those of the machine.
 
     CUDA_VISIBLE_DEVICES takes some away, as it does for the engines: what stands behind a -1 counts no more.
+
+    Args:
+        devices: Where device files lie; a GPU's is `nvidia` and its number.
     """
-    here = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    here = len(list(devices.glob("nvidia[0-9]*")))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return here

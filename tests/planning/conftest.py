@@ -1,11 +1,12 @@
 """The paper's run on GSM8K, planned from the config.json files of its models."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from limbeck.compiled import find, load
+from limbeck.compiled import Compiled, find, load
 from limbeck.planning.asked import Given
 from limbeck.planning.making import Wish, make_plan
 from limbeck.planning.model import Plan, PlannedTask
@@ -18,6 +19,12 @@ FOLDERS = {
     "student": str(PAPER / "models/Llama-3.2-1B-Instruct"),
 }
 GIVEN = Given(prompts=7473, heldout=1319, prompt_tokens=200, completion_tokens=150)
+
+
+@cache
+def compiled(pipeline: str) -> Compiled:
+    """A pipeline; YAML of this length takes a second to read."""
+    return load(find(pipeline))
 
 
 def changed(**sections: object) -> RunFile:
@@ -44,7 +51,7 @@ def planned() -> Callable[..., Plan]:
         **sections: object,
     ) -> Plan:
         wish = Wish(given, gpu, load_rates(None), prices, folders)
-        return make_plan(changed(**sections), load(find(pipeline)), wish)
+        return make_plan(changed(**sections), compiled(pipeline), wish)
 
     return make
 

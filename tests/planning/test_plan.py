@@ -157,7 +157,7 @@ def test_zero_over_more_gpus_is_what_is_left_where_adapters_alone_do_not_fit(
         "reward.deepspeed.lora_rank: 16, reward.deepspeed.zero_stage: 3 over 4 GPUs "
         "(by arithmetic: this version trains on one)"
     )
-    assert of(plan, "judge").smallest == "engine.tensor_parallel_size 4 and resources.judge.gpus 4"
+    assert of(plan, "judge").smallest == "engine.tensor_parallel_size 2 and resources.judge.gpus 2"
 
 
 def test_what_surely_fails_is_an_error_and_what_may_fail_a_warning(planned: Planned) -> None:

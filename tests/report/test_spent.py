@@ -3,6 +3,8 @@
 import pytest
 
 from limbeck.manifest import Manifest
+from limbeck.report.model import Accepted, RunReport
+from limbeck.report.page import html_page, markdown_page
 from limbeck.report.spent import accepted
 from limbeck.report.training import stage_rows
 
@@ -54,3 +56,25 @@ def test_one_shard_of_before_hides_the_figures_of_all() -> None:
 def test_a_stage_without_gpus_has_no_gpu_hours_on_a_machine_that_has_some() -> None:
     (row,) = stage_rows([made("label", "labelled_teacher", num_gpus=8, wall_seconds=10.0)])
     assert row.gpu_hours is None
+
+
+def test_the_pages_tell_of_gpus_where_something_is_known(report: RunReport) -> None:
+    stages = stage_rows([TEACHER, JUDGE, SELECTED])
+    found = Accepted(completions=500, gpu_hours=2.0, per_gpu_hour=250.0)
+    told = report.model_copy(update={"stages": stages, "accepted": found})
+    html, markdown = html_page(told), markdown_page(told)
+    assert "judge: <strong>250</strong> (500 that SFT learnt from, 2.00 GPU-hours)" in html
+    assert "judge: 250 (500 that SFT learnt from, 2.00 GPU-hours)" in markdown
+    for page in (html, markdown):
+        assert "GPU-hours" in page
+        assert "Completion tokens" in page or "completion tokens |" in page
+    teacher = next(line for line in markdown.splitlines() if line.startswith("| `generate`"))
+    head = next(line for line in markdown.splitlines() if line.startswith("| stage | name | time"))
+    assert teacher.count(" | ") == head.count(" | ")
+    assert " | 1.00 | 10 | 30 | " in teacher
+
+
+def test_the_pages_of_before_have_no_such_columns(report: RunReport) -> None:
+    for page in (html_page(report), markdown_page(report)):
+        assert "GPU-hour" not in page
+        assert "ompletion tokens |" not in page
