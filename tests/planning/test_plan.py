@@ -118,6 +118,12 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
             "reward.deepspeed.lora_rank: 16, or one A100-40GB of 40 GiB as it is",
         ),
         (
+            "L40S",
+            {},
+            "ppo model",
+            "ppo.deepspeed.lora_rank: 16, or one H100 of 79.6 GiB as it is",
+        ),
+        (
             "L4",
             {"teacher": {"dtype": "float32"}},
             "judge",
@@ -131,7 +137,7 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
         ),
     ],
     ids=[
-        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU",
+        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU", "what LoRA makes needless is left out",
         "more GPUs for an engine", "LoRA for a large reward model",
     ],
 )  # fmt: skip
@@ -208,6 +214,13 @@ def test_gpu_hours_are_those_of_all_shards_and_all_their_gpus(planned: Planned) 
     task = of(planned(num_shards=4, gpus=2, engine={"tensor_parallel_size": 2}), "judge")
     assert task.seconds is not None
     assert task.gpu_hours == pytest.approx(task.seconds * 4 * 2 / 3600)
+
+
+def test_shards_share_the_time_and_not_the_work(planned: Planned) -> None:
+    one, four = (of(planned(num_shards=shards), "generate teacher") for shards in (1, 4))
+    assert one.seconds is not None
+    assert four.seconds == pytest.approx(one.seconds / 4)
+    assert (four.gpu_hours, four.flops) == (pytest.approx(one.gpu_hours), one.flops)
 
 
 def test_accepted_completions_for_a_gpu_hour(planned: Planned) -> None:
