@@ -137,8 +137,8 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
         ),
     ],
     ids=[
-        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU", "what LoRA makes needless is left out",
-        "more GPUs for an engine", "LoRA for a large reward model",
+        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU",
+        "what LoRA makes needless is left out", "more GPUs for an engine", "LoRA for a large reward model",
     ],
 )  # fmt: skip
 def test_the_smallest_setting_that_fits(
