@@ -124,6 +124,12 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
             "ppo.deepspeed.lora_rank: 16, or one H100 of 79.6 GiB as it is",
         ),
         (
+            "H100",
+            {"ppo": {"gpu_memory_utilization": 0.04}},
+            "ppo model",
+            "ppo.gpu_memory_utilization: 0.3, or one H200 of 140.4 GiB as it is",
+        ),
+        (
             "L4",
             {"teacher": {"dtype": "float32"}},
             "judge",
@@ -138,7 +144,8 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
     ],
     ids=[
         "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU",
-        "what LoRA makes needless is left out", "more GPUs for an engine", "LoRA for a large reward model",
+        "what LoRA makes needless is left out", "a larger share for PPO's engine",
+        "more GPUs for an engine", "LoRA for a large reward model",
     ],
 )  # fmt: skip
 def test_the_smallest_setting_that_fits(
