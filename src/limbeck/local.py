@@ -18,6 +18,7 @@ from typing import Any
 
 from limbeck import processes
 from limbeck.compiled import load
+from limbeck.devices import num_gpus
 from limbeck.progress import say
 from limbeck.screen import Screen
 
@@ -82,9 +83,8 @@ def environment() -> dict[str, str]:
 
 
 def has_gpu() -> bool:
-    """Whether this machine shows an NVIDIA GPU, found without loading an engine."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    """Whether this machine shows an NVIDIA GPU."""
+    return num_gpus() > 0
 
 
 def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import limbeck
+from limbeck.devices import num_gpus
 from limbeck.errors import DataError, LeaseError, StorageError
 from limbeck.lease import Held
 from limbeck.storage import Store, StoredObject, split
@@ -42,6 +43,7 @@ LAUNCHERS = (
     "local.py",
     "models.py",
     "parameters.py",
+    "planning",
     "preflight",
     "processes.py",
     "progress.py",
@@ -89,6 +91,9 @@ class Manifest(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     """`stage/name` -> value; every name is explained in docs/metrics.md."""
     wall_seconds: float = 0.0
+    """Of the attempt that finished it."""
+    num_gpus: int | None = None
+    """GPUs that this attempt could see; None where no stage has made it, and in manifests of before."""
 
     @property
     def content_hash(self) -> str:
@@ -192,6 +197,7 @@ def commit(store: Store, manifest: Manifest, held: Held | None = None) -> Manife
         LeaseError: when the lease was lost, or another attempt has committed another content.
     """
     if held:
+        manifest = manifest.model_copy(update={"num_gpus": num_gpus()})
         held.confirm()
     if store.write_new(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()) is None:
         manifest = _settled(store, manifest)

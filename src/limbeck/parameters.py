@@ -24,8 +24,8 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(_BOOL, re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
-def read_parameters(path: Path) -> dict[str, Any]:
-    """Read YAML or JSON with a pipeline's parameters under their own names: a run file.
+def read_parameters(path: Path, what: str = "run file") -> dict[str, Any]:
+    """Read YAML or JSON with a pipeline's parameters under their own names: a run file, or `what` it is.
 
     Raises:
         ConfigError: when it cannot be read or is no mapping. Its content is not repeated: people put
@@ -34,15 +34,15 @@ def read_parameters(path: Path) -> dict[str, Any]:
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
-        raise ConfigError("no such run file", where=str(path), remedy="Check the path") from error
+        raise ConfigError(f"no such {what}", where=str(path), remedy="Check the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the run file", where=str(path), got=str(error)) from error
+        raise ConfigError(f"cannot read the {what}", where=str(path), got=str(error)) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise ConfigError("the run file is not YAML", where=where, got=problem) from error
+        raise ConfigError(f"the {what} is not YAML", where=where, got=problem) from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ConfigError(
-            "not a run file", where=str(path), expected="a mapping of parameters", got=type(found).__name__
+            f"not a {what}", where=str(path), expected="a mapping of parameters", got=type(found).__name__
         )
     return found

@@ -1,4 +1,4 @@
-"""What a black-box teacher has counted and costs, from the rows of a stage."""
+"""The tokens of a stage, and what those of a black-box teacher cost, from its rows."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -18,7 +18,9 @@ class Counted(Protocol):
         """Tokens of the answer."""
 
 
-def spent(names: tuple[str, str, str], rows: Iterable[Counted], server: OpenAIConfig) -> dict[str, float]:
+def spent(
+    names: tuple[str, str, str], rows: Iterable[Counted], server: OpenAIConfig | None
+) -> dict[str, float]:
     """Tokens and cost of a stage.
 
     All attempts together, as finished rows carry what they took. Not known, and not in it: answers that were
@@ -27,7 +29,7 @@ def spent(names: tuple[str, str, str], rows: Iterable[Counted], server: OpenAICo
     Args:
         names: What prompt tokens, completion tokens and cost are called in the manifest.
         rows: All rows of the stage.
-        server: Its prices.
+        server: The prices of a black box; None where the model runs here.
 
     Returns:
         Metrics; the cost is left out without prices. It is in their currency.
@@ -37,7 +39,7 @@ def spent(names: tuple[str, str, str], rows: Iterable[Counted], server: OpenAICo
         prompt_tokens += row.num_prompt_tokens
         completion_tokens += row.num_tokens
     found = [float(prompt_tokens), float(completion_tokens)]
-    if server.prompt_price is not None and server.completion_price is not None:
+    if server and server.prompt_price is not None and server.completion_price is not None:
         found.append(
             (prompt_tokens * server.prompt_price + completion_tokens * server.completion_price) / 1e6
         )

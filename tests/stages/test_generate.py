@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from limbeck.config import Config
+from limbeck.devices import num_gpus
 from limbeck.errors import DataError, EngineError
 from limbeck.manifest import Manifest
 from limbeck.records import Completion, RejectedRow
@@ -48,6 +49,12 @@ def test_every_prompt_gets_the_grid_with_its_own_seeds(
     assert [row.temperature for row in rows[:5]] == [0.3, 1.0, 0.3, 1.0, 0.3]
     assert len({row.seed for row in rows}) == len({row.completion_id for row in rows}) == len(rows)
     assert all(row.answer == str(row.seed % 7) for row in rows)
+    assert made.num_gpus == num_gpus()
+    assert made.metrics == {
+        "generate/prompt_tokens": sum(row.num_prompt_tokens for row in rows),
+        "generate/completion_tokens": sum(row.num_tokens for row in rows),
+    }
+    assert min(made.metrics.values()) > 0
 
 
 @pytest.mark.parametrize("die_after", [1, 19, 60, 61, 158])

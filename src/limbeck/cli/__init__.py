@@ -8,6 +8,7 @@ import typer
 from limbeck import __version__
 from limbeck.cli import cluster, runs, work
 from limbeck.cli.export import export
+from limbeck.cli.plan import plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,6 +25,7 @@ def limbeck(version: Annotated[bool, typer.Option("--version", help="Show the ve
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": runs.demo,
     "init": work.init,
+    "plan": plan,
     "preflight": runs.preflight,
     "run": runs.run,
     "compile": cluster.compile_pipeline,

@@ -103,6 +103,10 @@ def report(
     list_all: Annotated[
         bool, typer.Option("--list", help="Show which reports there are; fetch none.")
     ] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="PLAN.JSON", help="Say what came of this plan, of `limbeck plan --json`."),
+    ] = None,
     store: StoreFolder = None,
 ) -> None:
     """Fetch the newest finished report and say what was decided.
@@ -111,16 +115,20 @@ def report(
     """
     with one_line_errors(), opened(store) as client:
         from limbeck.fetch_report import fetch_report, newest_report
+        from limbeck.planning import against
         from limbeck.status import inspect
         from limbeck.status_text import minute, printable, reports_text
 
         uri = _checked(work_uri)
+        planned = against.load_plan(plan) if plan else None
         if list_all and (reports := inspect(client, uri, "report").stages):
             typer.echo(reports_text(reports))
             return
         manifest, written = newest_report(client, uri)
         verdict = fetch_report(client, manifest, out)
         typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
+        if planned:
+            typer.echo(against.text(planned, against.load_report(out / "report.json")))
         typer.echo(f"{PREFIX}report of {minute(written)} UTC: {out / 'report.html'}")
 
 

@@ -185,7 +185,7 @@ def _trainings(
         yield "reward", memory.reward_need(base, dtype, config.reward)
     if asked.runs("ppo") and student and base:
         judge = teacher if asked.judges_rollouts else None
-        yield "ppo", memory.ppo_need(student, base, config, size, judge)
+        yield "ppo", memory.ppo_need(student, base, config, size, judge=judge)
 
 
 def _judge(need: Need, size: int, where: str, remedy: str) -> list[Finding]:

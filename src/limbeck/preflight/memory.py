@@ -124,26 +124,32 @@ class Training:
     """While the optimizer steps: float32 gradients and AdamW's temporary."""
 
 
-def training(parameters: int, linear_widths: int, dtype: Dtype, config: DeepSpeedConfig) -> Training:
-    """A model that DeepSpeed trains with torch's AdamW in one process.
+def training(
+    parameters: int, linear_widths: int, dtype: Dtype, config: DeepSpeedConfig, num_gpus: int = 1
+) -> Training:
+    """One GPU's part of a model that DeepSpeed trains with torch's AdamW.
 
     A trained weight takes w for itself and 8 for the moments; ZeRO and bfloat16 add a float32 master copy.
-    Source: Rajbhandari et al. 2019 (arXiv 1910.02054), section 3.1; DeepSpeed 0.19.8, runtime/zero:
-    stage_1_and_2.py (master copy also for float32; bucket in the backward pass), stage3.py (gradients and
-    bucket stay); torch 2.13, optim/adam.py (`exp_avg_sq_sqrt`).
+    Over several GPUs, ZeRO 1 splits copy and moments, 2 the gradients too, 3 the weights too; stages train on
+    one GPU, where it splits nothing.
+    Source: Rajbhandari et al. 2019 (arXiv 1910.02054), section 3.1 and figure 1; DeepSpeed 0.19.8,
+    runtime/zero: stage_1_and_2.py (master copy also for float32; bucket in the backward pass), stage3.py
+    (gradients and bucket stay); torch 2.13, optim/adam.py (`exp_avg_sq_sqrt`).
     LoRA: r x (inputs + outputs) of each linear layer. Source: Hu et al. 2021 (arXiv 2106.09685), section 4.1.
     """
-    width = WIDTH[dtype]
+    width, zero = WIDTH[dtype], config.zero_stage
     trained = config.lora_rank * linear_widths if config.lora_rank else parameters
     frozen = parameters if config.lora_rank else 0
-    master = 0 if config.zero_stage == 0 and dtype == "float32" else FLOAT
-    states = frozen * width + trained * (width + master + 2 * FLOAT)
-    bucket = REDUCE_BUCKET * width if config.zero_stage else 0
+    master = 0 if zero == 0 and dtype == "float32" else FLOAT
+    stepped = trained // num_gpus if zero >= 1 else trained
+    gradients = (trained // num_gpus if zero >= 2 else trained) * width
+    weights = (frozen + trained) // (num_gpus if zero == 3 else 1) * width
+    bucket = REDUCE_BUCKET * width if zero else 0
     return Training(
-        states=states + (trained * width + bucket if config.zero_stage == 3 else 0),
-        gradients=0 if config.zero_stage == 3 else trained * width,
-        bucket=0 if config.zero_stage == 3 else bucket,
-        step=trained * 2 * FLOAT,
+        states=weights + stepped * (master + 2 * FLOAT) + (gradients + bucket if zero == 3 else 0),
+        gradients=0 if zero == 3 else gradients,
+        bucket=0 if zero == 3 else bucket,
+        step=stepped * 2 * FLOAT,
     )
 
 
@@ -213,7 +219,7 @@ def _need(
     return Need(states + max(trained.gradients, trained.step), sum(parts.values()), parts)
 
 
-def sft_need(shape: Shape, dtype: Dtype, settings: SftConfig) -> Need:
+def sft_need(shape: Shape, dtype: Dtype, settings: SftConfig, num_gpus: int = 1) -> Need:
     """Training of student or teacher; TRL computes its loss in tiles, so logits do not count."""
     kept = activations(
         shape,
@@ -222,23 +228,29 @@ def sft_need(shape: Shape, dtype: Dtype, settings: SftConfig) -> Need:
         settings.max_length,
         checkpointing=settings.deepspeed.gradient_checkpointing,
     )
-    trained = training(shape.parameters, shape.linear_widths, dtype, settings.deepspeed)
+    trained = training(shape.parameters, shape.linear_widths, dtype, settings.deepspeed, num_gpus)
     return _need({}, trained, {"activations": kept})
 
 
-def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig) -> Need:
+def reward_need(shape: Shape, dtype: Dtype, settings: RewardConfig, num_gpus: int = 1) -> Need:
     """Training of the reward model: a scorer, with two completions a row where pairs are compared."""
     rows = settings.rows_at_once * (2 if settings.loss == "bradley_terry" else 1)
     kept = activations(
         shape, dtype, rows, settings.max_length, checkpointing=settings.deepspeed.gradient_checkpointing
     )
     parameters = shape.parameters - shape.head_parameters
-    trained = training(parameters, shape.linear_widths, dtype, settings.deepspeed)
+    trained = training(parameters, shape.linear_widths, dtype, settings.deepspeed, num_gpus)
     return _need({}, trained, {"activations": max(kept, scoring(shape, dtype, settings.max_length))})
 
 
 def ppo_need(
-    student: Shape, reward: Shape, config: Config, gpu_bytes: int, judge: Shape | None = None
+    student: Shape,
+    reward: Shape,
+    config: Config,
+    gpu_bytes: int,
+    *,
+    judge: Shape | None = None,
+    num_gpus: int = 1,
 ) -> Need:
     """Policy, reference, reward model, the critic of `ppo`, and the vLLM engine beside them, on one GPU.
 
@@ -259,7 +271,7 @@ def ppo_need(
         "reference": weights(student, dtype) if has_reference else 0,
         "reward model": (reward.parameters - reward.head_parameters) * WIDTH[dtype],
     }
-    learners = [training(student.parameters, student.linear_widths, dtype, settings.deepspeed)]
+    learners = [training(student.parameters, student.linear_widths, dtype, settings.deepspeed, num_gpus)]
     passes = [
         activations(student, dtype, rows, row_tokens, checkpointing=checkpointing)
         + (
@@ -271,7 +283,7 @@ def ppo_need(
     ]
     if has_critic:
         parameters = critic.parameters - critic.head_parameters
-        learners.append(training(parameters, critic.linear_widths, dtype, settings.deepspeed))
+        learners.append(training(parameters, critic.linear_widths, dtype, settings.deepspeed, num_gpus))
         passes.append(activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing))
     trained = Training(
         states=sum(learner.states for learner in learners),

@@ -48,6 +48,12 @@ class Architecture(BaseModel):
     eos_token_id: Any = None
     auto_map: Any = None
     quantization_config: Any = None
+    tie_word_embeddings: Any = None
+    attention_bias: Any = None
+    mlp_bias: Any = None
+    num_experts: Any = None
+    num_local_experts: Any = None
+    n_routed_experts: Any = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,18 @@ def check_model(
         )
         return facts, findings
     return None, findings
+
+
+def read_architecture(place: Place) -> Architecture:
+    """What the config.json of a folder says, whatever else lies there.
+
+    Raises:
+        ConfigError: when a local folder is not there.
+        DataError: when it holds no config.json, or one that describes no model.
+        StorageError: when the store cannot be read.
+    """
+    size = min(place.size(CONFIG), MAX_FILE_BYTES)
+    return _architecture(place, _json(place, CONFIG, place.read(0, size, CONFIG)))
 
 
 def _small_files(place: Place, sizes: dict[str, int]) -> dict[str, bytes]:

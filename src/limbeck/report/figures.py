@@ -43,6 +43,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def tally(value: int | None) -> str:
+    """A count that may not be known."""
+    return DASH if value is None else count(value)
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 05 s` or `2 h 10 min`."""
     if seconds < 10:

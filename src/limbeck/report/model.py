@@ -193,6 +193,21 @@ class StageRow(Part):
     rejected: dict[str, int]
     cost: float | None = None
     """Of a black-box teacher's tokens, in the currency of `openai.price_source`; None where none is known."""
+    gpu_hours: float | None = None
+    """GPUs that each part could see, times its hours; None of stages without, and of manifests of before."""
+    prompt_tokens: int | None = None
+    """Of all that an engine was asked; None where nobody counted them, as are the next."""
+    completion_tokens: int | None = None
+
+
+class Accepted(Part):
+    """What the GPUs of the teacher have given."""
+
+    completions: int
+    """The teacher's, that SFT on selected ones has learnt from."""
+    gpu_hours: float
+    """Of the teacher's `generate` and of `judge`; of each attempt that finished, not of those before it."""
+    per_gpu_hour: float
 
 
 class ExampleAnswer(Part):
@@ -240,6 +255,8 @@ class RunReport(Part):
     data: tuple[DataStatistics, ...]
     """Train and held-out side, as far as `prepare` made them."""
     stages: tuple[StageRow, ...]
+    accepted: Accepted | None = None
+    """None without GPUs, and where a manifest does not tell of them."""
     examples: tuple[Example, ...]
     provenance: tuple[Provenance, ...]
     settings: Config

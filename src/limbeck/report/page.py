@@ -71,6 +71,7 @@ def environment(folder: str, *, html: bool) -> Environment:
         "tokens": figures.tokens,
         "money": figures.money,
         "count": figures.count,
+        "tally": figures.tally,
         "duration": figures.duration,
         "temperature": figures.temperature,
         "printable": texts.printable,
@@ -93,6 +94,8 @@ def shared_values(report: RunReport) -> dict[str, object]:
     return {
         "report": report,
         "priced": any(row.cost is not None for row in report.lengths),
+        "timed": any(row.gpu_hours for row in report.stages),
+        "counted": any(row.completion_tokens is not None for row in report.stages),
         "names": names,
         "candidate": trained and (POLICY if POLICY in names else trained),
         "meanings": _meanings(report.settings.ppo.algorithm) if trained else {},

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest
 from limbeck.metrics import ReliabilityBin
+from limbeck.report import spent
 from limbeck.report.model import (
     PpoRun,
     PpoStep,
@@ -102,6 +103,9 @@ def stage_rows(manifests: Sequence[Manifest]) -> tuple[StageRow, ...]:
                 rows_kept=sum(part.num_rows for part in parts),
                 rejected=rejected,
                 cost=sum(costs) if costs else None,
+                gpu_hours=spent.gpu_hours(parts),
+                prompt_tokens=spent.tokens(parts, "prompt"),
+                completion_tokens=spent.tokens(parts, "completion"),
             )
         )
     return tuple(rows)

@@ -116,8 +116,7 @@ def run(
                 metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
-        if config.asks_a_server(name):
-            metrics |= spent(SPENT, results, config.openai)
+        metrics |= spent(SPENT, results, config.openai if config.asks_a_server(name) else None)
         # A prompt that is too long is set aside in both decodings; it counts once.
         rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
         shown = ", ".join(

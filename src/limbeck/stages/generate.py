@@ -94,9 +94,8 @@ def run(
             num_rows=made.num_rows,
             rejected=made.reasons,
         )
-        metrics = {}
-        if config.asks_a_server(role):
-            metrics = spent(SPENT, iter_rows(store, [manifest], Completion), config.openai)
+        server = config.openai if config.asks_a_server(role) else None
+        metrics = spent(SPENT, iter_rows(store, [manifest], Completion), server)
         taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
         return commit(store, manifest.model_copy(update=taken), held)
 

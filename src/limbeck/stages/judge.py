@@ -82,9 +82,8 @@ def run(
             num_rows=made.num_rows,
             rejected=made.reasons,
         )
-        metrics = {}
-        if config.asks_a_server("teacher"):
-            metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), config.openai)
+        server = config.openai if config.asks_a_server("teacher") else None
+        metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), server)
         taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
         return commit(store, manifest.model_copy(update=taken), held)
 

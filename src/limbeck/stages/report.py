@@ -34,6 +34,7 @@ from limbeck.report.labels_page import label_report, labels_page
 from limbeck.report.lengths import answer_lengths
 from limbeck.report.model import Example, ExampleAnswer, Fidelity, PpoStep, RewardReport, RunReport
 from limbeck.report.page import html_page, markdown_page
+from limbeck.report.spent import accepted
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
 from limbeck.rows import iter_rows
 from limbeck.storage import Store
@@ -114,6 +115,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
             if policy
             else no_decision(rows, compared, asked)
         )
+        stages = stage_rows(manifests)
         report = RunReport(
             decision=of_upper_bound(decision) if labels and labels.upper_bound else decision,
             rows=rows,
@@ -129,7 +131,8 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
                 for manifest in inputs.policies
             },
             data=_data_statistics(store, [inputs.prompts, inputs.heldout]),
-            stages=stage_rows(manifests),
+            stages=stages,
+            accepted=accepted(stages),
             examples=_examples(
                 nsmallest(
                     config.report.num_examples,

@@ -1,0 +1,315 @@
+"""A plan follows from run file, sizes and what was said: counts by hand, and what fits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from limbeck.config import Config
+from limbeck.errors import ConfigError
+from limbeck.planning.asked import Given, count_asked
+from limbeck.planning.model import Plan
+from limbeck.planning.rates import Prices, load_rates
+from limbeck.planning.sizes import read_model
+from limbeck.planning.speed import sampling_seconds
+from limbeck.planning.workload import Model, Sampled
+from limbeck.preflight.memory import GIB
+from limbeck.preflight.places import Place
+from limbeck.run_file import RunFile
+from tests.planning.conftest import FOLDERS, GIVEN, of
+
+Planned = Callable[..., Plan]
+WITHOUT_VALIDATION = 7473 - 500
+
+
+def test_tokens_of_every_task_follow_from_the_settings(planned: Planned) -> None:
+    plan = planned()
+    counted = {
+        task.task: (task.prompt_tokens, task.completion_tokens, task.trained_tokens) for task in plan.tasks
+    }
+    answers = 7473 * 10
+    assert counted["generate teacher"] == (7473 * 200, answers * 150, 0)
+    # Of a judge's question the prompt is computed once, each answer and the last words each time.
+    assert counted["judge"] == (7473 * 200 + answers * (150 + 40), answers, 0)
+    assert counted["sft selected"] == (0, 0, WITHOUT_VALIDATION * 10 // 2 * 2 * 350)
+    assert counted["sft all"] == (0, 0, WITHOUT_VALIDATION * 10 * 2 * 350)
+    assert counted["generate student"] == (7473 * 200, 7473 * 30 * 150, 0)
+    # The student's rows are three times the teacher's: as many updates as they fill halves of.
+    updates = -(-WITHOUT_VALIDATION * 30 // 32)
+    assert counted["reward"] == (0, 0, updates * 64 * 350)
+    # 200 rounds of 256; 11 validations of 500 prompts with 2 answers each.
+    rollouts, validated = 200 * 256, 11 * 500 * 2
+    prompt, completion, trained = counted["ppo model"]
+    assert prompt == rollouts * 200 + 11 * 500 * 200
+    assert completion == (rollouts + validated) * 150
+    # Two passes; the policy waits for ten rounds. The reward model and log-probabilities are not trained.
+    assert trained == rollouts * 350 + rollouts * 350 * 190 // 200
+    assert counted["evaluate teacher"] == (1319 * 200, 1319 * 9 * 150, 0)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "tasks"),
+    [
+        (
+            "distill",
+            [
+                "prepare", "generate teacher", "judge", "label teacher", "sft selected", "sft all",
+                "generate student", "label student", "reward", "ppo model", "ppo mixed", "evaluate teacher",
+                "evaluate student", "evaluate sft_selected", "evaluate sft_all", "evaluate ppo_model",
+                "evaluate ppo_mixed", "report",
+            ],
+        ),
+        (
+            "distill_data",
+            [
+                "prepare", "generate teacher", "judge", "label teacher", "sft selected", "sft all",
+                "evaluate teacher", "evaluate student", "evaluate sft_selected", "evaluate sft_all", "report",
+            ],
+        ),
+        (
+            "distill_rewards",
+            [
+                "generate student", "label student", "reward", "ppo model", "ppo mixed",
+                "evaluate sft_selected", "evaluate ppo_model", "evaluate ppo_mixed", "report",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_the_tasks_are_those_of_the_pipeline(pipeline: str, tasks: list[str], planned: Planned) -> None:
+    assert [task.task for task in planned(pipeline).tasks] == tasks
+
+
+def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
+    with pytest.raises(ConfigError, match="tasks of this pipeline are not known"):
+        planned("tests/small_pipeline.yaml")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "sections", "task", "said"),
+    [
+        ("H100", {}, "sft all", ""),
+        (
+            "A100-40GB",
+            {
+                "sft": {
+                    "micro_batch_size": 32, "max_length": 2048,
+                    "deepspeed": {"gradient_checkpointing": False},
+                }
+            },
+            "sft all",
+            "sft.micro_batch_size: 4, or one H200 of 140.4 GiB as it is",
+        ),
+        (
+            "L40S",
+            {
+                "sft": {
+                    "micro_batch_size": 1, "max_length": 16384,
+                    "deepspeed": {"gradient_checkpointing": False},
+                }
+            },
+            "sft all",
+            "sft.deepspeed.gradient_checkpointing: true, or one H100 of 79.6 GiB as it is",
+        ),
+        (
+            "L4",
+            {},
+            "reward",
+            "reward.deepspeed.lora_rank: 16, or one A100-40GB of 40 GiB as it is",
+        ),
+        (
+            "L40S",
+            {},
+            "ppo model",
+            "ppo.deepspeed.lora_rank: 16, or one H100 of 79.6 GiB as it is",
+        ),
+        (
+            "H100",
+            {"ppo": {"gpu_memory_utilization": 0.04}},
+            "ppo model",
+            "ppo.gpu_memory_utilization: 0.3, or one H200 of 140.4 GiB as it is",
+        ),
+        (
+            "L4",
+            {"teacher": {"dtype": "float32"}},
+            "judge",
+            "engine.tensor_parallel_size 2 and resources.judge.gpus 2, or one A100-40GB of 40 GiB as it is",
+        ),
+        (
+            "L40S",
+            {"reward": {"init": "teacher", "deepspeed": {"lora_rank": 0}}},
+            "reward",
+            "reward.deepspeed.lora_rank: 16",
+        ),
+    ],
+    ids=[
+        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU",
+        "what LoRA makes needless is left out", "a larger share for PPO's engine",
+        "more GPUs for an engine", "LoRA for a large reward model",
+    ],
+)  # fmt: skip
+def test_the_smallest_setting_that_fits(
+    gpu: str, sections: dict[str, object], task: str, said: str, planned: Planned
+) -> None:
+    found = of(planned(gpu=gpu, **sections), task)
+    assert (found.fits == "yes") == (said == "")
+    assert found.smallest == said
+
+
+def test_zero_over_more_gpus_is_what_is_left_where_adapters_alone_do_not_fit(
+    planned: Planned, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, '
+        '"num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 32000, '
+        '"tie_word_embeddings": false, "max_position_embeddings": 4096}'
+    )
+    plan = planned(folders=FOLDERS | {"teacher": str(tmp_path)}, reward={"init": "teacher"})
+    # Half of 128 GiB of frozen weights, and what scoring takes, is more than a GPU of 80 has.
+    assert of(plan, "reward").smallest == (
+        "reward.deepspeed.lora_rank: 16, reward.deepspeed.zero_stage: 3 over 4 GPUs "
+        "(by arithmetic: this version trains on one)"
+    )
+    assert of(plan, "judge").smallest == "engine.tensor_parallel_size 2 and resources.judge.gpus 2"
+
+
+def test_what_surely_fails_is_an_error_and_what_may_fail_a_warning(planned: Planned) -> None:
+    small = planned(gpu="L4")
+    said = [(finding.severity, finding.text) for finding in small.findings]
+    assert any(
+        kind == "error" and text.startswith("too little GPU memory in stage ppo") for kind, text in said
+    )
+    assert any(kind == "warning" and "rollouts of stage ppo" in text for kind, text in said)
+    assert of(small, "ppo model").seconds is None
+    assert planned().findings == ()
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"ppo": {"max_tokens": 2048}}, "completions leave no room for a prompt in config.ppo.max_tokens"),
+        ({"engine": {"max_model_len": 200_000}}, "the engine's context is longer than the model's"),
+        ({"engine": {"tensor_parallel_size": 5}, "gpus": 5}, "attention heads that cannot be shared out"),
+        ({"engine": {"tensor_parallel_size": 2}}, "fewer GPUs than the engine is split over"),
+        ({"student": "", "prompts": ""}, "missing parameter `prompts`"),
+    ],
+    ids=["no room for a prompt", "too long a context", "heads", "too few GPUs", "parameters"],
+)
+def test_a_plan_names_other_things_that_surely_fail(
+    sections: dict[str, object], said: str, planned: Planned
+) -> None:
+    errors = [item.text for item in planned(**sections).findings if item.severity == "error"]
+    assert any(text.startswith(said) for text in errors), errors
+
+
+def test_a_part_of_a_gpu_counts_with_its_own_memory(planned: Planned) -> None:
+    assert planned(engine={"gpu_memory_gib": 20}).gpu_memory_gib == 20
+    assert planned(engine={"gpu_memory_gib": 80}, gpu="L4").gpu_memory_gib == 22.5
+
+
+def test_money_is_hours_times_the_price(planned: Planned) -> None:
+    prices = Prices(currency="EUR", source="a list", gpu_hour={"H100": 2.0}, storage_gb_month=0.02)
+    plan = planned(prices=prices)
+    assert plan.cost == pytest.approx(2.0 * plan.gpu_hours)
+    assert plan.storage_cost == pytest.approx(0.02 * plan.bytes / 1e9)
+    assert planned().cost is None
+    with pytest.raises(ConfigError, match="no price of this GPU"):
+        planned(prices=prices, gpu="L4")
+
+
+def test_gpu_hours_are_those_of_all_shards_and_all_their_gpus(planned: Planned) -> None:
+    task = of(planned(num_shards=4, gpus=2, engine={"tensor_parallel_size": 2}), "judge")
+    assert task.seconds is not None
+    assert task.gpu_hours == pytest.approx(task.seconds * 4 * 2 / 3600)
+
+
+def test_shards_share_the_time_and_not_the_work(planned: Planned) -> None:
+    one, four = (of(planned(num_shards=shards), "generate teacher") for shards in (1, 4))
+    assert one.seconds is not None
+    assert four.seconds == pytest.approx(one.seconds / 4)
+    assert four.gpu_hours == pytest.approx(one.gpu_hours)
+    assert four.flops == one.flops
+
+
+def test_accepted_completions_for_a_gpu_hour(planned: Planned) -> None:
+    plan = planned(given=replace(GIVEN, accepted_share=0.25))
+    hours = of(plan, "generate teacher").gpu_hours + of(plan, "judge").gpu_hours
+    assert plan.accepted == WITHOUT_VALIDATION * 10 * 0.25
+    assert plan.accepted_per_gpu_hour == pytest.approx(plan.accepted / hours)
+
+
+def test_a_run_without_gpus_has_tokens_and_no_times(planned: Planned) -> None:
+    plan = planned(gpus=0)
+    task = of(plan, "generate teacher")
+    assert task.completion_tokens == 7473 * 10 * 150
+    assert (task.seconds, task.fits, task.memory) == (None, None, {})
+    assert plan.gpu_hours == 0
+    assert plan.accepted_per_gpu_hour is None
+    assert any(note.startswith("no time is known of generate teacher, judge") for note in plan.assumptions)
+
+
+def test_a_black_box_costs_its_tokens_and_no_gpu(planned: Planned) -> None:
+    server = {
+        "base_url": "https://api.test/v1",
+        "prompt_price": 1.0,
+        "completion_price": 2.0,
+        "price_source": "x",
+    }
+    plan = planned(teacher="big-1", config=_config_of(openai=server, teacher={"sampler": "openai"}))
+    task = of(plan, "generate teacher")
+    # Every answer is sent its prompt.
+    assert (task.prompt_tokens, task.completion_tokens) == (74730 * 200, 74730 * 150)
+    assert task.api_cost == pytest.approx((74730 * 200 + 2 * 74730 * 150) / 1e6)
+    assert (task.gpus, task.gpu_hours, task.cost) == (0, 0.0, None)
+
+
+def _config_of(**sections: object) -> dict[str, object]:
+    return Config.model_validate(sections).model_dump(mode="json", exclude_none=True)
+
+
+def test_a_single_sequence_waits_for_the_weights() -> None:
+    shape = read_model(Place("teacher", FOLDERS["teacher"], None)).shape
+    assert shape is not None
+    rates = load_rates(None).model_copy(update={"step_milliseconds": 0.0})
+    gpu = rates.gpu("H100")
+    alone = Sampled(Model(shape, "bfloat16"), 1.0, 0.0, 1000.0, 0.0)
+    took = sampling_seconds(alone, Config().engine, gpu, rates, 80 * GIB)
+    assert took is not None
+    weights, cache = 2 * shape.parameters, 500 * 128 * 1024
+    assert took == pytest.approx(1000 * (weights + cache) / (3.35e12 * gpu.decode), rel=1e-6)
+
+
+DATA = {
+    "prompts.jsonl": b'{"prompt": "12345678"}\n{"prompt": "1234"}\nnot JSON\n{"prompt": "1234"}\n',
+    "prompts.csv": b"prompt\n12345678\n1234\n1234\n",
+    "prompts.json": b'[{"prompt": "12345678"}, {"prompt": "1234"}, {"prompt": ""}, {"prompt": "1234"}]',
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_prompts_are_counted_in_the_data(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(DATA[name])
+    run_file = RunFile(prompts=str(tmp_path / name), heldout=str(tmp_path / name))
+    asked = count_asked(run_file, Given(), trains=True)
+    assert (asked.prompts, asked.heldout) == (3, 3)
+    assert asked.prompt_tokens == pytest.approx(16 / 3 / 4 + 30)
+
+
+def test_a_part_is_held_out_where_no_data_are_named_for_it() -> None:
+    asked = count_asked(RunFile(), Given(prompts=1000), trains=True)
+    assert (asked.prompts, asked.heldout) == (900, 100)
+
+
+@pytest.mark.parametrize("address", ["hf://a/b", "", "no/such/file.jsonl"])
+def test_what_cannot_be_counted_must_be_said(address: str) -> None:
+    with pytest.raises(
+        ConfigError, match="--prompts N" if address != "no/such/file.jsonl" else "no such data"
+    ):
+        count_asked(RunFile(prompts=address), Given(), trains=True)
+
+
+def test_completions_are_a_share_of_their_bound_unless_their_length_is_said() -> None:
+    said = count_asked(RunFile(), Given(prompts=10, completion_tokens=150), trains=True)
+    assert (said.completion_tokens(400), said.completion_tokens(100)) == (150, 100)
+    assumed = count_asked(RunFile(), Given(prompts=10, completion_share=0.25), trains=True)
+    assert assumed.completion_tokens(400) == 100

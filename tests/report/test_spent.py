@@ -1,0 +1,80 @@
+"""GPU-hours and tokens of stages, and accepted completions for a GPU-hour."""
+
+import pytest
+
+from limbeck.manifest import Manifest
+from limbeck.report.model import Accepted, RunReport
+from limbeck.report.page import html_page, markdown_page
+from limbeck.report.spent import accepted
+from limbeck.report.training import stage_rows
+
+
+def made(stage: str, name: str, **values: object) -> Manifest:
+    fields = {"kind": "made", "objects": (), "inputs": {}, "config_hash": "", "code_version": ""}
+    uri = f"s3://work/{stage}/{name}"
+    return Manifest.model_validate({"stage": stage, "name": name, "uri": uri} | fields | values)
+
+
+TOKENS = {"generate/prompt_tokens": 10.0, "generate/completion_tokens": 30.0}
+TEACHER = made("generate", "teacher", num_gpus=2, wall_seconds=1800.0, metrics=TOKENS)
+JUDGE = made("judge", "judge", num_gpus=1, wall_seconds=3600.0)
+SELECTED = made("sft", "sft_selected", num_gpus=1, wall_seconds=10.0, num_rows=500)
+
+
+def test_shards_are_added_up() -> None:
+    (row,) = stage_rows([TEACHER, TEACHER])
+    assert (row.gpu_hours, row.prompt_tokens, row.completion_tokens) == (2.0, 20, 60)
+
+
+def test_accepted_completions_are_those_that_sft_learnt_from() -> None:
+    found = accepted(stage_rows([TEACHER, JUDGE, SELECTED, made("sft", "sft_all", num_gpus=1, num_rows=900)]))
+    assert found is not None
+    assert (found.completions, found.gpu_hours, found.per_gpu_hour) == (500, 2.0, 250.0)
+
+
+@pytest.mark.parametrize(
+    "manifests",
+    [
+        [TEACHER.model_copy(update={"num_gpus": None}), JUDGE, SELECTED],
+        [TEACHER, JUDGE.model_copy(update={"num_gpus": None}), SELECTED],
+        [TEACHER, JUDGE],
+        [SELECTED],
+        [TEACHER.model_copy(update={"num_gpus": 0}), JUDGE.model_copy(update={"num_gpus": 0}), SELECTED],
+        [],
+    ],
+    ids=["a manifest of before", "another", "nothing learnt", "nothing answered", "no GPU", "nothing at all"],
+)
+def test_what_is_not_known_is_not_told(manifests: list[Manifest]) -> None:
+    assert accepted(stage_rows(manifests)) is None
+
+
+def test_one_shard_of_before_hides_the_figures_of_all() -> None:
+    (row,) = stage_rows([TEACHER, TEACHER.model_copy(update={"num_gpus": None, "metrics": {}})])
+    assert (row.gpu_hours, row.prompt_tokens, row.completion_tokens) == (None, None, None)
+
+
+def test_a_stage_without_gpus_has_no_gpu_hours_on_a_machine_that_has_some() -> None:
+    (row,) = stage_rows([made("label", "labelled_teacher", num_gpus=8, wall_seconds=10.0)])
+    assert row.gpu_hours is None
+
+
+def test_the_pages_tell_of_gpus_where_something_is_known(report: RunReport) -> None:
+    stages = stage_rows([TEACHER, JUDGE, SELECTED])
+    found = Accepted(completions=500, gpu_hours=2.0, per_gpu_hour=250.0)
+    told = report.model_copy(update={"stages": stages, "accepted": found})
+    html, markdown = html_page(told), markdown_page(told)
+    assert "judge: <strong>250</strong> (500 that SFT learnt from, 2.00 GPU-hours)" in html
+    assert "judge: 250 (500 that SFT learnt from, 2.00 GPU-hours)" in markdown
+    for page in (html, markdown):
+        assert "GPU-hours" in page
+        assert "Completion tokens" in page or "completion tokens |" in page
+    teacher = next(line for line in markdown.splitlines() if line.startswith("| `generate`"))
+    head = next(line for line in markdown.splitlines() if line.startswith("| stage | name | time"))
+    assert teacher.count(" | ") == head.count(" | ")
+    assert " | 1.00 | 10 | 30 | " in teacher
+
+
+def test_the_pages_of_before_have_no_such_columns(report: RunReport) -> None:
+    for page in (html_page(report), markdown_page(report)):
+        assert "GPU-hour" not in page
+        assert "ompletion tokens |" not in page
