@@ -134,7 +134,7 @@ class GenerateConfig(Section):
     the last `commit_seconds`; judge and evaluate keep to both too."""
     commit_seconds: Positive = 30.0
     """Finished completions are stored at least this often, also where a part is not full yet. Where a GPU
-    lasts half an hour, 30 s lose less than 1% of the tokens, and 60 s would lose 1.5% (docs/simulation.md)."""
+    lasts half an hour, 30 s lose less than 1% of the tokens, 60 s would lose 1.5% (docs/simulation.md)."""
     max_bad_fraction: Probability = 0.05
     """Share of completions that may be set aside (their prompt is too long for the context, or they killed
     the engine) before the stage fails."""
