@@ -81,7 +81,10 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 	$(BIN)/python -m tests.images.machine
 	$(BIN)/pytest tests/images/containers
 
-.PHONY: bench-storage chaos chaos-storage
+.PHONY: bench-storage chaos chaos-storage simulate
+
+simulate: $(READY) ## Simulate 10^8 completions on 1,000 preemptible GPUs; draws docs/simulation.md anew (minutes)
+	$(BIN)/python -m simulate --seed $(SEED)
 
 chaos: $(READY) ## Kill every stage of the demo in every way at every moment (hours; CHAOS="--stages ppo")
 	$(BIN)/python -m tests.chaos --seed $(SEED) $(CHAOS)

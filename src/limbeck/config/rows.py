@@ -132,8 +132,9 @@ class GenerateConfig(Section):
     rows_per_part: Count = 2000
     """Completions in one Parquet part. A killed stage loses at most so many finished ones, and of these only
     the last `commit_seconds`; judge and evaluate keep to both too."""
-    commit_seconds: Positive = 60.0
-    """Finished completions are stored at least this often, also where a part is not full yet."""
+    commit_seconds: Positive = 30.0
+    """Finished completions are stored at least this often, also where a part is not full yet. Where a GPU
+    lasts half an hour, 30 s lose less than 1% of the tokens, 60 s would lose 1.5% (docs/simulation.md)."""
     max_bad_fraction: Probability = 0.05
     """Share of completions that may be set aside (their prompt is too long for the context, or they killed
     the engine) before the stage fails."""

@@ -17,7 +17,7 @@ from limbeck.errors import DataError
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Prompt, Source, row_id
-from limbeck.rows import iter_rows, read_rows
+from limbeck.rows import iter_rows
 from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
 from limbeck.spending import spent
@@ -72,10 +72,10 @@ def run(
 
     with lease.held(store, uri, stage_name) as held:
         require(store, prompts)
-        # By a hash: prompts of others may have any ids.
+        # By a hash: prompts of others may have any ids. Row by row: a shard holds no others than its own.
         mine = [
             row
-            for row in read_rows(store, prompts, Prompt)
+            for row in iter_rows(store, [prompts], Prompt)
             if int(row_id(row.prompt_id), 16) % num_shards == shard
         ]
         work = _work(mine, sampling, config, role, stage_name)

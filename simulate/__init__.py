@@ -1,0 +1,1 @@
+"""A run too large to try, simulated: `make simulate`, docs/simulation.md. Limbeck never imports it."""
