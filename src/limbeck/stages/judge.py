@@ -1,33 +1,26 @@
-"""judge: the teacher says of each of its completions whether it is correct.
+"""judge: the teacher says of each completion whether it is correct or, of an open question, good.
 
-P(correct) is read from the probabilities of the verdict's first token, so one token a verdict is
-enough. Source: self-evaluation as in arXiv 2207.05221 (P(True)); that the teacher judges its own
-answers is the method's (arXiv 2502.19557); the prompt and this reading of it are ours.
-
-A judge may favour the word that is named first. Several verdicts name both words in both orders, and
-their mean is P(correct). Source: asking in both orders, arXiv 2306.05685, section 3.4; the mean is ours.
+How it is asked is in `limbeck.judging`. That the teacher judges its own answers is the method's (arXiv
+2502.19557). Of open questions it judges the student's answers too.
 
 It resumes by row, as `generate` does: the key is the judged completion's id; the model's revision, the
 template and all settings are in the hash of the prefix.
 """
 
-import re
 import time
 from collections.abc import Sequence
-from statistics import fmean
 
-from limbeck import lease
+from limbeck import judging, lease
 from limbeck import settings as deciding
-from limbeck.config import Config, JudgeConfig
+from limbeck.config import Config
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import iter_rows, read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
-from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.sampling import OpenSampler, Sample
 from limbeck.spending import spent
 from limbeck.storage import Store
-from limbeck.thinking import without_thinking
 
 SPENT = ("judge/prompt_tokens", "judge/completion_tokens", "judge/cost")
 
@@ -41,14 +34,14 @@ def run(
     store: Store,
     work_uri: str,
 ) -> Manifest:
-    """Judge one shard of the teacher's completions.
+    """Judge one shard of completions.
 
     Args:
         prompts: From `prepare`.
-        completions: From `generate` with the teacher.
+        completions: From `generate`.
         model_hash: What stands for the teacher's weights in the output's key.
         open_sampler: Loads the teacher; called only when there is work to do.
-        config: `judge`, `engine`, `task.strip_thinking` and `generate.rows_per_part` are read.
+        config: `judge`, `engine`, `task` and `generate.rows_per_part` are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
@@ -117,49 +110,21 @@ def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> 
 
 def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
-    judge = config.judge
-    shown = without_thinking(row.text) if config.task.strip_thinking else row.text
-    orders = [
-        to_prompt(_message(judge, asked, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
-    ]
-    requests = [
-        SampleRequest(orders[vote % 2], judge.temperature, 1, seed=vote, verdict=(judge.yes, judge.no))
-        for vote in range(judge.votes)
-    ]
+    verdicts = judging.ask(asked, row.text, to_prompt, config)
 
     def judgement(samples: Sequence[Sample]) -> Judgement:
-        verdicts = [sample.p_first for sample in samples]
-        answered = list(zip(requests, samples, strict=False))  # none, where it is set aside
+        answered = list(zip(verdicts.requests, samples, strict=False))  # none, where it is set aside
         return Judgement(
             completion_id=row.completion_id,
             prompt_id=row.prompt_id,
-            p_correct=_mean(verdicts) or 0.0,
-            p_yes_first=_mean(verdicts[0::2]),
-            p_no_first=_mean(verdicts[1::2]),
+            **judging.said(samples)._asdict(),
             num_prompt_tokens=sum(sample.num_prompt_tokens(request.prompt) for request, sample in answered),
             num_tokens=sum(sample.num_tokens for sample in samples),
         )
 
-    excess = too_long(max(orders, key=len), config.engine.max_model_len - 1)
     return Task(
         key=f"completion {row.completion_id}",
-        question=f"judge prompt too long: {excess}" if excess else Question(requests, judgement),
+        question=verdicts.excess or Question(verdicts.requests, judgement),
         text=row.text,
         spare=judgement(()),
     )
-
-
-def _message(judge: JudgeConfig, prompt: str, completion: str, *, swapped: bool) -> str:
-    """The judge prompt, with the two words in one order or the other.
-
-    Prompt and completion may hold braces of their own, so everything is replaced in one pass.
-    """
-    first, second = (judge.no, judge.yes) if swapped else (judge.yes, judge.no)
-    slots = {"{prompt}": prompt, "{completion}": completion, "{first}": first, "{second}": second}
-    return re.sub("|".join(map(re.escape, slots)), lambda found: slots[found[0]], judge.template)
-
-
-def _mean(verdicts: Sequence[float | None]) -> float | None:
-    """The mean of those that were given; a text that is neither word is none."""
-    given = [verdict for verdict in verdicts if verdict is not None]
-    return fmean(given) if given else None
