@@ -5,6 +5,7 @@ client made, outside of `work`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from limbeck.sampler import VllmSampler
 
 Settings = dict[str, Any]
+VERDICT = Chat(enable_thinking=False)
+"""How the judge is asked: its verdict is the first token."""
 NO_LABELS = "<!DOCTYPE html><title>Limbeck: pseudo labels</title><p>This run made no pseudo labels.</p>\n"
 """Kubeflow wants a file for each output."""
 
@@ -101,8 +104,7 @@ def judge(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import judge as stage
 
-        chat = Chat(enable_thinking=False)  # the verdict is the first token
-        with sampled.model(checked, model, None, "teacher", chat) as (store, model_hash, open_sampler):
+        with sampled.model(checked, model, None, "teacher", VERDICT) as (store, model_hash, open_sampler):
             return stage.run(
                 prompts=read(prompts, "prompts"),
                 completions=read(completions, "completions"),
@@ -292,14 +294,22 @@ def evaluate(
     name: str,
     model: str,
     checkpoint: Artifact | None,
+    judge: str = "",
 ) -> None:
     """See `limbeck.stages.evaluate`."""
 
     def work(checked: Config) -> Manifest:
         from limbeck.stages import evaluate as stage
 
-        chat = checked.chat(name)
-        with sampled.model(checked, model, checkpoint, name, chat) as (store, model_hash, open_sampler):
+        with ExitStack() as opened:
+            chat = checked.chat(name)
+            store, model_hash, open_sampler = opened.enter_context(
+                sampled.model(checked, model, checkpoint, name, chat)
+            )
+            judging = None
+            if judge and checked.task.is_open:
+                _, *its = opened.enter_context(sampled.model(checked, judge, None, "teacher", VERDICT))
+                judging = stage.Judge(*its)
             return stage.run(
                 heldout=read(heldout, "heldout"),
                 gold=read(gold, "gold"),
@@ -309,6 +319,7 @@ def evaluate(
                 store=store,
                 work_uri=work_uri,
                 name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
+                judge=judging,
             )
 
     _in_child("evaluate", config, work, results, metrics)
