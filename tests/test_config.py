@@ -175,7 +175,10 @@ def test_settings_that_would_be_without_effect_are_refused(
     ("sections", "words"),
     [
         ({}, ["label.rule must be `judge`", "task.kind is `open`", "`judged_majority`"]),
-        ({"label": {"rule": "majority"}}, ["label.rule must be `judge`", "task.kind is `open`", "`majority`"]),
+        (
+            {"label": {"rule": "majority"}},
+            ["label.rule must be `judge`", "task.kind is `open`", "`majority`"],
+        ),
         ({"label": {"rule": "gold"}}, ["label.rule must be `judge`"]),
         (
             {"label": {"rule": "judge", "calibrate": "majority"}},

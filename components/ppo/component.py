@@ -22,7 +22,8 @@ def ppo(
 ) -> None:
     """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
 
-    The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts.
+    The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts. Of open
+    questions nothing can agree: the last one is kept whose KL is within `ppo.target_kl`.
 
     Args:
         prompts: Manifest of training prompts.
@@ -32,7 +33,8 @@ def ppo(
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `ppo`, `student`, `engine`, `task` and `seed`.
         reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
-            label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere).
+            label, else 0), or `mixed` (agreement where the prompt has a label, the model elsewhere); of open
+            questions `model`.
 
     Returns:
         policy: Manifest of the best policy, named `ppo_model`, `ppo_agreement` or `ppo_mixed`.

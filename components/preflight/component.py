@@ -22,6 +22,7 @@ def preflight(
     num_shards: int = 1,
     ppo_rewards: list[str] = ["model"],
     gold_labels: bool = False,
+    open_ended: bool = False,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     node_selector: dict[str, str] = {},
@@ -83,6 +84,7 @@ def preflight(
         num_shards: How many tasks `generate` and `judge` are split into.
         ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`; one of the first two at least.
         gold_labels: Whether the pipeline gives gold answers to `label`: for `label.rule: gold` and no other.
+        open_ended: Whether the pipeline judges the student's completions: for `task.kind: open` and no other.
         gpus: GPUs of each task that uses some.
         gpu_resource: What the cluster calls its GPUs.
         node_selector: Labels that the nodes of GPU tasks must have.
@@ -140,6 +142,7 @@ def preflight(
         num_shards=num_shards,
         ppo_rewards=ppo_rewards,
         gold_labels=gold_labels,
+        open_ended=open_ended,
         gpus=gpus,
         gpu_resource=gpu_resource,
         node_selector=node_selector,

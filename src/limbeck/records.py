@@ -70,7 +70,10 @@ class Completion(Row):
 
 
 class Judgement(Row):
-    """What the teacher thinks of a completion: its own, and of an open task the student's too. Written by `judge`; read by `label` and `report`."""
+    """What the teacher thinks of a completion: its own, and of an open task the student's too.
+
+    Written by `judge`; read by `label` and `report`.
+    """
 
     completion_id: str
     prompt_id: str
@@ -98,8 +101,8 @@ class PseudoLabel(Row):
     num_votes: int
     reason: str
     """`labelled`, or why not: `no votes`, `tie`, `low vote share`; of an open task `none judged good`. `gold
-    answer` is the known answer, of the rule `gold`: an upper bound, no pseudo label; `no gold answer` where it
-    has none."""
+    answer` is the known answer, of the rule `gold`: an upper bound, no pseudo label; `no gold answer` where
+    it has none."""
     validation: bool
     """Kept out of all training: the reward model is measured and the policy chosen on these prompts."""
 

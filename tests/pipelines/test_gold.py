@@ -115,3 +115,7 @@ def test_the_upper_bound_gives_gold_to_the_labels_of_the_teacher_and_says_so_to_
     assert {name for name in given if not name.startswith(("evaluate", "report"))} == {"label"}
     said = {name for name, path in SHIPPED.items() if compiled.load(path).gold_labels}
     assert said == {UPPER_BOUND}
+
+
+def test_one_pipeline_says_to_preflight_that_it_is_for_open_questions() -> None:
+    assert {name for name, path in SHIPPED.items() if compiled.load(path).open_ended} == {"distill_open"}

@@ -60,6 +60,7 @@ def test_there_is_a_pipeline_for_each_way_of_starting() -> None:
         "distill",
         "distill_gold",
         "distill_minimal",
+        "distill_open",
         "distill_data",
         "distill_rewards",
         "evaluate",
@@ -138,9 +139,16 @@ def test_the_key_of_a_black_box_goes_to_the_tasks_that_ask_it_alone_and_need_not
         if source["keyToEnv"] == [{"envVar": "OPENAI_API_KEY", "secretKey": "OPENAI_API_KEY"}]
     }
     # Others have no settings for it, or no teacher.
-    asks = path.parent.name in ("distill", "distill_data", "distill_gold")
-    assert ("api_secret" in parameters(path)) == asks
-    expected = {"preflight", "generate teacher", "judge", "evaluate teacher"} if asks else set()
+    teacher_answers = {"preflight", "generate teacher", "judge", "evaluate teacher"}
+    judges_all = {"judge student", "evaluate student", "evaluate sft", "evaluate ppo"}
+    expected = {
+        "distill": teacher_answers,
+        "distill_data": teacher_answers,
+        "distill_gold": teacher_answers,
+        "distill_open": teacher_answers | judges_all,
+        "evaluate": {"preflight", "evaluate"},
+    }.get(path.parent.name, set())
+    assert ("api_secret" in parameters(path)) == bool(expected)
     assert given.keys() == expected
     for source in given.values():
         assert source["optional"]
@@ -218,6 +226,22 @@ def test_kubeflow_2_15_gets_no_setting_that_it_refuses(path: Path) -> None:
 def test_every_stage_is_of_a_gpu_or_a_cpu() -> None:
     stages = {path.stem for path in Path("src/limbeck/stages").glob("[a-z]*.py")}
     assert set(GPU_STAGES) | set(CPU_STAGES) == stages
+
+
+def test_of_open_questions_the_teacher_judges_the_students_answers_and_all_held_out_ones() -> None:
+    spec, _ = documents(Path("pipelines/distill_open/pipeline.yaml"))
+    found = {task["taskInfo"]["name"]: task["inputs"] for task in tasks(spec).values()}
+    for name in ("judge", "judge student"):
+        assert found[name]["parameters"]["model"] == {"componentInputParameter": "pipelinechannel--teacher"}
+    assert {"completions", "judgements", "given_labels"} <= found["label student"]["artifacts"].keys()
+    for name in ("evaluate teacher", "evaluate student", "evaluate sft", "evaluate ppo"):
+        assert found[name]["parameters"]["judge"]["componentInputParameter"].endswith("teacher")
+    assert found["pick policy"]["parameters"]["names"] == {"runtimeValue": {"constant": ["ppo_model"]}}
+    compared, _ = documents(Path("pipelines/distill/pipeline.yaml"))
+    others = {task["taskInfo"]["name"]: task["inputs"] for task in tasks(compared).values()}
+    assert found.keys() - others.keys() == {"judge student"}
+    assert "judgements" not in others["label student"]["artifacts"]
+    assert not any("judge" in inputs.get("parameters", {}) for inputs in others.values())
 
 
 def test_loops_are_unrolled_into_names_for_the_screen() -> None:

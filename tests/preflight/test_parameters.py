@@ -7,7 +7,15 @@ import pytest
 
 from limbeck.config import Config
 from limbeck.preflight import Asked
-from limbeck.preflight.asked import mislabelled, misnamed, missing, read_settings, without_secrets
+from limbeck.preflight.asked import (
+    judges,
+    misjudged,
+    mislabelled,
+    misnamed,
+    missing,
+    read_settings,
+    without_secrets,
+)
 from tests.preflight.conftest import STAGES, lines
 
 FULL = Asked(
@@ -20,6 +28,7 @@ EARLIER = {
     "checkpoint": "s3://b/c",
 }
 EVALUATE = ["prepare", "evaluate", "report"]
+OPEN = Config.model_validate({"task": {"kind": "open"}, "label": {"rule": "judge"}})
 FROM_TEACHER = Config.model_validate({"reward": {"init": "teacher"}})
 
 MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
@@ -51,6 +60,11 @@ MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
         {"stages": ["prepare", "generate", "judge", "label", "sft", "reward"]},
         Config(),
         set(),
+    ),
+    "somebody to judge answers to open questions": (
+        {"stages": EVALUATE, "prompts": "", "heldout": "s3://b/h", "teacher": "", "models": ["s3://b/m"]},
+        OPEN,
+        {"teacher"},
     ),
     "a teacher to start the reward model from": (
         {"stages": REWARDS, "teacher": "", "student": "", **EARLIER},
@@ -173,3 +187,36 @@ def test_gold_labels_want_the_rule_and_the_pipeline(rule: str, changes: dict[str
     found = lines(mislabelled(replace(FULL, **changes), config))
     assert len(found) == bool(says)
     assert all(says in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "says"),
+    [
+        (Config(), {}, ""),
+        (OPEN, {"open_ended": True}, ""),
+        (OPEN, {}, "expected a kind whose answers can be compared, got open. Run the pipeline distill_open"),
+        (
+            Config(),
+            {"open_ended": True},
+            "expected open, as nothing is compared here, got pattern",
+        ),
+        (OPEN, {"stages": REWARDS, **EARLIER}, "Run the pipeline distill_open"),
+        (OPEN, {"stages": EVALUATE}, ""),  # which judges them by the teacher
+    ],
+)
+def test_open_questions_want_the_kind_and_the_pipeline(
+    config: Config, changes: dict[str, Any], says: str
+) -> None:
+    found = lines(misjudged(replace(FULL, **changes), config))
+    assert len(found) == bool(says)
+    assert all(says in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "stages", "judged"),
+    [(Config(), STAGES, True), (Config(), EVALUATE, False), (OPEN, EVALUATE, True), (OPEN, ["sft"], False)],
+)
+def test_who_judges_is_looked_at_where_anything_is_judged(
+    config: Config, stages: list[str], judged: bool
+) -> None:
+    assert judges(replace(FULL, stages=stages), config) is judged

@@ -1,13 +1,14 @@
-"""Open questions: no answer is compared; what the teacher judges good is learnt from, rewarded and counted."""
+"""Open questions: nothing is compared; what the teacher judges good is learnt from, rewarded and counted."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from limbeck.config import Config
 from limbeck.errors import ConfigError, DataError
-from limbeck.manifest import Manifest
+from limbeck.manifest import Manifest, commit
 from limbeck.records import EvalResult, LabelledCompletion, Prompt, PseudoLabel
 from limbeck.rows import read_rows
 from limbeck.stages.evaluate import Judge
@@ -18,6 +19,8 @@ from limbeck.stages.label import Labelled
 from limbeck.stages.label import run as label
 from limbeck.stages.prepare import Prepared
 from limbeck.stages.prepare import run as prepare
+from limbeck.stages.report import ReportInputs
+from limbeck.stages.report import run as report
 from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import put
@@ -128,7 +131,14 @@ def test_student_completions_without_judgements_are_refused(
 
 
 def evaluated(
-    prepared: Prepared, config: Config, store: Store, work_uri: str, asked: list[str], **sampler: Any
+    prepared: Prepared,
+    config: Config,
+    store: Store,
+    work_uri: str,
+    asked: list[str],
+    *,
+    name: str = "x",
+    **sampler: Any,
 ) -> Manifest:
     """Held-out answers and their judgement; `asked` takes who was loaded."""
 
@@ -147,7 +157,7 @@ def evaluated(
         config,
         store,
         work_uri,
-        name="x",
+        name=name,
         judge=Judge("t", open_as("judge", critic, **sampler)),
     )
 
@@ -217,7 +227,10 @@ def test_an_answer_that_is_not_there_is_not_good_whatever_the_judge_says(
         judge=Judge("t", lambda: ScriptedSampler(lambda prompt, seed: "yes")),
     )
     rows = read_rows(store, made, EvalResult)
-    assert {(row.text, row.answer, row.correct) for row in rows} == {(" ", None, False), ("fine", "fine", True)}
+    assert {(row.text, row.answer, row.correct) for row in rows} == {
+        (" ", None, False),
+        ("fine", "fine", True),
+    }
 
 
 def test_open_answers_without_a_judge_are_refused_before_the_model_is_loaded(
@@ -226,6 +239,76 @@ def test_open_answers_without_a_judge_are_refused_before_the_model_is_loaded(
     with pytest.raises(ConfigError, match="nobody judges the answers") as caught:
         evaluate(prepared.heldout, prepared.gold, "m", _never, config_for(), store, work_uri, name="x")
     assert "distill_open" in str(caught.value)
+
+
+def checkpoint(store: Store, work_uri: str, folder: Path) -> Manifest:
+    """A policy with the history of a run in which nothing agreed."""
+    (folder / "config.json").write_text("{}")
+    step = {"update": 1, "ppo/score": 0.5, "ppo/kl": 0.25, "ppo/validation_proxy": 0.4}
+    (folder / "history.jsonl").write_text(json.dumps(step | {"ppo/validation_length": 9.0}) + "\n")
+    made = Manifest(
+        stage="ppo",
+        kind="checkpoint",
+        name="ppo_model",
+        uri=f"{work_uri}/ppo/model",
+        objects=tuple(store.write_folder(folder, f"{work_uri}/ppo/model")),
+        inputs={},
+        config_hash="c",
+        code_version="v",
+    )
+    return commit(store, made)
+
+
+def test_the_report_says_what_the_judge_finds_good_and_who_the_judge_is(
+    store: Store, work_uri: str, config_for: Any, prepared: Prepared, tmp_path: Path
+) -> None:
+    config = config_for(report={"num_resamples": 200, "num_examples": 40})
+    sides = {role: answers(prepared, role, config, store, work_uri) for role in ("teacher", "student")}
+    said = [judged(prepared, sides["teacher"], config, store, work_uri)]
+    voted = label(prepared.prompts, [sides["teacher"]], said, None, config, store, work_uri)
+    policy = checkpoint(store, work_uri, tmp_path)
+    inputs = ReportInputs(
+        prompts=prepared.prompts,
+        heldout=prepared.heldout,
+        gold=prepared.gold,
+        completions=(sides["teacher"],),
+        judgements=tuple(said),
+        labels=voted.labels,
+        student_completions=(sides["student"],),
+        policies=(policy,),
+        policy=policy,
+        results=tuple(
+            evaluated(prepared, config, store, work_uri, [], name=name)
+            for name in ("teacher", "student", "sft_selected", "ppo_model")
+        ),
+    )
+    manifest = report(inputs, config, store, work_uri)
+    files = {item.uri.rsplit("/", 1)[1]: store.read_bytes(item.uri).decode() for item in manifest.objects}
+    made = json.loads(files["report.json"])
+    assert {(row["name"], row["decoding"]) for row in made["rows"]} >= {("policy", "sampled")}
+    assert {row["decoding"] for row in made["rows"]} == {"sampled", "greedy"}  # no majority
+    assert all(row["accuracy"] is not None and row["n"] == prepared.heldout.num_rows for row in made["rows"])
+    assert made["fidelity"] == []
+    assert made["decision"]["headline"].startswith("By the teacher's judgement: ")
+    assert "answers that the teacher judges good" in made["decision"]["reason"]
+    assert made["labels"]["rule"] == "judge"
+    assert {vote["rule"] for vote in made["labels"]["votes"]} == {"judge"}
+    assert (made["labels"]["precision"], made["labels"]["curves"]) == (None, [])
+    assert made["labels"]["unlabelled"] == {"none judged good": voted.labels.rejected["none judged good"]}
+    assert made["ppo"]["model"]["validation_agreement"] is None
+    for page in (files["report.html"], files["report.md"]):
+        text = page.replace("&#39;", "'").replace("\\", "")
+        for words in (
+            "Answers that the judge finds good,",
+            "The judge is the teacher.",
+            "The monitor for reward hacking was off",
+            "not good",
+            "a tale",
+        ):
+            assert words in text
+        for words in ("Right answers", "a tied majority", "(wrong)", "no gold answers"):
+            assert words not in text
+    assert "Thresholds of the vote share" not in files["labels.html"]
 
 
 def _never() -> Any:

@@ -230,7 +230,7 @@ def run_ppo(
         work_uri,
         reward=kind,
     )
-    return made, trainer.calls[0]
+    return made, (trainer.calls or [{}])[0]
 
 
 @pytest.mark.parametrize(("kind", "num_prompts"), [("model", 25), ("mixed", 25), ("agreement", 20)])
@@ -265,6 +265,28 @@ def test_a_critic_cannot_start_from_a_reward_model_with_another_tokenizer(
     run_ppo(
         store, f"{work_uri}/2", config_for, "model", student='{"other": 1}', ppo={"value_init": "student"}
     )
+
+
+OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
+
+
+def test_open_prompts_have_no_label_to_agree_with_and_no_agreement_is_told(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    made, call = run_ppo(store, work_uri, config_for, "model", **OPEN)
+    assert {item.label for item in (*call["prompts"], *call["validation"])} == {None}
+    assert {item.prompt_id for item in call["validation"]} == {str(n) for n in range(5)}
+    assert not [name for name in made.metrics if name.endswith("agreement")]
+    again, _ = run_ppo(store, work_uri, config_for, "model", **OPEN)
+    assert again == made
+
+
+@pytest.mark.parametrize("kind", ["agreement", "mixed"])
+def test_open_answers_are_not_rewarded_for_agreement(
+    store: Store, work_uri: str, config_for: ConfigFor, kind: PpoReward
+) -> None:
+    with pytest.raises(ConfigError, match=r"parameter reward.*task\.kind is open.*distill_open"):
+        run_ppo(store, work_uri, config_for, kind, **OPEN)
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])

@@ -29,10 +29,11 @@ from limbeck.config.rows import (
     SamplingConfig,
     TaskConfig,
 )
-from limbeck.config.trainings import Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
+from limbeck.config.trainings import BY_AGREEMENT, Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
 from limbeck.section import Count, Positive, Section, parse
 
 __all__ = [
+    "BY_AGREEMENT",
     "Algorithm",
     "Chat",
     "Config",
@@ -129,8 +130,8 @@ class Config(Section):
             return self
         if self.label.rule != "judge":
             raise ValueError(
-                f"label.rule must be `judge` where task.kind is `open`, not `{self.label.rule}`: no two answers "
-                "are the same, so none can win a vote"
+                f"label.rule must be `judge` where task.kind is `open`, not `{self.label.rule}`: no two "
+                "answers are the same, so none can win a vote"
             )
         if self.label.calibrate != "none":
             raise ValueError(
@@ -144,7 +145,7 @@ class Config(Section):
 
     @property
     def judge_template(self) -> str:
-        """What the judge is asked: whether an answer is correct or, of an open question, whether it is good."""
+        """What the judge is asked: whether an answer is correct or, of an open question, good."""
         return self.judge.open_template if self.task.is_open else self.judge.template
 
     def model(self, name: str) -> ModelConfig:

@@ -56,6 +56,8 @@ class Asked:
     ppo_rewards: Sequence[str] = ("model",)
     gold_labels: bool = False
     """Whether the pipeline gives gold answers to `label`."""
+    open_ended: bool = False
+    """Whether the pipeline judges the student's completions too."""
     gpus: int = 1
     gpu_resource: str = "nvidia.com/gpu"
     node_selector: dict[str, Any] = field(default_factory=dict)
@@ -221,6 +223,29 @@ def mislabelled(asked: Asked, config: Config | None) -> list[Finding]:
     return [Finding(error)]
 
 
+def misjudged(asked: Asked, config: Config | None) -> list[Finding]:
+    """Open questions belong to a pipeline and a kind of task that both say so."""
+    if config is None or not asked.runs("label") or asked.open_ended == config.task.is_open:
+        return []
+    if asked.open_ended:
+        expected, remedy = "open, as nothing is compared here", "Set it, or run the pipeline distill"
+    else:
+        expected, remedy = "a kind whose answers can be compared", "Run the pipeline distill_open"
+    error = ConfigError(
+        "kind of task and pipeline differ on open questions",
+        where="config.task.kind",
+        expected=expected,
+        got=config.task.kind,
+        remedy=remedy,
+    )
+    return [Finding(error)]
+
+
+def judges(asked: Asked, config: Config) -> bool:
+    """Whether the teacher judges anything: completions, or held-out answers to open questions."""
+    return asked.runs("judge") or (asked.runs("evaluate") and config.task.is_open)
+
+
 def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
     """Names of parameters that are needed and not there, each with what for."""
     if not asked.work_uri:
@@ -230,10 +255,14 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
             yield "prompts", "the data set that the models answer: a file, a folder or hf://"
         elif not asked.heldout:
             yield "heldout", "the prompts to evaluate on: a file, a folder or hf://"
-    judged_by_teacher = asked.runs("judge")
     starts_from_teacher = asked.runs("reward") and config is not None and config.reward.init == "teacher"
-    if not asked.teacher and (judged_by_teacher or starts_from_teacher):
-        stage = "judge" if judged_by_teacher else "reward, as reward.init is `teacher`"
+    reasons = {
+        "judge": asked.runs("judge"),
+        "reward, as reward.init is `teacher`": starts_from_teacher,
+        "evaluate, as task.kind is `open`": config is not None and judges(asked, config),
+    }
+    stage = next((name for name, needs_it in reasons.items() if needs_it), "")
+    if stage and not asked.teacher:
         what = (
             "the model's name at its server"
             if asked.asks_a_server

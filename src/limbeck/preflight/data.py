@@ -46,7 +46,7 @@ def check_data(place: Place, config: Config, *, measures: bool) -> list[Finding]
             hub.names(data, config.prepare)
             return findings
         looked = [_look(place, name, preset, config, findings) for name in _files(place)]
-        if not any(looked) and not _has_no_gold(preset):
+        if not any(looked) and not _has_no_gold(preset) and not config.task.is_open:
             unknown = UNKNOWN["heldout" if measures else "prompts"]
             findings.append(
                 warning(

@@ -2,9 +2,10 @@
 
 First for the teacher: votes make the labels. Later for the student: its completions are compared
 with the labels that stand. Of open questions (`task.kind: open`) no answer is compared with another: each
-completion goes by its own judgement, the student's too. No gold answer is near, but for the rule `gold`: an upper bound to compare
-with takes gold answers as its labels. The stage refuses them for every other rule, and such labels say in
-each row what they are.
+completion goes by its own judgement, the student's too.
+
+No gold answer is near, but for the rule `gold`: an upper bound to compare with takes gold answers as its
+labels. The stage refuses them for every other rule, and such labels say in each row what they are.
 """
 
 import time
@@ -149,9 +150,10 @@ def run(
         coverage = 1 - sum(reasons.values()) / len(labels)
         agreement = counts["agreeing"] / labelled.num_rows
         selected = "" if given_labels else f", {counts['selected']} are selected"
+        rewarded = "are good" if config.task.is_open else "agree with it"
         say(
             f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
-            f"{labelled.num_rows} completions {'are good' if config.task.is_open else 'agree with it'}{selected}"
+            f"{labelled.num_rows} completions {rewarded}{selected}"
         )
 
         def write(part: str, out: PartWriter[Any], rows_in: int, rejected: dict[str, int]) -> Manifest:

@@ -13,7 +13,7 @@ from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.checkpoints import fetch, load_state, save_state
 from limbeck.comparing import Comparer
-from limbeck.config import Config, PpoReward
+from limbeck.config import BY_AGREEMENT, Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.hacking import probes, proxy_length_correlation
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
@@ -56,24 +56,26 @@ def run(
         reward: `model`, `agreement` or `mixed`.
 
     Returns:
-        The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
+        The checkpoint with the best validation agreement; metric `ppo/validation_agreement`. Of an open task
+        nothing can agree: the last one within `ppo.target_kl` of the student, without that metric.
 
     Raises:
         LeaseError: when another attempt is at work.
-        ConfigError: when the critic cannot start from a reward model with another tokenizer.
+        ConfigError: when the critic cannot start from a reward model with another tokenizer, or the reward is
+            agreement and the task open.
         DataError: when too few labelled prompts are there.
         EngineError: when formulas cannot be compared.
     """
     started = time.monotonic()
+    _check_reward(reward, config)
     name = f"ppo_{reward}"
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
     config_hash = deciding.of_ppo(config, reward)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
-        say(
-            f"ppo({reward}): already complete, validation agreement "
-            f"{complete.metrics['ppo/validation_agreement']:.3f}"
-        )
+        agreement = complete.metrics.get("ppo/validation_agreement")
+        shown = "" if agreement is None else f", validation agreement {agreement:.3f}"
+        say(f"ppo({reward}): already complete{shown}")
         return complete
 
     with lease.held(store, uri, f"ppo({reward})") as held:
@@ -108,7 +110,7 @@ def run(
                     PpoPrompt(
                         prompt_id=row.prompt_id,
                         message=_message(row, config),
-                        label=known[row.prompt_id].answer,
+                        label=None if config.task.is_open else known[row.prompt_id].answer,
                     )
                     for row in rows
                 ]
@@ -142,10 +144,18 @@ def run(
         buys_length = proxy_length_correlation(probes(course.history))
         with_length = {} if math.isnan(buys_length) else {"ppo/proxy_length_correlation": buys_length}
         slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
-        say(
-            f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
-            f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
-        )
+        agreements: dict[str, float] = {}
+        if config.task.is_open:
+            say(f"ppo({reward}): the policy of update {course.best_update} is kept, by its KL alone")
+        else:
+            agreements = {
+                "ppo/validation_agreement": course.best_agreement,
+                "ppo/start_agreement": course.start_agreement,
+            }
+            say(
+                f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
+                f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
+            )
         return commit(
             store,
             Manifest(
@@ -161,8 +171,7 @@ def run(
                 num_rows=len(kept),
                 rejected={"prompt too long": len(rejected)} if rejected else {},
                 metrics={
-                    "ppo/validation_agreement": course.best_agreement,
-                    "ppo/start_agreement": course.start_agreement,
+                    **agreements,
                     "ppo/best_update": float(course.best_update),
                     "ppo/num_updates": float(course.update),
                     "ppo/stopped_by_monitor": float(course.stopped),
@@ -207,6 +216,18 @@ def _fitting(rows: list[Prompt], sampler: LiveSampler, config: Config) -> tuple[
 def _message(row: Prompt, config: Config) -> str:
     """The user message of a prompt."""
     return config.task.prompt_template.replace("{prompt}", row.prompt)
+
+
+def _check_reward(reward: PpoReward, config: Config) -> None:
+    """Answers to open questions agree with nothing."""
+    if config.task.is_open and reward in BY_AGREEMENT:
+        raise ConfigError(
+            "open answers cannot be rewarded for agreement",
+            where="stage ppo, parameter reward",
+            expected="model (task.kind is open: no answer is the same as a label)",
+            got=reward,
+            remedy="Set it to model, as the pipeline distill_open does",
+        )
 
 
 def _check_critic(student: Path, reward_folder: Path, config: Config) -> None:

@@ -71,6 +71,7 @@ def preflight(
     resources: Settings,
     config: Settings,
     gold_labels: bool = False,
+    open_ended: bool = False,
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
@@ -90,6 +91,7 @@ def preflight(
             num_shards=num_shards,
             ppo_rewards=ppo_rewards,
             gold_labels=gold_labels,
+            open_ended=open_ended,
             gpus=gpus,
             gpu_resource=gpu_resource,
             node_selector=node_selector,
