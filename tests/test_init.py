@@ -63,7 +63,7 @@ def test_filled_in_it_runs_its_pipeline_with_the_defaults(pipeline: str, full: b
     for changed in (content, COMMENTED.sub(r"\1", content)):
         run_file = loaded(changed, tmp_path)
         given = {name: getattr(run_file, name) for name in REQUIRED[pipeline]}
-        made_for = {"config": OPEN} if pipeline == "distill_open" else {}
+        made_for: dict[str, Any] = {"config": OPEN} if pipeline == "distill_open" else {}
         assert run_file == RunFile(**given, **made_for)
         assert given.keys() <= arguments(run_file, load(find(pipeline))).keys()
 

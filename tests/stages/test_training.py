@@ -267,7 +267,7 @@ def test_a_critic_cannot_start_from_a_reward_model_with_another_tokenizer(
     )
 
 
-OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
+OPEN: dict[str, Any] = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
 
 
 def test_open_prompts_have_no_label_to_agree_with_and_no_agreement_is_told(

@@ -73,9 +73,8 @@ def label_quality(
     believed = by_vote if config.calibrate == "majority" and by_vote else said
     p_correct = {row.completion_id: believed.get(row.completion_id, 0.0) for row in teacher}
 
-    rules = ("majority", "judged_majority", "judge") if said else ("majority",)
-    if open_ended:
-        rules = ("judge",) if said else ()
+    compared: tuple[str, ...] = () if open_ended else ("majority",)
+    rules = compared + (() if not said else ("judge",) if open_ended else ("judged_majority", "judge"))
     held = [
         pair
         for rule in (rules if teacher else ())

@@ -308,8 +308,9 @@ def evaluate(
             )
             judging = None
             if judge and checked.task.is_open:
-                _, *its = opened.enter_context(sampled.model(checked, judge, None, "teacher", VERDICT))
-                judging = stage.Judge(*its)
+                loading = sampled.model(checked, judge, None, "teacher", VERDICT)
+                _, judge_hash, open_judge = opened.enter_context(loading)
+                judging = stage.Judge(judge_hash, open_judge)
             return stage.run(
                 heldout=read(heldout, "heldout"),
                 gold=read(gold, "gold"),
