@@ -43,7 +43,8 @@ OPEN = {"kind": "open"}
 
 
 def read(preset: Preset, row: dict[str, Any], **task: Any) -> Question | Aside:
-    return question(row, preset, parse_config({"prepare": {"preset": preset}, "task": task}))
+    sections = {"prepare": {"preset": preset}, "task": task, "label": {"rule": "judge"}}
+    return question(row, preset, parse_config(sections))
 
 
 ANSWERS: dict[str, tuple[Preset, dict[str, Any], dict[str, Any], str | None]] = {
