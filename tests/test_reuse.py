@@ -287,7 +287,8 @@ def test_of_open_questions_the_judge_is_asked_about_all_answers(store: Store, ru
     stricter = opened | {"label": of_judge | {"min_p_correct": 0.6}}
     write(run_path, work_uri, stricter, ppo_rewards=["model"])
     tasks = expected(store, run_path, "distill_open")
-    assert tasks["evaluate teacher"].verdict == tasks["judge student 1/2"].verdict == "reused"
+    assert tasks["evaluate teacher"].verdict == tasks["judge 2/2"].verdict == "reused"
+    assert "its completions must be made first" in tasks["judge student 1/2"].why
     assert tasks["evaluate teacher, judge"].why.endswith(": settings")
 
 
