@@ -76,6 +76,7 @@ class Pods:
         stage: str = "",
         *,
         of_teacher: bool = False,
+        asks_teacher: bool = False,
     ) -> dsl.PipelineTask:
         """Set up a task of a stage.
 
@@ -86,6 +87,7 @@ class Pods:
             stage: The stage's word; by default the first of `name`.
             of_teacher: Whether the teacher answers, which may be a black box: then the task needs the key of
                 its server, and no GPU unless it trains.
+            asks_teacher: Whether the teacher judges what another model answers there: then it needs both.
         """
         stage = stage or name.split(maxsplit=1)[0]
         asking = f"{stage}_teacher" if of_teacher and stage not in OWN_REQUESTS else stage
@@ -107,7 +109,7 @@ class Pods:
             [value for value in chosen if isinstance(value, pipeline_channel.PipelineChannel)]
         )
         self._common(task, name, GPU_SCRATCH if stage in GPU_STAGES else CPU_SCRATCH)
-        return self._api_key(task) if of_teacher else task
+        return self._api_key(task) if of_teacher or asks_teacher else task
 
     def _api_key(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """Give a task the key of the teacher's server, if there is one."""

@@ -33,16 +33,34 @@ class Run:
     """The outputs of `preflight`."""
     work_uri: Any
     config: Any
+    judge: Any = None
+    """The teacher, where it judges all answers (the student's, held-out ones): of open questions."""
 
     def add(
-        self, component: Any, title: str, stage: str = "", *, of_teacher: bool = False, **inputs: Any
+        self,
+        component: Any,
+        title: str,
+        stage: str = "",
+        *,
+        of_teacher: bool = False,
+        asks_teacher: bool = False,
+        **inputs: Any,
     ) -> Any:
         """Add a task of a stage, by default the one that the title begins with.
 
-        One in which the teacher answers may ask a server.
+        One in which the teacher answers or judges may ask a server.
         """
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
-        return self.pods.stage(task, title, self.requests, stage, of_teacher=of_teacher)
+        return self.pods.stage(
+            task, title, self.requests, stage, of_teacher=of_teacher, asks_teacher=asks_teacher
+        )
+
+    def judged(self, title: str, prompts: Any, completions: Any, teacher: Any) -> Any:
+        """The teacher's judgements of a shard of completions."""
+        task = self.add(
+            judge, title, of_teacher=True, prompts=prompts, completions=completions, model=teacher
+        )
+        return task.outputs["judgements"]
 
 
 @dataclass(frozen=True)
@@ -85,8 +103,10 @@ def loop_items(run: Run, after: dsl.PipelineTask, num_shards: Any) -> Any:
 
 def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **model: Any) -> Any:
     """The evaluation of one model."""
-    heldout, gold = prepare_outputs["heldout"], prepare_outputs["gold"]
-    task = run.add(evaluate, title, of_teacher=of_teacher, heldout=heldout, gold=gold, **model)
+    inputs = {name: prepare_outputs[name] for name in ("heldout", "gold")} | model
+    if run.judge is not None:
+        inputs["judge"] = run.judge
+    task = run.add(evaluate, title, of_teacher=of_teacher, asks_teacher=run.judge is not None, **inputs)
     return task.outputs["results"]
 
 
@@ -133,16 +153,13 @@ def distil_data(
             shard=shard,
             num_shards=num_shards,
         )
-        completions = answered.outputs["completions"]
-        judged = run.add(
-            judge, "judge", of_teacher=True, prompts=prompts, completions=completions, model=teacher
-        )
+        judgements = run.judged("judge", prompts, answered.outputs["completions"], teacher)
     voted = run.add(
         label,
         "label teacher",
         prompts=prompts,
         completions=dsl.Collected(answered.outputs["completions"]),
-        judgements=dsl.Collected(judged.outputs["judgements"]),
+        judgements=dsl.Collected(judgements),
         **({"gold": prepare_outputs["gold"]} if gold_labels else {}),
     )
     with dsl.ParallelFor(["selected", "all"], name="warm-ups") as selection:
@@ -154,7 +171,7 @@ def distil_data(
     run.pods.helper(picked, "pick student")
     return Data(
         teacher_completions=dsl.Collected(answered.outputs["completions"]),
-        judgements=dsl.Collected(judged.outputs["judgements"]),
+        judgements=dsl.Collected(judgements),
         labels=voted.outputs["labels"],
         labelled=voted.outputs["labelled"],
         sft_checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]),
@@ -174,8 +191,13 @@ def distil_rewards(
     labelled: Any,
     student: Any,
 ) -> Rewards:
-    """The warmed-up student answers, a reward model learns from both, and PPO refines the student."""
+    """The warmed-up student answers, a reward model learns from both, and PPO refines the student.
+
+    Where the teacher judges all answers there are no labels to compare with: it judges the student's too, and
+    nothing can tell two policies apart.
+    """
     prompts = prepare_outputs["prompts"]
+    is_open = run.judge is not None
     with dsl.ParallelFor(shard_items, name="student shards") as shard:
         answered = run.add(
             generate,
@@ -186,12 +208,15 @@ def distil_rewards(
             num_shards=num_shards,
             checkpoint=student,
         )
+        if is_open:
+            judgements = run.judged("judge student", prompts, answered.outputs["completions"], run.judge)
     compared = run.add(
         label,
         "label student",
         prompts=prompts,
         completions=dsl.Collected(answered.outputs["completions"]),
         given_labels=labels,
+        **({"judgements": dsl.Collected(judgements)} if is_open else {}),
     )
     rewarded = run.add(
         reward,
@@ -216,8 +241,8 @@ def distil_rewards(
         result = evaluated(run, prepare_outputs, "evaluate ppo", checkpoint=refined.outputs["policy"])
     picked = pick(
         checkpoints=dsl.Collected(refined.outputs["policy"]),
-        names=["ppo_model", "ppo_mixed"],
-        metric="ppo/validation_agreement",
+        names=["ppo_model"] if is_open else ["ppo_model", "ppo_mixed"],
+        metric="" if is_open else "ppo/validation_agreement",
     )
     run.pods.helper(picked, "pick policy")
     return Rewards(

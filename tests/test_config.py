@@ -172,6 +172,46 @@ def test_settings_that_would_be_without_effect_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({}, ["label.rule must be `judge`", "task.kind is `open`", "`judged_majority`"]),
+        (
+            {"label": {"rule": "majority"}},
+            ["label.rule must be `judge`", "task.kind is `open`", "`majority`"],
+        ),
+        ({"label": {"rule": "gold"}}, ["label.rule must be `judge`"]),
+        (
+            {"label": {"rule": "judge", "calibrate": "majority"}},
+            ["label.calibrate must be `none`", "task.kind is `open`"],
+        ),
+        (
+            {"label": {"rule": "judge"}, "judge": {"template": "{prompt} {completion}"}},
+            ["judge.template is not read", "set judge.open_template"],
+        ),
+        (
+            {"label": {"rule": "judge"}, "judge": {"votes": 2, "open_template": "{prompt} {completion}"}},
+            ["open_template must contain {first} and {second}"],
+        ),
+    ],
+)
+def test_open_answers_are_judged_and_nothing_votes_on_them(
+    sections: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"task": {"kind": "open"}, **sections})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_judge_is_asked_by_the_template_of_the_kind_of_task() -> None:
+    assert "Is the proposed answer correct?" in parse_config({}).judge_template
+    asked = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
+    assert "Is the proposed answer good" in parse_config(asked).judge_template
+    own = {"open_template": "{completion} to {prompt}?"}
+    assert parse_config({**asked, "judge": own}).judge_template == own["open_template"]
+
+
+@pytest.mark.parametrize(
     ("section", "values"),
     [
         ("judge", {"template": "{prompt} {completion}"}),

@@ -51,6 +51,17 @@ def test_probes_are_the_rounds_that_were_measured() -> None:
     assert probes(history) == [Probe(0, 0.5, 0.6, 7.0), Probe(2, 0.5, 0.6, 7.0)]
 
 
+def test_where_nothing_can_agree_the_proxy_and_length_are_measured_and_nothing_is_called_hacking() -> None:
+    history = [
+        {"update": float(n), "ppo/validation_proxy": 0.1 * n, "ppo/validation_length": 10.0 * n}
+        for n in range(4)
+    ]
+    measured = probes(history)
+    assert [item.agreement for item in measured] == [None] * 4
+    assert hacked(measured, drop=0.0) is None
+    assert proxy_length_correlation(measured) == pytest.approx(1)
+
+
 def test_a_reward_that_is_bought_with_length_correlates_with_it() -> None:
     assert proxy_length_correlation(course((0.5, 0.1, 10), (0.5, 0.2, 20), (0.5, 0.3, 30))) == pytest.approx(
         1

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from limbeck.cli.work import init
 from limbeck.compiled import SHIPPED, find, load
-from limbeck.config import Config
+from limbeck.config import Config, parse_config
 from limbeck.errors import ConfigError
 from limbeck.init_file import FIRST, PLACEHOLDER, run_file_text
 from limbeck.inputs import check_inputs
@@ -25,10 +25,14 @@ REQUIRED = {
     "distill": ["work_uri", "prompts", "teacher", "student"],
     "distill_gold": ["work_uri", "prompts", "teacher", "student"],
     "distill_minimal": ["work_uri", "prompts", "teacher", "student"],
+    "distill_open": ["work_uri", "prompts", "teacher", "student"],
     "distill_data": ["work_uri", "prompts", "teacher", "student"],
     "distill_rewards": ["work_uri", "prepared_uri", "label_uri", "checkpoint"],
     "evaluate": ["work_uri", "heldout", "models"],
 }
+
+OPEN = parse_config({"task": {"kind": "open"}, "label": {"rule": "judge"}})
+"""What `distill_open` is made for; others would be refused there."""
 
 app = typer.Typer()
 app.command()(init)
@@ -60,7 +64,8 @@ def test_filled_in_it_runs_its_pipeline_with_the_defaults(pipeline: str, full: b
     for changed in (content, COMMENTED.sub(r"\1", content)):
         run_file = loaded(changed, tmp_path)
         given = {name: getattr(run_file, name) for name in REQUIRED[pipeline]}
-        assert run_file == RunFile(**given)
+        made_for: dict[str, Any] = {"config": OPEN} if pipeline == "distill_open" else {}
+        assert run_file == RunFile(**given, **made_for)
         assert given.keys() <= arguments(run_file, load(find(pipeline))).keys()
 
 

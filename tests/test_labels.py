@@ -3,7 +3,7 @@
 import pytest
 
 from limbeck.config import LabelConfig
-from limbeck.labels import GOLD, Label, gold_label, is_selected, pseudo_label, with_validation
+from limbeck.labels import GOLD, Label, gold_label, is_selected, open_label, pseudo_label, with_validation
 from limbeck.records import Completion
 
 
@@ -65,12 +65,31 @@ def test_a_prompt_stays_unlabelled(
 
 def test_only_good_finished_completions_are_selected() -> None:
     config = LabelConfig()
-    label = pseudo_label("p", [completion(0, "a")], {"0": 1.0}, config)
-    assert is_selected(completion(1, "a"), label, 0.9, config)
-    assert not is_selected(completion(1, "b"), label, 0.9, config)
-    assert not is_selected(completion(1, "a"), label, 0.1, config)
-    assert not is_selected(completion(1, "a", finish_reason="length"), label, 0.9, config)
-    assert is_selected(completion(1, "a"), label, None, LabelConfig(rule="majority"))
+    assert is_selected(completion(1, "a"), 1.0, 0.9, config)
+    assert not is_selected(completion(1, "b"), 0.0, 0.9, config)
+    assert not is_selected(completion(1, "a"), 1.0, 0.1, config)
+    assert not is_selected(completion(1, "a", finish_reason="length"), 1.0, 0.9, config)
+    assert is_selected(completion(1, "a"), 1.0, None, LabelConfig(rule="majority"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "judged", "expected"),
+    [
+        (["x", "y", "z"], [0.6, 0.9, 0.2], ("y", pytest.approx(2 / 3), 2, "labelled")),
+        (["x"], [0.5], ("x", 1.0, 1, "labelled")),
+        ([None, "y"], [1.0, 0.6], ("y", 0.5, 1, "labelled")),
+        (["x", "x"], [0.4, 0.4], (None, 0.0, 0, "none judged good")),
+        ([None], [1.0], (None, 0.0, 0, "none judged good")),
+        ([], [], (None, 0.0, 0, "none judged good")),
+    ],
+)
+def test_the_label_of_an_open_prompt_is_its_best_completion_if_that_is_good(
+    answers: list[str | None], judged: list[float], expected: tuple[object, ...]
+) -> None:
+    completions = [completion(number, answer) for number, answer in enumerate(answers)]
+    p_correct = {item.completion_id: p for item, p in zip(completions, judged, strict=True)}
+    made = open_label("p", completions, p_correct, LabelConfig(rule="judge", min_p_correct=0.5))
+    assert (made.answer, made.vote_share, made.num_votes, made.reason) == expected
 
 
 def test_the_validation_part_is_labelled_and_follows_the_seed() -> None:
@@ -115,6 +134,5 @@ def test_gold_is_a_label_that_says_so(
 
 def test_where_gold_is_the_label_no_judgement_is_needed() -> None:
     config = LabelConfig(rule="gold")
-    label = gold_label("p", [completion(0, "a")], "a")
-    assert is_selected(completion(1, "a"), label, None, config)
-    assert not is_selected(completion(1, "b"), label, None, config)
+    assert is_selected(completion(1, "a"), 1.0, None, config)
+    assert not is_selected(completion(1, "b"), 0.0, None, config)

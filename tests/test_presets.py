@@ -39,10 +39,12 @@ ALPACA_EVAL: dict[str, Any] = {
     "generator": "text_davinci_003",
 }
 MATH, CHOICE = {"kind": "math"}, {"kind": "choice", "shuffle_options": False}
+OPEN = {"kind": "open"}
 
 
 def read(preset: Preset, row: dict[str, Any], **task: Any) -> Question | Aside:
-    return question(row, preset, parse_config({"prepare": {"preset": preset}, "task": task}))
+    sections = {"prepare": {"preset": preset}, "task": task, "label": {"rule": "judge"}}
+    return question(row, preset, parse_config(sections))
 
 
 ANSWERS: dict[str, tuple[Preset, dict[str, Any], dict[str, Any], str | None]] = {
@@ -71,7 +73,7 @@ ANSWERS: dict[str, tuple[Preset, dict[str, Any], dict[str, Any], str | None]] = 
         CHOICE,
         "J",
     ),
-    "AlpacaEval: another model's output is no gold": ("alpaca_eval", ALPACA_EVAL, {"kind": "text"}, None),
+    "AlpacaEval: another model's output is no gold": ("alpaca_eval", ALPACA_EVAL, OPEN, None),
 }
 
 
@@ -135,7 +137,7 @@ BROKEN: dict[str, tuple[Preset, dict[str, Any], dict[str, Any], str]] = {
         CHOICE,
         "options not a list of texts",
     ),
-    "a row of another data set": ("alpaca_eval", GSM8K, {"kind": "text"}, "prompt missing"),
+    "a row of another data set": ("alpaca_eval", GSM8K, OPEN, "prompt missing"),
 }
 
 
@@ -163,6 +165,8 @@ UNFIT = [
     ("alpaca_eval", "pattern"),
     ("alpaca_eval", "math"),
     ("alpaca_eval", "choice"),
+    ("alpaca_eval", "text"),
+    ("mmlu_pro", "open"),
 ]
 
 
@@ -177,7 +181,9 @@ def test_a_kind_of_task_that_cannot_work_is_refused_with_the_one_to_set(preset: 
 
 def test_a_kind_that_is_not_known_to_fail_is_taken() -> None:
     for preset in get_args(Preset):
-        for kind in {"pattern", "math", "choice", "text", "later"} - {k for p, k in UNFIT if p == preset}:
+        for kind in {"pattern", "math", "choice", "text", "open", "later"} - {
+            k for p, k in UNFIT if p == preset
+        }:
             check_task(preset, kind)
     check_task(None, "choice")
 

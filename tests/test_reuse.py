@@ -46,6 +46,9 @@ TASKS = [
 ]  # fmt: skip
 
 
+ROWS = ["sft_selected", "sft_all", "teacher", "student", "ppo_model"]
+
+
 @pytest.fixture
 def run_path(tmp_path: Path, work_uri: str) -> Path:
     """A run file of local data and models."""
@@ -84,6 +87,8 @@ def sampler() -> Live:
     def answer(prompt: str, seed: int | None) -> str:
         if "correct?" in prompt:
             return "yes"
+        if "Is the proposed answer good" in prompt:
+            return "no" if "= x" in prompt else "yes"
         return f"= {prompt.split()[1] if seed is None or seed % 3 else 'x'}"
 
     return Live(answer)
@@ -130,7 +135,10 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         return
 
     def measured(name: str, model_hash: str) -> Manifest:
-        return evaluate.run(made.heldout, made.gold, model_hash, sampler, config, store, work, name=name)
+        return evaluate.run(
+            made.heldout, made.gold, model_hash, sampler, config, store, work,
+            name=name, judge=evaluate.Judge(judging, sampler),
+        )  # fmt: skip
 
     def answered(role: Any, model_hash: str) -> list[Manifest]:
         return [
@@ -156,7 +164,12 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     results = [measured("teacher", teacher), measured("student", engine(base, dtype))]
     results += [measured(item.name, engine(item.content_hash, dtype)) for item in tuned]
     again = answered("student", engine(tuned[0].content_hash, dtype))
-    compared = label.run(made.prompts, again, [], voted.labels, config, store, work)
+    judged_too = (
+        [judge.run(made.prompts, shard, judging, sampler, config, store, work) for shard in again]
+        if config.task.is_open
+        else []
+    )
+    compared = label.run(made.prompts, again, judged_too, voted.labels, config, store, work)
     scorer = reward.run(
         voted.labelled, compared.labelled, tuned[0].content_hash, folder, trained, config, store, work
     )
@@ -259,6 +272,27 @@ def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path:
         assert tasks["evaluate student"].verdict == "reused"
 
 
+def test_of_open_questions_the_judge_is_asked_about_all_answers(store: Store, run_path: Path) -> None:
+    work_uri = load_run_file(run_path).work_uri
+    of_judge = {"rule": "judge", "validation_prompts": 8}
+    opened = SETTINGS | {"task": {"kind": "open"}, "label": of_judge}
+    write(run_path, work_uri, opened, ppo_rewards=["model"])
+    run_all(store, stage_inputs(load_run_file(run_path), store))
+    tasks = expected(store, run_path, "distill_open")
+    judged = [f"{name}, judge" for name in tasks if f"{name}, judge" in tasks]
+    assert judged == [f"evaluate {name}, judge" for name in ROWS]
+    assert {"judge student 1/2", "judge student 2/2", "ppo model"} <= set(tasks)
+    assert "ppo mixed" not in tasks
+    assert {name: task for name, task in tasks.items() if task.verdict != "reused"} == {}
+
+    stricter = opened | {"label": of_judge | {"min_p_correct": 0.6}}
+    write(run_path, work_uri, stricter, ppo_rewards=["model"])
+    tasks = expected(store, run_path, "distill_open")
+    assert tasks["evaluate teacher"].verdict == tasks["judge 2/2"].verdict == "reused"
+    assert "its completions must be made first" in tasks["judge student 1/2"].why
+    assert tasks["evaluate teacher, judge"].why.endswith(": settings")
+
+
 def test_other_code_is_named(store: Store, run_path: Path) -> None:
     given = stage_inputs(load_run_file(run_path), store)
     run_all(store, given, until="prepare")
@@ -333,6 +367,7 @@ def test_a_policy_that_the_teacher_has_judged_is_found_again_with_its_calibratio
         ("distill_data", {}, {"prepare", "sft all", "evaluate teacher", "report"}),
         ("distill_minimal", {}, {"prepare", "sft all", "ppo mixed", "report"}),
         ("evaluate", {"models": 2}, {"prepare", "evaluate teacher", "evaluate student", "report"}),
+        ("distill_open", {}, {"prepare", "judge 1/2", "ppo model", "report"}),
         ("distill_rewards", {"checkpoint": 1}, {"generate student 1/2", "reward", "ppo model", "report"}),
     ],
 )

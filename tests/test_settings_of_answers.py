@@ -35,3 +35,26 @@ def test_a_setting_of_answers_changes_the_keys_of_these_stages(
 ) -> None:
     before, after = hashes({}), hashes(task)
     assert {stage for stage in before if before[stage] != after[stage]} == changed
+
+
+def hashes_of_judge(kind: str, **judge: str) -> dict[str, str]:
+    opened = {"task": {"kind": "open"}, "label": {"rule": "judge"}} if kind == "open" else {}
+    config: Config = parse_config(opened | {"judge": judge})
+    return {
+        "judge": settings.of_judge(config),
+        "ppo judge": settings.of_ppo(config, "judge"),
+        "ppo model": settings.of_ppo(config, "model"),
+        "answers": settings.of_judged_answers(config),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "is_read"),
+    [("pattern", "template", True), ("pattern", "open_template", False), ("open", "open_template", True)],
+)
+def test_the_template_that_is_read_changes_the_keys_of_what_is_judged(
+    kind: str, name: str, is_read: bool
+) -> None:
+    before, after = hashes_of_judge(kind), hashes_of_judge(kind, **{name: "{prompt} {completion}?"})
+    changed = {stage for stage in before if before[stage] != after[stage]}
+    assert changed == ({"judge", "ppo judge", "answers"} if is_read else set())

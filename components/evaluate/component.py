@@ -18,9 +18,12 @@ def evaluate(
     name: str = "",
     model: str = "",
     checkpoint: Input[Model] | None = None,
+    judge: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Answer the held-out prompts, greedily and sampled, and compare with the gold answers.
+
+    Answers to open questions (`task.kind: open`) are judged instead: right are those that are judged good.
 
     Args:
         heldout: Manifest of held-out prompts.
@@ -29,7 +32,10 @@ def evaluate(
         name: What the report calls the model; by default its folder. A checkpoint goes by its own name.
         model: URI of the Hugging Face folder to evaluate; not read when `checkpoint` is given.
         checkpoint: Manifest of the checkpoint to evaluate; without it `model` is.
-        config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model's.
+        judge: URI of the Hugging Face folder of the teacher, or its name at its server, which judges open
+            answers; not read for other tasks.
+        config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model's;
+            for open answers `judge`, `label` and `teacher` too.
 
     Returns:
         results: Manifest of one row an answer.
@@ -47,4 +53,5 @@ def evaluate(
         name=name,
         model=model,
         checkpoint=checkpoint,
+        judge=judge,
     )

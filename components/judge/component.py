@@ -19,11 +19,13 @@ def judge(
 ) -> None:
     """Let a model judge completions: P(correct) of each. In the method the teacher judges its own.
 
+    Of open questions (`task.kind: open`) it is P(good), and the teacher judges the student's too.
+
     P(correct) of a completion is the probability of the judge prompt's yes over yes and no.
 
     Args:
         prompts: Manifest of prompts.
-        completions: Manifest of the teacher's completions of them.
+        completions: Manifest of completions of them.
         model: URI of the judge's Hugging Face folder, usually the teacher.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `judge`, `teacher`, `engine` and `task`.

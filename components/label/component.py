@@ -24,7 +24,8 @@ def label(
     """Find one pseudo label a prompt by judged vote, and label every completion by agreement with it.
 
     No gold answer is read, but for the rule `gold`, an upper bound to compare with. Ties and weak majorities
-    leave a prompt unlabelled, with the reason.
+    leave a prompt unlabelled, with the reason. Of open questions (`task.kind: open`) each completion goes by
+    its own judgement.
 
     Args:
         prompts: Manifest of prompts.
@@ -32,7 +33,7 @@ def label(
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `label` and `task`.
         judgements: Manifests of the judgements of them, one a shard; not wanted with
-            `given_labels` or where `label.rule` is `majority` or `gold`.
+            `given_labels`, unless the task is open, or where `label.rule` is `majority` or `gold`.
         given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
         gold: Manifest of gold answers, for `label.rule: gold` alone; refused with any other rule.
         variant: What an ablation changes in `config`, as `label.rule=gold`; the output is named after it.

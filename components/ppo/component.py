@@ -24,7 +24,8 @@ def ppo(
 ) -> None:
     """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
 
-    The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts.
+    The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts. Of open
+    questions nothing can agree: the last one is kept whose KL is within `ppo.target_kl`.
 
     Args:
         prompts: Manifest of training prompts.
@@ -36,7 +37,7 @@ def ppo(
             the reward `judge` also `judge`, `teacher`, `openai` and `label.calibrate`.
         reward: What scores a rollout: `model` (the reward model), `agreement` (1 if the answer is the pseudo
             label, else 0), `mixed` (agreement where the prompt has a label, the model elsewhere), or `judge`
-            (the teacher's P(correct)).
+            (the teacher's P(correct)); of open questions `model` or `judge`.
         teacher: URI of the teacher's Hugging Face folder, or its name at its server; read for the reward
             `judge` alone.
         variant: What an ablation changes in `config`, as `ppo.kl_coef=0.1`; the output is named after it.

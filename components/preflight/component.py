@@ -24,6 +24,7 @@ def preflight(
     reward_variants: list[str] = ["reward.source_weight=0"],
     noise_variants: list[str] = ["label.noise=0.1"],
     gold_labels: bool = False,
+    open_ended: bool = False,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     node_selector: dict[str, str] = {},
@@ -88,6 +89,7 @@ def preflight(
         reward_variants: Variants of an ablation, `section.field=value`, each with a reward model of its own.
         noise_variants: Variants of an ablation, each with labels of its own, such as `label.noise=0.1`.
         gold_labels: Whether the pipeline gives gold answers to `label`: for `label.rule: gold` and no other.
+        open_ended: Whether the pipeline judges the student's completions: for `task.kind: open` and no other.
         gpus: GPUs of each task that uses some.
         gpu_resource: What the cluster calls its GPUs.
         node_selector: Labels that the nodes of GPU tasks must have.
@@ -147,6 +149,7 @@ def preflight(
         reward_variants=reward_variants,
         noise_variants=noise_variants,
         gold_labels=gold_labels,
+        open_ended=open_ended,
         gpus=gpus,
         gpu_resource=gpu_resource,
         node_selector=node_selector,

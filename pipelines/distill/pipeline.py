@@ -25,10 +25,12 @@ def wire(
     gpus: Any,
     resources: Any,
     gold_labels: bool = False,
+    open_ended: bool = False,
 ) -> None:
     """Add all tasks to the pipeline being defined.
 
-    `distill_minimal` gives most values itself; `distill_gold` lets gold answers be the labels.
+    `distill_minimal` gives most values itself; `distill_gold` lets gold answers be the labels; in
+    `distill_open` the teacher judges the student's answers too.
     """
     checked = pods.first(
         preflight(
@@ -44,10 +46,11 @@ def wire(
             ppo_rewards=ppo_rewards,
             num_shards=num_shards,
             gold_labels=gold_labels,
+            open_ended=open_ended,
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config)
+    run = Run(pods, checked.outputs, work_uri, config, judge=teacher if open_ended else None)
     data = prepared(run, checked, prompts, heldout)
     shard_items = loop_items(run, checked, num_shards)
     made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)

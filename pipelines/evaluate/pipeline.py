@@ -17,6 +17,7 @@ def evaluate(
     work_uri: str,
     heldout: str,
     models: list[str],
+    teacher: str = "",
     config: dict[str, Any] = {},
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -25,6 +26,7 @@ def evaluate(
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
     s3_secret: str = "limbeck-s3",
+    api_secret: str = "limbeck-api",
     image_pull_secret: str = "limbeck-pull",
 ) -> None:
     """Compare models on held-out prompts, with paired intervals of the difference to the first one.
@@ -34,6 +36,8 @@ def evaluate(
         heldout: Held-out data set: a file or folder (JSONL, JSON, Parquet, CSV) or `hf://`; columns `prompt`
             and `answer`.
         models: URIs of Hugging Face folders; the others are compared with the first.
+        teacher: URI of the Hugging Face folder of the model that judges answers to open questions
+            (`task.kind`: `open`), or its name at its server; not read for others.
         config: Settings of all stages, as under `config` in a run file.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
@@ -44,10 +48,13 @@ def evaluate(
         tolerations: Kubernetes tolerations of GPU tasks.
         s3_secret: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional,
             AWS_REGION.
+        api_secret: Secret with OPENAI_API_KEY, for a judge that a server runs (`config.teacher.sampler`:
+            `openai`); it need not exist where no key is wanted.
         image_pull_secret: Secret for pulling images; it need not exist where the registry is open.
     """
     pods = Pods(
         s3_secret=s3_secret,
+        api_secret=api_secret,
         image_pull_secret=image_pull_secret,
         gpu_resource=gpu_resource,
         node_selector=node_selector,
@@ -60,12 +67,13 @@ def evaluate(
             stages=STAGES,
             heldout=heldout,
             models=models,
+            teacher=teacher,
             gpus=gpus,
             resources=resources,
             config=config,
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config)
+    run = Run(pods, checked.outputs, work_uri, config, judge=teacher)
     data = prepared(run, checked, "", heldout)
     told(run, data, evaluated_all(run, data, models))

@@ -88,6 +88,11 @@ class Compiled:
         """Whether it gives gold answers to `label`, as it tells `preflight`."""
         return bool(self._said_to_preflight("gold_labels"))
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether it judges the student's answers too (`task.kind: open`), as it tells `preflight`."""
+        return bool(self._said_to_preflight("open_ended"))
+
     def _said_to_preflight(self, name: str) -> Any:
         """A constant that the first task is given, or None."""
         first = self.spec["root"].get("dag", {}).get("tasks", {}).get("preflight", {})

@@ -20,8 +20,8 @@ class Probe(NamedTuple):
 
     update: int
     """Rounds before it; 0 is the warmed-up student."""
-    agreement: float
-    """Share of the completions that agree with the pseudo label."""
+    agreement: float | None
+    """Share of the completions that agree with the pseudo label; None of open questions."""
     proxy: float
     """Mean P(good) by the reward model."""
     length: float
@@ -33,12 +33,12 @@ def probes(history: Sequence[Mapping[str, float]]) -> list[Probe]:
     return [
         Probe(
             int(entry["update"]),
-            entry["ppo/validation_agreement"],
+            entry.get("ppo/validation_agreement"),
             entry["ppo/validation_proxy"],
             entry["ppo/validation_length"],
         )
         for entry in history
-        if "ppo/validation_agreement" in entry
+        if "ppo/validation_proxy" in entry
     ]
 
 
@@ -53,15 +53,18 @@ def hacked(measured: Sequence[Probe], drop: float) -> str | None:
         drop: Agreement may be lower by so much.
 
     Returns:
-        What rose and fell, as a sentence's middle; None when all is well.
+        What rose and fell, as a sentence's middle; None when all is well, or where nothing can agree: the
+        proxy has nothing to be held against.
     """
-    last = measured[-1]
-    best = max(measured, key=lambda item: item.agreement)
-    if last.proxy <= best.proxy or best.agreement - last.agreement <= drop:
+    agreed = [(item.agreement, item) for item in measured if item.agreement is not None]
+    if not agreed:
+        return None
+    (highest, best), (newest, last) = max(agreed, key=lambda pair: pair[0]), agreed[-1]
+    if last.proxy <= best.proxy or highest - newest <= drop:
         return None
     return (
         f"since update {best.update} the proxy reward rose from {best.proxy:.3f} to {last.proxy:.3f} while "
-        f"agreement fell from {best.agreement:.3f} to {last.agreement:.3f}; length went from "
+        f"agreement fell from {highest:.3f} to {newest:.3f}; length went from "
         f"{best.length:.1f} to {last.length:.1f} tokens"
     )
 

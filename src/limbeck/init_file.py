@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from limbeck.compiled import Compiled
+from limbeck.config import Config, LabelConfig, TaskConfig
 from limbeck.errors import ConfigError
 from limbeck.resources import Resources
 from limbeck.run_file import RunFile
@@ -87,8 +88,15 @@ def run_file_text(pipeline: str, compiled: Compiled, *, full: bool) -> str:
             lines += [*_setting(RunFile(), name, "", live=False, full=full), ""]
     if "config" in declared:
         lines += [*_help(RunFile, "config", ""), "config:"]
-        lines += _section(RunFile().config, "", "  ", compiled.stages, full=full)
+        lines += _section(_config(compiled), "", "  ", compiled.stages, full=full)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _config(compiled: Compiled) -> Config:
+    """The defaults, but for what a pipeline is made for."""
+    if not compiled.open_ended:
+        return Config()
+    return Config(task=TaskConfig(kind="open"), label=LabelConfig(rule="judge"))
 
 
 def _head(pipeline: str, *, full: bool) -> list[str]:

@@ -1,8 +1,10 @@
-"""How a completion is put to the judge, and how its verdicts are read: the same for `judge` and for PPO.
+"""How a completion is put to the judge, and how its verdicts are read: alike for `judge`, `ppo`, `evaluate`.
+
+The judge is asked whether an answer is correct or, of an open question, good.
 
 P(correct) is read from the probabilities of the verdict's first token, so one token a verdict is
 enough. Source: self-evaluation as in arXiv 2207.05221 (P(True)); that the teacher judges its own
-answers is the method's (arXiv 2502.19557); the prompt and this reading of it are ours.
+answers is the method's (arXiv 2502.19557); the prompts and this reading of them are ours.
 
 A judge may favour the word that is named first. Several verdicts name both words in both orders, and
 their mean is P(correct). Source: asking in both orders, arXiv 2306.05685, section 3.4; the mean is ours.
@@ -13,7 +15,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from limbeck.config import Config, JudgeConfig
+from limbeck.config import Config
 from limbeck.records import PpoPrompt
 from limbeck.sampling import ChatPrompt, Sample, SampleRequest, too_long
 from limbeck.thinking import without_thinking
@@ -45,13 +47,14 @@ def verdict_requests(
         prompt: What was asked.
         completion: The answer as it was sampled.
         to_prompt: How the judge's engine is sent a message.
-        config: `judge` and `task.strip_thinking` are read.
+        config: `judge`, and of `task` the kind and `strip_thinking`, are read.
         seed: Of the first vote; each further one has the next.
     """
     judge = config.judge
     shown = without_thinking(completion) if config.task.strip_thinking else completion
     orders = [
-        to_prompt(_message(judge, prompt, shown, swapped=swapped)) for swapped in (False, True)[: judge.votes]
+        to_prompt(_message(config, prompt, shown, swapped=swapped))
+        for swapped in (False, True)[: judge.votes]
     ]
     return [
         SampleRequest(orders[vote % 2], judge.temperature, 1, seed=seed + vote, verdict=(judge.yes, judge.no))
@@ -60,9 +63,10 @@ def verdict_requests(
 
 
 def too_long_to_judge(requests: Sequence[SampleRequest], config: Config) -> str:
-    """How the judge's prompt exceeds its context, or nothing."""
+    """Why the judge cannot be asked: how its prompt exceeds its context; empty when it fits."""
     longest = max((request.prompt for request in requests), key=len)
-    return too_long(longest, config.engine.max_model_len - 1)
+    excess = too_long(longest, config.engine.max_model_len - 1)
+    return f"judge prompt too long: {excess}" if excess else ""
 
 
 def read_verdict(requests: Sequence[SampleRequest], samples: Sequence[Sample]) -> Verdict:
@@ -78,14 +82,15 @@ def read_verdict(requests: Sequence[SampleRequest], samples: Sequence[Sample]) -
     )
 
 
-def _message(judge: JudgeConfig, prompt: str, completion: str, *, swapped: bool) -> str:
+def _message(config: Config, prompt: str, completion: str, *, swapped: bool) -> str:
     """The judge prompt, with the two words in one order or the other.
 
     Prompt and completion may hold braces of their own, so everything is replaced in one pass.
     """
-    first, second = (judge.no, judge.yes) if swapped else (judge.yes, judge.no)
+    words = config.judge.yes, config.judge.no
+    first, second = reversed(words) if swapped else words
     slots = {"{prompt}": prompt, "{completion}": completion, "{first}": first, "{second}": second}
-    return re.sub("|".join(map(re.escape, slots)), lambda found: slots[found[0]], judge.template)
+    return re.sub("|".join(map(re.escape, slots)), lambda found: slots[found[0]], config.judge_template)
 
 
 def _mean(votes: Sequence[float | None]) -> float | None:

@@ -89,6 +89,33 @@ def pseudo_label(
     return _labelled(prompt_id, answer, share, len(voters))
 
 
+def open_label(
+    prompt_id: str, completions: Sequence[Answered], p_correct: Mapping[str, float], config: LabelConfig
+) -> Label:
+    """The best judged completion of an open prompt: no two answers are the same, so nothing is voted on.
+
+    Args:
+        prompt_id: The prompt.
+        completions: All teacher completions of this prompt.
+        p_correct: Completion id -> the teacher's P(good).
+        config: `min_p_correct` is read.
+
+    Returns:
+        The label; its vote share is the share of the completions that are good, its votes their number. The
+        prompt stays unlabelled where none is good.
+    """
+    good = [item for item in completions if is_good(item, p_correct[item.completion_id], config)]
+    if not good:
+        return _unlabelled(prompt_id, "none judged good")
+    best = max(good, key=lambda item: (p_correct[item.completion_id], item.completion_id))
+    return _labelled(prompt_id, best.answer, len(good) / len(completions), len(good))
+
+
+def is_good(completion: Answered, p_correct: float, config: LabelConfig) -> bool:
+    """Whether the answer to an open prompt is there and judged good: it earns 1, else 0."""
+    return completion.answer is not None and p_correct >= config.min_p_correct
+
+
 def gold_label(prompt_id: str, completions: Sequence[Answered], gold: str | None) -> Label:
     """The known answer as a label: an upper bound for what any rule without gold could give.
 
@@ -185,15 +212,16 @@ def with_validation(labels: Sequence[Label], num_prompts: int, seed: int) -> lis
     return [label._replace(validation=True) if label.prompt_id in chosen else label for label in labels]
 
 
-def is_selected(completion: Completion, label: Label, p_correct: float | None, config: LabelConfig) -> bool:
+def is_selected(
+    completion: Completion, pseudo_reward: float, p_correct: float | None, config: LabelConfig
+) -> bool:
     """Whether a teacher completion is good enough to be learnt from.
 
-    It must agree with the label, be judged correct where the rule uses judgements, and have ended by
+    It must have earned its pseudo-reward, be judged correct where the rule uses judgements, and have ended by
     itself (a completion that was cut off teaches cutting off).
     """
-    agrees = label.answer is not None and completion.answer == label.answer
     judged = not config.uses_judgements or (p_correct is not None and p_correct >= config.min_p_correct)
-    return agrees and judged and completion.finish_reason == "stop"
+    return pseudo_reward > 0 and judged and completion.finish_reason == "stop"
 
 
 def _labelled(prompt_id: str, answer: str | None, share: float, votes: int) -> Label:

@@ -112,8 +112,8 @@ FORMS: dict[Preset, Form] = {
     "alpaca_eval": Form(
         ("instruction",),
         alpaca_eval,
-        frozenset({"pattern", "math", "choice"}),
-        "text, and label.rule to judge: no two such answers are alike",
+        frozenset({"pattern", "math", "choice", "text"}),
+        "open, and label.rule to judge: no two such answers are alike",
     ),
 }
 

@@ -70,7 +70,10 @@ class Completion(Row):
 
 
 class Judgement(Row):
-    """What the teacher thinks of one of its completions. Written by `judge`; read by `label` and `report`."""
+    """What the teacher thinks of a completion: its own, and of an open task the student's too.
+
+    Written by `judge`; read by `label` and `report`.
+    """
 
     completion_id: str
     prompt_id: str
@@ -93,12 +96,13 @@ class PseudoLabel(Row):
     answer: str | None
     """None when the prompt stays unlabelled."""
     vote_share: float
-    """Share of the votes that the winner got, 0 to 1."""
+    """Share of the votes that the winner got, 0 to 1; of an open task the share of the completions that are
+    good, of which `answer` is the best."""
     num_votes: int
     reason: str
-    """`labelled`, or why not: `no votes`, `tie`, `low vote share`. `gold answer` is the known answer, of the
-    rule `gold`: an upper bound, no pseudo label; `no gold answer` where it has none. `noise` is a label that
-    an ablation made wrong."""
+    """`labelled`, or why not: `no votes`, `tie`, `low vote share`; of an open task `none judged good`. `gold
+    answer` is the known answer, of the rule `gold`: an upper bound, no pseudo label; `no gold answer` where
+    it has none. `noise` is a label that an ablation made wrong."""
     validation: bool
     """Kept out of all training: the reward model is measured and the policy chosen on these prompts."""
 
@@ -112,7 +116,7 @@ class LabelledCompletion(Row):
     source: Source
     text: str
     pseudo_reward: float
-    """1 if the completion's answer equals the pseudo label, else 0."""
+    """1 if the completion's answer equals the pseudo label, or is judged good (open task), else 0."""
     vote_share: float
     selected: bool
     """Whether it is good enough for `sft` on selected completions."""

@@ -56,12 +56,14 @@ class Outlook:
         self.store, self.run_file, self.config = store, run_file, run_file.config
         self.work_uri = run_file.work_uri.rstrip("/")
         self.stages = pipeline.stages
-        # `distill_minimal` takes no choice of rewards: it has its own.
+        # `distill_minimal` and `distill_open` take no choice of rewards: they have their own.
         chosen = "ppo_rewards" in pipeline.parameters
-        self.ppo_rewards: tuple[PpoReward, ...] = run_file.ppo_rewards if chosen else ("model", "mixed")
+        own: tuple[PpoReward, ...] = ("model",) if pipeline.open_ended else ("model", "mixed")
+        self.ppo_rewards = run_file.ppo_rewards if chosen else own
         newest_first = sorted(states, key=lambda state: state.modified, reverse=True)
         self.states = {state.uri: state for state in newest_first}
         self.tasks: list[Expected] = []
+        self.judge: str | None = None
         self.prompts: Given = None
         self.heldout: Given = None
         self.gold: Given = None
@@ -76,6 +78,7 @@ class Outlook:
         """
         check_inputs(self.run_file)
         teacher, student = self._teacher(), self._model(self.run_file.student)
+        self.judge = self._sampled("teacher", teacher, judges=True)
         self._prepare()
         if "judge" in self.stages:
             labels, labelled = self._teacher_side(teacher)
@@ -110,17 +113,7 @@ class Outlook:
     def _teacher_side(self, teacher: Given) -> tuple[Given, Given]:
         """The teacher answers, judges and votes: its labels, and its labelled completions."""
         answers = self._generate("teacher", teacher)
-        model = self._sampled("teacher", teacher, judges=True)
-        judgements = [
-            self._one(
-                f"judge{self._of(shard)}",
-                "judge",
-                settings.of_judge(self.config),
-                {"prompts": self.prompts, "completions": answered, "model": model},
-                "judge",
-            )
-            for shard, answered in enumerate(answers)
-        ]
+        judgements = self._judged("judge", answers)
         given = {"prompts": self.prompts, **_listed("completions", answers)}
         if self.config.label.rule == "gold":
             given["gold"] = self.gold
@@ -134,6 +127,18 @@ class Outlook:
         )
         return made.get("labels"), made.get("labelled")
 
+    def _judged(self, task: str, answers: Sequence[Given]) -> list[Given]:
+        return [
+            self._one(
+                f"{task}{self._of(shard)}",
+                "judge",
+                settings.of_judge(self.config),
+                {"prompts": self.prompts, "completions": answered, "model": self.judge},
+                "judge",
+            )
+            for shard, answered in enumerate(answers)
+        ]
+
     def _warm_up(self, selection: str, labelled: Given, student: Given) -> Given:
         name, hashed = f"sft_{selection}", settings.of_sft(self.config, selection)
         given = {"labelled": labelled, "student": student}
@@ -145,6 +150,8 @@ class Outlook:
         """The student answers, a reward model learns, and PPO refines the student."""
         answers = self._generate("student", student)
         given = {"prompts": self.prompts, **_listed("completions", answers), "given_labels": labels}
+        if self.config.task.is_open:
+            given |= _listed("judgements", self._judged("judge student", answers))
         hashed = settings.of_label(self.config)
         made = self._task("label student", "label", hashed, given, ["labelled_student"], ["labelled"])
         given = {"teacher_labelled": labelled, "student_labelled": made.get("labelled")}
@@ -154,7 +161,7 @@ class Outlook:
             given = {"prompts": self.prompts, "labels": labels}
             given |= {"checkpoint": student, "reward_model": reward_model}
             if kind == "judge":
-                given["teacher"] = self._sampled("teacher", teacher, judges=True)
+                given["teacher"] = self.judge
                 if isinstance(labels, Manifest) and (lines := lines_of(labels, self.config)):
                     given["calibration"] = digest(lines)
             hashed = settings.of_ppo(self.config, kind)
@@ -177,7 +184,12 @@ class Outlook:
 
     def _evaluate(self, name: str, base: Given, role: str = "student") -> None:
         given = {"heldout": self.heldout, "gold": self.gold, "model": self._sampled(role, base)}
-        self._one(f"evaluate {name}", "evaluate", settings.of_evaluate(self.config, name), given, name)
+        hashed = settings.of_evaluate(self.config, name)
+        answers = self._one(f"evaluate {name}", "evaluate", hashed, given, name)
+        if self.config.task.is_open:
+            given = {"heldout": self.heldout, "answers": answers, "judge": self.judge}
+            hashed = settings.of_judged_answers(self.config)
+            self._one(f"evaluate {name}, judge", "evaluate", hashed, given, name)
 
     def _report(self) -> None:
         """Its inputs are known when all that comes before is finished."""

@@ -100,7 +100,7 @@ class TeacherJudge:
             for prompt, text, seed in zip(prompts, texts, seeds, strict=True)
         ]
         excess = [too_long_to_judge(requests, self._config) for requests in asked]
-        reasons = {place: f"judge prompt too long: {why}" for place, why in enumerate(excess) if why}
+        reasons = {place: why for place, why in enumerate(excess) if why}
         votes = [
             (place, vote)
             for place, requests in enumerate(asked)

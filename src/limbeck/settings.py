@@ -55,7 +55,7 @@ def of_judge(config: Config) -> str:
     """Of `judge`."""
     return digest(
         [
-            config.judge.model_dump(),
+            _judge(config),
             config.task.strip_thinking,
             config.engine.max_model_len,
             config.generate.rows_per_part,
@@ -118,7 +118,7 @@ def of_ppo(config: Config, reward: PpoReward, variant: str = "") -> str:
             config.reward.max_length,
             config.engine.max_model_len,
             config.ppo.model_dump(exclude=NOT_DECISIVE | {"judge_gpu_memory_utilization": True}),
-            *([config.judge.model_dump()] if reward == "judge" else []),
+            *([_judge(config)] if reward == "judge" else []),
         ],
         variant,
     )
@@ -137,6 +137,19 @@ def of_evaluate(config: Config, name: str) -> str:
     )
 
 
+def of_judged_answers(config: Config) -> str:
+    """Of the judgement of the answers of `evaluate` to open questions."""
+    return digest(
+        [
+            _judge(config),
+            config.label.min_p_correct,
+            config.task.model_dump(),
+            config.engine.max_model_len,
+            config.generate.rows_per_part,
+        ]
+    )
+
+
 def of_report(config: Config) -> str:
     """Of `report`, which shows them all."""
     return digest(config.model_dump(mode="json"))
@@ -145,3 +158,9 @@ def of_report(config: Config) -> str:
 def _digest(values: list[Any], variant: str) -> str:
     """A hash of what decides; a variant decides too, as what is made under it bears its name."""
     return digest([*values, variant] if variant else values)
+
+
+def _judge(config: Config) -> dict[str, Any]:
+    """How the judge is asked, with the one template that this kind of task reads."""
+    template = {"template": config.judge_template}
+    return config.judge.model_dump(exclude={"template", "open_template"}) | template

@@ -156,3 +156,7 @@ def test_a_leak_of_the_gold_labels_of_an_ablation_into_a_sweep_would_be_found() 
         if value["taskOutputArtifact"]["outputArtifactKey"] == "labels":
             value["taskOutputArtifact"]["producerTask"] = labels
     assert len(reached_from(spec, "prepare", "gold") & training_tasks(spec)) > len(before)
+
+
+def test_one_pipeline_says_to_preflight_that_it_is_for_open_questions() -> None:
+    assert {name for name, path in SHIPPED.items() if compiled.load(path).open_ended} == {"distill_open"}

@@ -62,6 +62,7 @@ def test_there_is_a_pipeline_for_each_way_of_starting() -> None:
         "distill",
         "distill_gold",
         "distill_minimal",
+        "distill_open",
         "distill_data",
         "distill_rewards",
         "evaluate",
@@ -142,11 +143,14 @@ def test_the_key_of_a_black_box_goes_to_the_tasks_that_ask_it_alone_and_need_not
     }
     # Others have no settings for it, or no teacher.
     all_tasks = {"preflight", "generate teacher", "judge", "ppo", "evaluate teacher"}
+    judges_all = {"judge student", "evaluate student", "evaluate sft", "evaluate ppo"}
     expected = {
         "distill": all_tasks,
         "distill_gold": all_tasks,
+        "distill_open": all_tasks | judges_all,
         "distill_data": all_tasks - {"ppo"},
         "distill_rewards": {"preflight", "ppo"},
+        "evaluate": {"preflight", "evaluate"},
     }.get(path.parent.name, set())
     assert ("api_secret" in parameters(path)) == bool(expected)
     assert given.keys() == expected
@@ -226,6 +230,22 @@ def test_kubeflow_2_15_gets_no_setting_that_it_refuses(path: Path) -> None:
 def test_every_stage_is_of_a_gpu_or_a_cpu() -> None:
     stages = {path.stem for path in Path("src/limbeck/stages").glob("[a-z]*.py")}
     assert set(GPU_STAGES) | set(CPU_STAGES) == stages
+
+
+def test_of_open_questions_the_teacher_judges_the_students_answers_and_all_held_out_ones() -> None:
+    spec, _ = documents(Path("pipelines/distill_open/pipeline.yaml"))
+    found = {task["taskInfo"]["name"]: task["inputs"] for task in tasks(spec).values()}
+    for name in ("judge", "judge student"):
+        assert found[name]["parameters"]["model"] == {"componentInputParameter": "pipelinechannel--teacher"}
+    assert {"completions", "judgements", "given_labels"} <= found["label student"]["artifacts"].keys()
+    for name in ("evaluate teacher", "evaluate student", "evaluate sft", "evaluate ppo"):
+        assert found[name]["parameters"]["judge"]["componentInputParameter"].endswith("teacher")
+    assert found["pick policy"]["parameters"]["names"] == {"runtimeValue": {"constant": ["ppo_model"]}}
+    compared, _ = documents(Path("pipelines/distill/pipeline.yaml"))
+    others = {task["taskInfo"]["name"]: task["inputs"] for task in tasks(compared).values()}
+    assert found.keys() - others.keys() == {"judge student"}
+    assert "judgements" not in others["label student"]["artifacts"]
+    assert not any("judge" in inputs.get("parameters", {}) for inputs in others.values())
 
 
 def test_loops_are_unrolled_into_names_for_the_screen() -> None:

@@ -16,6 +16,8 @@ from limbeck.storage import Store
 from tests import hub_stub
 from tests.preflight.conftest import ROWS, lines
 
+OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
+
 GOOD: dict[str, Any] = {"prompt": ["a", "b"], "answer": ["1", None]}
 
 
@@ -181,9 +183,10 @@ SETTINGS: dict[str, tuple[str, Callable[[Path], object], dict[str, Any], list[st
     "a preset without gold": (
         "a.jsonl",
         text(b'{"instruction": "a"}\n'),
-        {"prepare": {"preset": "alpaca_eval"}, "task": {"kind": "text"}},
+        {"prepare": {"preset": "alpaca_eval"}, **OPEN},
         [],
     ),
+    "open questions without references": ("a.jsonl", text(b'{"prompt": "a"}\n'), OPEN, []),
     "options": (
         "a.jsonl",
         text(b'{"prompt": "a", "options": ["x", "y"], "answer": "B"}\n'),

@@ -9,6 +9,8 @@ from limbeck.config import Config
 from limbeck.preflight import Asked
 from limbeck.preflight.asked import (
     incomparable,
+    judges,
+    misjudged,
     mislabelled,
     misnamed,
     missing,
@@ -27,6 +29,7 @@ EARLIER = {
     "checkpoint": "s3://b/c",
 }
 EVALUATE = ["prepare", "evaluate", "report"]
+OPEN = Config.model_validate({"task": {"kind": "open"}, "label": {"rule": "judge"}})
 FROM_TEACHER = Config.model_validate({"reward": {"init": "teacher"}})
 
 MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
@@ -62,6 +65,11 @@ MISSING: dict[str, tuple[dict[str, Any], Config | None, set[str]]] = {
     "a teacher to judge rollouts": (
         {"stages": REWARDS, "teacher": "", "student": "", "ppo_rewards": ["model", "judge"], **EARLIER},
         Config(),
+        {"teacher"},
+    ),
+    "somebody to judge answers to open questions": (
+        {"stages": EVALUATE, "prompts": "", "heldout": "s3://b/h", "teacher": "", "models": ["s3://b/m"]},
+        OPEN,
         {"teacher"},
     ),
     "a teacher to start the reward model from": (
@@ -222,3 +230,37 @@ def test_gold_labels_want_the_rule_and_the_pipeline(rule: str, changes: dict[str
     found = lines(mislabelled(replace(FULL, **changes), config))
     assert len(found) == bool(says)
     assert all(says in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "says"),
+    [
+        (Config(), {}, ""),
+        (OPEN, {"open_ended": True}, ""),
+        (OPEN, {}, "expected a kind whose answers can be compared, got open. Run the pipeline distill_open"),
+        (
+            Config(),
+            {"open_ended": True},
+            "expected open, as nothing is compared here, got pattern",
+        ),
+        (OPEN, {"stages": REWARDS, **EARLIER}, "Run the pipeline distill_open"),
+        (OPEN, {"stages": [*STAGES, "ablation"]}, "Run the pipeline distill_open"),
+        (OPEN, {"stages": EVALUATE}, ""),  # which judges them by the teacher
+    ],
+)
+def test_open_questions_want_the_kind_and_the_pipeline(
+    config: Config, changes: dict[str, Any], says: str
+) -> None:
+    found = lines(misjudged(replace(FULL, **changes), config))
+    assert len(found) == bool(says)
+    assert all(says in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("config", "stages", "judged"),
+    [(Config(), STAGES, True), (Config(), EVALUATE, False), (OPEN, EVALUATE, True), (OPEN, ["sft"], False)],
+)
+def test_who_judges_is_looked_at_where_anything_is_judged(
+    config: Config, stages: list[str], judged: bool
+) -> None:
+    assert judges(replace(FULL, stages=stages), config) is judged

@@ -247,7 +247,7 @@ def run_ppo(
         reward=kind,
         teacher=teacher,
     )
-    return made, trainer.calls[0]
+    return made, (trainer.calls or [{}])[0]
 
 
 def teacher_of(revision: str) -> Teacher:
@@ -287,6 +287,60 @@ def test_a_critic_cannot_start_from_a_reward_model_with_another_tokenizer(
     run_ppo(
         store, f"{work_uri}/2", config_for, "model", student='{"other": 1}', ppo={"value_init": "student"}
     )
+
+
+OPEN: dict[str, Any] = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
+
+
+def test_open_prompts_have_no_label_to_agree_with_and_no_agreement_is_told(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    made, call = run_ppo(store, work_uri, config_for, "model", **OPEN)
+    assert {item.label for item in (*call["prompts"], *call["validation"])} == {None}
+    assert {item.prompt_id for item in call["validation"]} == {str(n) for n in range(5)}
+    assert not [name for name in made.metrics if name.endswith("agreement")]
+    again, _ = run_ppo(store, work_uri, config_for, "model", **OPEN)
+    assert again == made
+
+
+@pytest.mark.parametrize("kind", ["agreement", "mixed"])
+def test_open_answers_are_not_rewarded_for_agreement(
+    store: Store, work_uri: str, config_for: ConfigFor, kind: PpoReward
+) -> None:
+    with pytest.raises(ConfigError, match=r"parameter reward.*task\.kind is open.*distill_open"):
+        run_ppo(store, work_uri, config_for, kind, **OPEN)
+
+
+def test_open_answers_may_be_rewarded_by_the_judge_whose_template_is_the_open_one(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    said: list[str] = []
+
+    class Asking(Trainer):
+        def __call__(self, **arguments: Any) -> Any:
+            arguments["judge"](arguments["prompts"][:1], ["an answer"], [1])
+            return super().__call__(**arguments)
+
+    def answer(prompt: str, seed: int | None) -> str:
+        said.append(prompt)
+        return "yes"
+
+    teacher = Teacher("a", lambda: ScriptedSampler(answer))
+
+    def made(word: str) -> Manifest:
+        settings: dict[str, Any] = OPEN | {
+            "judge": {"open_template": f"{word} {{prompt}} {{completion}}"},
+            "engine": {"max_model_len": 2048},
+        }
+        made, _ = run_ppo(
+            store, f"{work_uri}/{word}", config_for, "judge", teacher=teacher, trainer_type=Asking, **settings
+        )
+        return made
+
+    first, other = made("good"), made("fine")
+    assert [text.split()[0] for text in said] == ["good", "fine"]
+    assert key_of(first) != key_of(other)
+    assert not [name for name in first.metrics if name.endswith("agreement")]
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])

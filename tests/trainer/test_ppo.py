@@ -1,6 +1,7 @@
 """PPO on DeepSpeed with rollouts from the real vLLM engine, on tiny models."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from limbeck.config import PpoReward, parse_config
+from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
 from limbeck.saver import Saver
@@ -30,6 +32,7 @@ def train(
     saver: Saver | None = None,
     reward: PpoReward = "agreement",
     dtype: str = "float32",
+    prompts: Sequence[PpoPrompt] = PROMPTS,
     **ppo: Any,
 ) -> Any:
     config = parse_config(
@@ -56,8 +59,8 @@ def train(
         student,
         reward_folder,
         sampler,
-        PROMPTS,
-        PROMPTS[:8],
+        prompts,
+        prompts[:8],
         has_w,
         reward,
         config,
@@ -105,6 +108,33 @@ def test_bfloat16_with_recomputed_activations_learns(
         num_updates=8,
     )
     assert run.course.best_agreement > run.course.start_agreement + 0.2
+
+
+@pytest.mark.parametrize(("target_kl", "kept"), [(1e9, 4), (1e-9, 0)])
+def test_without_labels_the_last_policy_within_the_kl_is_kept_and_none_is_called_hacked(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, target_kl: float, kept: int
+) -> None:
+    unlabelled = [prompt.model_copy(update={"label": None}) for prompt in PROMPTS]
+    run = train(
+        tmp_path / "run",
+        student,
+        reward_folder,
+        sampler,
+        reward="model",
+        prompts=unlabelled,
+        num_updates=4,
+        evaluate_every=2,
+        target_kl=target_kl,
+        critic_warmup_updates=0,
+    )
+    assert run.course.best_update == kept
+    measured = [entry for entry in run.course.history if "ppo/validation_proxy" in entry]
+    assert [entry["update"] for entry in measured] == [0, 2, 4]
+    assert not any("ppo/validation_agreement" in entry for entry in measured)
+    assert not run.course.stopped
+    start, chosen = (load_file(folder / "model.safetensors") for folder in (student, run.folder))
+    unchanged = all(torch.equal(start[name], chosen[name]) for name in start if name in chosen)
+    assert unchanged is (kept == 0)
 
 
 def test_the_first_rounds_train_the_critic_alone(

@@ -1,7 +1,8 @@
 """The final answer of a completion: how it is found, its normal form, and when two are surely the same.
 
-One file for each `task.kind`. Nothing here waits, or parses more than a regular expression can: what takes
-algebra is asked of a function, which is `limbeck.comparing.Comparer`'s.
+One file for each `task.kind` that looks for an answer in a text; of the kind `open` the text is the answer.
+Nothing here waits, or parses more than a regular expression can: what takes algebra is asked of a function,
+which is `limbeck.comparing.Comparer`'s.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,13 @@ Same = Callable[[str, str], bool]
 """Whether two answers in their normal forms are the same answer."""
 
 
-def extract_answer(text: str, task: TaskConfig) -> str | None:
+def extract_answer(text: str, task: TaskConfig, *, finished: bool = True) -> str | None:
     """The answer a completion ends with, in its normal form.
+
+    Args:
+        text: The completion.
+        task: How answers are found.
+        finished: Whether the model ended by itself. Of the kind `open`, half a text is no answer.
 
     Returns:
         None when the completion gives none: it refuses, was cut off within its answer, or names several
@@ -32,6 +38,8 @@ def extract_answer(text: str, task: TaskConfig) -> str | None:
             found = choice.find(text)
         case "text":
             found = words.find(text)
+        case "open":
+            found = text if finished else None
     return (normalise(found, task) or None) if found is not None else None
 
 
@@ -46,6 +54,8 @@ def normalise(answer: str, task: TaskConfig) -> str:
             return choice.normal_form(answer)
         case "text":
             return words.normal_form(answer, task.case_sensitive)
+        case "open":
+            return answer.strip()
 
 
 def same(left: str, right: str, task: TaskConfig, algebra: Same) -> bool:

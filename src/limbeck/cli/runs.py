@@ -73,7 +73,9 @@ def preflight(
 
         wanted, compiled = load_run_file(run_file), load(find(pipeline))
         refused = [Finding(error) for error in refusals(wanted, compiled)]
-        outcome = check_run_file(wanted, compiled.stages, gold_labels=compiled.gold_labels)
+        outcome = check_run_file(
+            wanted, compiled.stages, gold_labels=compiled.gold_labels, open_ended=compiled.open_ended
+        )
         conclude([*refused, *outcome.findings], outcome.checked)
 
 

@@ -29,11 +29,12 @@ from limbeck.config.rows import (
     SamplingConfig,
     TaskConfig,
 )
-from limbeck.config.trainings import Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
+from limbeck.config.trainings import BY_AGREEMENT, Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
 from limbeck.section import Count, Positive, Section, parse
 from limbeck.variants import varied
 
 __all__ = [
+    "BY_AGREEMENT",
     "Algorithm",
     "Chat",
     "Config",
@@ -123,6 +124,30 @@ class Config(Section):
                     "reward.init must be `student` where teacher.sampler is `openai`: that gives no weights"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _judges_open_answers(self) -> Self:
+        if not self.task.is_open:
+            return self
+        if self.label.rule != "judge":
+            raise ValueError(
+                f"label.rule must be `judge` where task.kind is `open`, not `{self.label.rule}`: no two "
+                "answers are the same, so none can win a vote"
+            )
+        if self.label.calibrate != "none":
+            raise ValueError(
+                "label.calibrate must be `none` where task.kind is `open`: there is no vote to calibrate by"
+            )
+        if self.judge.template != JudgeConfig().template:
+            raise ValueError(
+                "judge.template is not read where task.kind is `open`: set judge.open_template instead"
+            )
+        return self
+
+    @property
+    def judge_template(self) -> str:
+        """What the judge is asked: whether an answer is correct or, of an open question, good."""
+        return self.judge.open_template if self.task.is_open else self.judge.template
 
     def model(self, name: str) -> ModelConfig:
         """How the teacher is loaded, or any other model: all others come from the student."""

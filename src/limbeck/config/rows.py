@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from limbeck.section import Count, Positive, Probability, Section
 
-TaskKind = Literal["pattern", "math", "choice", "text"]
+TaskKind = Literal["pattern", "math", "choice", "text", "open"]
 Preset = Literal["gsm8k", "gsm_plus", "mmlu_pro", "alpaca_eval"]
 Name = Annotated[str, Field(min_length=1)]
 ENDPOINT = r"^https?://[\w.-]+(:\d+)?(/[\w./-]*)?$"
@@ -28,7 +28,8 @@ class TaskConfig(Section):
     judged and trained on. Rows keep what was sampled."""
     kind: TaskKind = "pattern"
     """How answers are found and compared: `pattern` by `answer_pattern`; `math` by boxes, `####`, "the answer
-    is" and the last number, compared by algebra (math-verify); `choice` a letter; `text` a few words."""
+    is" and the last number, compared by algebra (math-verify); `choice` a letter; `text` a few words; `open`
+    the whole completion, which is never compared: the judge alone says whether it is good."""
     answer_pattern: str = r"(?:####|answer is:?|=)\s*\$?(-?[\w.,/]*\w)"
     """Of the kind `pattern`: regular expression whose group 1 is the final answer; its last match counts."""
     case_sensitive: bool = False
@@ -38,6 +39,11 @@ class TaskConfig(Section):
     shuffle_options: bool = True
     """Of the kind `choice`: ask a data set's `options` in an order drawn for each prompt, so that a model
     gains nothing by its liking for a letter; else in their own order."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether answers are judged alone: no two are the same, so there are no votes and no agreement."""
+        return self.kind == "open"
 
     @field_validator("prompt_template")
     @classmethod
@@ -64,7 +70,7 @@ class FieldsConfig(Section):
     prompt: Name = "prompt"
     """What is asked."""
     answer: Name = "answer"
-    """The gold answer; the column need not be there."""
+    """The gold answer; the column need not be there. Of the kind `open` it is only shown, as a reference."""
     options: Name = "options"
     """The options of a question of the kind `choice`; the column need not be there."""
 
@@ -149,10 +155,17 @@ class JudgeConfig(Section):
     )
     """The judge prompt. `{prompt}` and `{completion}` are replaced, and `{first}` and `{second}` by the two
     words: `yes` first, and in every second verdict `no` first."""
+    open_template: str = (
+        "Question:\n{prompt}\n\nProposed answer:\n{completion}\n\n"
+        "Is the proposed answer good: helpful, relevant, accurate and detailed enough? "
+        "Reply with one word, {first} or {second}."
+    )
+    """The same for `task.kind: open`, where no answer is the correct one. Its criteria are those that the
+    judge of MT-Bench grades single answers by (Zheng et al. 2023, arXiv 2306.05685); the wording is ours."""
     yes: str = "yes"
-    """The word for correct; P(correct) = P(yes) / (P(yes) + P(no)) of the first token."""
+    """The word for correct, or good; P(correct) = P(yes) / (P(yes) + P(no)) of the first token."""
     no: str = "no"
-    """The word for wrong."""
+    """The word for wrong, or not good."""
     votes: Count = 1
     """Verdicts on each completion, 1 or an even number: P(correct) is their mean. From 2 on, half of them
     name the words in the other order, which evens out a judge's liking for what stands first."""
@@ -160,7 +173,7 @@ class JudgeConfig(Section):
     """Of the verdicts. It matters for a teacher that gives text alone: there each verdict is 0 or 1, and
     more than one in each order needs some. A probability that is read from the first token ignores it."""
 
-    @field_validator("template")
+    @field_validator("template", "open_template")
     @classmethod
     def _holds_both(cls, value: str) -> str:
         if "{prompt}" not in value or "{completion}" not in value:
@@ -171,10 +184,11 @@ class JudgeConfig(Section):
     def _verdicts_differ(self) -> Self:
         if self.votes > 1 and self.votes % 2:
             raise ValueError("votes must be 1 or even: half of the verdicts name the words in each order")
-        if self.votes > 1 and ("{first}" not in self.template or "{second}" not in self.template):
-            raise ValueError(
-                "template must contain {first} and {second}: votes name the words in both orders"
-            )
+        for name in ("template", "open_template") if self.votes > 1 else ():
+            if not all(word in getattr(self, name) for word in ("{first}", "{second}")):
+                raise ValueError(
+                    f"{name} must contain {{first}} and {{second}}: votes name the words in both orders"
+                )
         if self.votes > 2 and self.temperature == 0:
             raise ValueError("temperature must be above 0 for more than 2 votes: else they repeat themselves")
         return self
@@ -184,8 +198,9 @@ class LabelConfig(Section):
     """From judged answers to one pseudo label a prompt."""
 
     rule: LabelRule = "judged_majority"
-    """Vote among completions judged correct, among all, or take the best judged one. `gold` takes the known
-    answer: an upper bound to compare with, not the method; only the pipeline `distill_gold` can run it."""
+    """Vote among completions judged correct, among all, or take the best judged one: of `task.kind: open`
+    the only rule. `gold` takes the known answer: an upper bound to compare with, not the method; only the
+    pipeline `distill_gold` can run it."""
     min_p_correct: Probability = 0.5
     """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
     calibrate: Literal["none", "majority"] = "none"

@@ -8,6 +8,8 @@ from limbeck.config.engines import DeepSpeedConfig
 from limbeck.section import Count, Positive, Probability, Section, micro_batch
 
 PpoReward = Literal["model", "agreement", "mixed", "judge"]
+BY_AGREEMENT: tuple[PpoReward, ...] = ("agreement", "mixed")
+"""What looks at agreement with the pseudo label, of which open questions have none."""
 Algorithm = Literal["ppo", "rloo", "grpo"]
 PPO_ALONE = ("adaptive_kl", "whiten_rewards")
 """What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
@@ -143,7 +145,8 @@ class PpoConfig(Section):
     adaptive_kl: bool = False
     """Move `kl_coef` so that the KL of a completion stays near `target_kl`; `ppo` alone takes it."""
     target_kl: Positive = 6.0
-    """KL of a completion, in nats, that the adaptive controller aims at; of `ppo` alone."""
+    """KL of a completion, in nats, that the adaptive controller of `ppo` aims at. With `task.kind: open` a
+    policy beyond it is not kept, whatever the algorithm."""
     whiten_rewards: bool = False
     """Scale scores of a round to unit variance before the KL penalty; `ppo` alone takes it."""
     missing_eos_penalty: Annotated[float, Field(ge=0.0)] = 1.0
@@ -158,7 +161,7 @@ class PpoConfig(Section):
     """Samples of each validation prompt in one measurement, at temperature 1."""
     stop_on_hacking: bool = True
     """Stop when the proxy reward rises while agreement falls by more than `hacking_drop`, both on the
-    validation prompts."""
+    validation prompts. With `task.kind: open` nothing can agree, and nothing is stopped."""
     hacking_drop: Probability = 0.1
     """Fall of validation agreement below its best that stops the run, if the proxy is higher than then.
     0.1 is about three standard errors of a share of 200 prompts."""

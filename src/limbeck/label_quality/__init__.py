@@ -42,6 +42,8 @@ def label_quality(
     config: LabelConfig,
     same: Callable[[str, str], bool] = eq,
     num_examples: int = 8,
+    *,
+    open_ended: bool = False,
 ) -> LabelQuality:
     """Compare labels, completions and judgements with gold.
 
@@ -54,6 +56,8 @@ def label_quality(
         config: Rule and thresholds of the run.
         same: Whether two answers are the same.
         num_examples: How many of the worst labels and judgements are named.
+        open_ended: Whether answers are judged alone: then the rule `judge` stands alone, and vote shares have
+            no threshold.
     """
     known = [_as_gold(Label.of(row), gold, same) for row in labels]
     orders, said = Orders(config.min_p_correct), dict[str, float]()
@@ -66,19 +70,20 @@ def label_quality(
     teacher = [row for rows in groups.values() for row in rows]
     temperatures = sorted({row.temperature for row in teacher})
 
-    calibrated = calibrated_by_vote(groups, said) if said else None
+    calibrated = calibrated_by_vote(groups, said) if said and not open_ended else None
     by_vote = calibrated.p_correct if calibrated else None
     columns = judged(teacher, said, by_vote, gold, calibrate=config.calibrate == "majority")
     believed = by_vote if config.calibrate == "majority" and by_vote else said
     p_correct = {row.completion_id: believed.get(row.completion_id, 0.0) for row in teacher}
 
-    rules = ("majority", "judged_majority", "judge") if said else ("majority",)
+    compared: tuple[str, ...] = () if open_ended else ("majority",)
+    rules = compared + (() if not said else ("judge",) if open_ended else ("judged_majority", "judge"))
     held = [
         pair
         for rule in (rules if teacher else ())
         for pair in by_temperature(groups, temperatures, p_correct, gold, config, rule)
     ]
-    agreed = Agreed(known, same)
+    agreed = Agreed(() if open_ended else known, same)  # no open answer is the same as a label
     student = _answers(
         (_as_gold(agreed.add(_answered(row)), gold, same) for row in student_completions), gold
     )
@@ -96,7 +101,7 @@ def label_quality(
         by_samples=tuple(
             item for rule in rules for item in by_samples(groups, p_correct, gold, config, rule)
         ),
-        curves=tuple(curve for _, curve in held),
+        curves=() if open_ended else tuple(curve for _, curve in held),
         teacher=_answers(teacher, gold),
         student=student,
         min_p_correct=config.min_p_correct,

@@ -72,7 +72,8 @@ class VoteShareBin(Quality):
     num_labels: int
     precision: Figure
     student_agreement: Figure = None
-    """Share of the student completions of these prompts that give the label's answer."""
+    """Share of the student completions of these prompts that give the label's answer; None of open
+    questions."""
 
 
 class Confusion(Quality):

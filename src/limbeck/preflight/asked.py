@@ -69,6 +69,8 @@ class Asked:
     noise_variants: Sequence[str] = ("label.noise=0.1",)
     gold_labels: bool = False
     """Whether the pipeline gives gold answers to `label`."""
+    open_ended: bool = False
+    """Whether the pipeline judges the student's completions too."""
     gpus: int = 1
     gpu_resource: str = "nvidia.com/gpu"
     node_selector: dict[str, Any] = field(default_factory=dict)
@@ -80,11 +82,6 @@ class Asked:
     def runs(self, *stages: str) -> bool:
         """Whether any of some stages will run."""
         return bool(set(stages) & set(self.stages))
-
-    @property
-    def asks_the_judge(self) -> bool:
-        """Whether the teacher judges: its own completions, or rollouts."""
-        return self.runs("judge") or self.judges_rollouts
 
     @property
     def judges_rollouts(self) -> bool:
@@ -273,6 +270,30 @@ def incomparable(asked: Asked) -> list[Finding]:
     return [Finding(error) for error in findings]
 
 
+def misjudged(asked: Asked, config: Config | None) -> list[Finding]:
+    """Open questions belong to a pipeline and a kind of task that both say so."""
+    if config is None or not asked.runs("label") or asked.open_ended == config.task.is_open:
+        return []
+    if asked.open_ended:
+        expected, remedy = "open, as nothing is compared here", "Set it, or run the pipeline distill"
+    else:
+        expected, remedy = "a kind whose answers can be compared", "Run the pipeline distill_open"
+    error = ConfigError(
+        "kind of task and pipeline differ on open questions",
+        where="config.task.kind",
+        expected=expected,
+        got=config.task.kind,
+        remedy=remedy,
+    )
+    return [Finding(error)]
+
+
+def judges(asked: Asked, config: Config) -> bool:
+    """Whether the teacher judges anything: completions, rollouts, or held-out answers to open questions."""
+    open_answers = asked.runs("evaluate") and config.task.is_open
+    return asked.runs("judge") or asked.judges_rollouts or open_answers
+
+
 def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
     """Names of parameters that are needed and not there, each with what for."""
     if not asked.work_uri:
@@ -282,15 +303,16 @@ def _needed(asked: Asked, config: Config | None) -> Iterator[tuple[str, str]]:
             yield "prompts", "the data set that the models answer: a file, a folder or hf://"
         elif not asked.heldout:
             yield "heldout", "the prompts to evaluate on: a file, a folder or hf://"
-    wanted_by = {
+    reasons = {
         "judge": asked.runs("judge"),
         "reward, as reward.init is `teacher`": asked.runs("reward")
         and config is not None
         and config.reward.init == "teacher",
         "ppo, as ppo_rewards holds `judge`": asked.judges_rollouts,
+        "evaluate, as task.kind is `open`": config is not None and judges(asked, config),
     }
-    if not asked.teacher and any(wanted_by.values()):
-        stage = next(stage for stage, wants in wanted_by.items() if wants)
+    stage = next((name for name, needs_it in reasons.items() if needs_it), "")
+    if stage and not asked.teacher:
         what = (
             "the model's name at its server"
             if asked.asks_a_server

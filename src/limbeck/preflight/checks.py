@@ -12,6 +12,8 @@ from limbeck.preflight.asked import (
     ABLATION,
     Asked,
     incomparable,
+    judges,
+    misjudged,
     mislabelled,
     misnamed,
     missing,
@@ -36,16 +38,19 @@ class Outcome:
     """What was looked at, for people."""
 
 
-def check_run_file(run_file: RunFile, stages: Sequence[str], *, gold_labels: bool = False) -> Outcome:
+def check_run_file(
+    run_file: RunFile, stages: Sequence[str], *, gold_labels: bool = False, open_ended: bool = False
+) -> Outcome:
     """The same checks from a person's machine; local files and folders are looked at where they are.
 
     Args:
         run_file: What `limbeck run` or `limbeck submit` would be given.
         stages: The stages of the pipeline.
         gold_labels: Whether it gives gold answers to `label`.
+        open_ended: Whether it judges the student's completions too.
     """
     given = run_file.model_dump(mode="json", include=set(Asked.__dataclass_fields__))
-    return check(Asked(stages=stages, gold_labels=gold_labels, **given))
+    return check(Asked(stages=stages, gold_labels=gold_labels, open_ended=open_ended, **given))
 
 
 def check(given: Asked) -> Outcome:
@@ -53,13 +58,13 @@ def check(given: Asked) -> Outcome:
     asked, findings = without_secrets(given)
     settings, wrong = read_settings(asked)
     config, requests = settings.config, settings.requests
-    findings += [*wrong, *missing(given, config), *misnamed(asked), *mislabelled(asked, config)]
-    findings += incomparable(asked)
+    findings += [*wrong, *missing(given, config), *misnamed(asked)]
+    findings += [*mislabelled(asked, config), *misjudged(asked, config), *incomparable(asked)]
     world = look(asked, findings)
     findings += _data(asked, world, config) + _finished(asked, world)
     models = _models(asked, world, config, findings)
     checked = ["settings", *world.checked, *_names(asked, world, models)]
-    if config and asked.asks_a_server and asked.teacher and asked.asks_the_judge:
+    if config and asked.asks_a_server and asked.teacher and judges(asked, config):
         findings += endpoint.check_server(asked.teacher, config.openai, checked)
     if config:
         findings += context.check_lengths(asked, config)
@@ -165,7 +170,7 @@ def _sampled(
     return [
         (facts, config.teacher.dtype if key == "teacher" else config.student.dtype)
         for key, facts in models.items()
-        if (asked.asks_the_judge if key == "teacher" else asked.runs(*stages.get(key, ("evaluate",))))
+        if (judges(asked, config) if key == "teacher" else asked.runs(*stages.get(key, ("evaluate",))))
     ]
 
 
@@ -184,7 +189,7 @@ def _fitting(
     from_teacher = config.reward.init == "teacher" and from_reward_model
     if student and teacher and from_teacher and asked.runs("ppo"):
         findings += vocabulary.check_critic(student, teacher)
-    if teacher and asked.asks_the_judge:
+    if teacher and judges(asked, config):
         if vocabulary.can_read(teacher):
             findings += vocabulary.check_words(teacher, config.judge)
         else:

@@ -53,7 +53,7 @@ def check_data(place: Place, config: Config, *, measures: bool, labels: bool = F
                 where=place.path,
                 remedy="Add it where answers are known, or run distill",
             )
-        if not any(looked) and not _has_no_gold(preset):
+        if not any(looked) and not _has_no_gold(preset) and not config.task.is_open:
             unknown = UNKNOWN["heldout" if measures else "prompts"]
             findings.append(
                 warning(

@@ -46,13 +46,16 @@ Answers = Mapping[tuple[str, RowDecoding], Mapping[str, Sequence[Answer]]]
 
 
 def collect(
-    results: Iterable[EvalResult], same: Same, picked: str | None = None, order: Sequence[str] = ORDER
+    results: Iterable[EvalResult],
+    same: Same | None,
+    picked: str | None = None,
+    order: Sequence[str] = ORDER,
 ) -> Answers:
     """Group results by row, decoding and prompt, and let the samples of each prompt vote.
 
     Args:
         results: Of all models.
-        same: Whether two answers are the same.
+        same: Whether two answers are the same; None where that cannot be, and nothing votes.
         picked: The PPO run that is there again as `policy`, if any.
         order: Names in the order of their rows; others come before the last but one, by name.
     """
@@ -62,7 +65,7 @@ def collect(
         given[row.name, row.decoding][row.prompt_id].append(_kept(row))
     for (name, decoding), of_row in given.items():
         found[name, decoding] = dict(of_row)
-        if decoding == "sampled" and any(len(samples) > 1 for samples in of_row.values()):
+        if same and decoding == "sampled" and any(len(samples) > 1 for samples in of_row.values()):
             found[name, "majority"] = {prompt: majority(samples, same) for prompt, samples in of_row.items()}
     if picked is not None:
         found |= {(POLICY, decoding): of_row for (name, decoding), of_row in found.items() if name == picked}

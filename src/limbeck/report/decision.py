@@ -57,6 +57,8 @@ def decide(
     picked: str,
     checkpoint_uri: str,
     asked: Contest = DISTILLED,
+    *,
+    judged: bool = False,
 ) -> Decision:
     """Promote the candidate when, sampled, all intervals against what it must beat lie above 0.
 
@@ -66,6 +68,7 @@ def decide(
         picked: The checkpoint's own name.
         checkpoint_uri: The folder of its weights.
         asked: What is decided.
+        judged: Whether the teacher says which answers are right: good ones, of open questions.
     """
     row = next((row for row in rows if (row.name, row.decoding) == (asked.candidate, "sampled")), None)
     against = {c.b: c for c in compared if (c.a, c.decoding) == (asked.candidate, "sampled")}
@@ -93,12 +96,15 @@ def decide(
         if name in against
     )
     who = f"the policy ({picked})" if asked.candidate == POLICY else f"the student after SFT ({picked})"
+    headline, answers = _headline(against, asked), f"answers {percent(row.accuracy)} right"
+    if judged:
+        answers = f"gives {percent(row.accuracy)} answers that the teacher judges good"
     return Decision(
         promote=not open_against,
         outcome="do not promote" if open_against else "promote",
-        headline=_headline(against, asked),
+        headline=f"By the teacher's judgement: {headline}" if judged else headline,
         reason=(
-            f"On {row.n:,} held-out prompts, sampled, {who} answers {percent(row.accuracy)} right "
+            f"On {row.n:,} held-out prompts, sampled, {who} {answers} "
             f"(95% interval {interval(row.interval)}): {shown}. {_verdict(asked, open_against)}"
         ),
         policy=picked,

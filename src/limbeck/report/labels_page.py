@@ -84,8 +84,13 @@ def label_report(
     )
 
 
-def labels_page(report: LabelReport) -> str:
-    """The label report as one HTML file without scripts or requests, with its plots inside."""
+def labels_page(report: LabelReport, *, is_open: bool = False) -> str:
+    """The label report as one HTML file without scripts or requests, with its plots inside.
+
+    Args:
+        report: From `label_report`.
+        is_open: Whether the questions are open, so that nothing agrees with a label.
+    """
     quality = report.quality
     drawn = {
         "thresholds": label_plots.threshold_plot(quality),
@@ -96,7 +101,9 @@ def labels_page(report: LabelReport) -> str:
     # matplotlib made these and escaped the texts in them.
     safe = {name: Markup(plot or "") for name, plot in drawn.items()}  # noqa: S704
     template = environment("report", html=True).get_template("labels.html.jinja")
-    return template.render(report=report, quality=quality, plots=safe, calibrated=label_plots.NAMES)
+    return template.render(
+        report=report, quality=quality, plots=safe, calibrated=label_plots.NAMES, is_open=is_open
+    )
 
 
 def _text(completion_id: str | None, texts: Mapping[str, str]) -> str | None:

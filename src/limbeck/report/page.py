@@ -7,7 +7,7 @@ harmless (`limbeck.report.texts`), the same whether a template asks for it or no
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from limbeck.config import Algorithm
+from limbeck.config import Config
 from limbeck.report import figures, plots, texts
 from limbeck.report.answers import DECODINGS
 from limbeck.report.decision import POLICY
@@ -24,12 +24,21 @@ MEANINGS = {
     "ppo_judge": "then PPO with the teacher's own verdict",
     "policy": "the PPO run picked by validation agreement, without gold",
 }
+RIGHT_OR_WRONG = {True: "right", False: "wrong"}
+OPEN_POLICY = "the PPO run again: the last checkpoint within ppo.target_kl"
+"""What the policy is where nothing can agree."""
+JUDGED = (
+    "The judge is the teacher. A judge may like its own answers, and long ones, better than people do "
+    "(arXiv 2306.05685, arXiv 2404.13076), and the student was trained to please this one. So a lead over "
+    "the teacher is the teacher's opinion: ask people, or another judge, before it is believed."
+)
+"""What accuracies of open questions are worth."""
 
 
 def html_page(report: RunReport) -> str:
     """The report as one HTML file without scripts or requests, with its plots inside."""
     drawn = {
-        "accuracy": plots.accuracy_plot(report.rows),
+        "accuracy": plots.accuracy_plot(report.rows, "good" if report.settings.task.is_open else "right"),
         "labels": plots.label_plot(report.labels) if report.labels else None,
         "reward": plots.reward_plot(report.reward) if report.reward else None,
         "reliability": plots.reward_reliability_plot(report.reward) if report.reward else None,
@@ -81,9 +90,10 @@ def environment(folder: str, *, html: bool) -> Environment:
     return made
 
 
-def _meanings(algorithm: Algorithm) -> dict[str, str]:
+def _meanings(settings: Config) -> dict[str, str]:
     """What each row is, by the name of the algorithm that was run."""
-    return {name: text.replace("PPO", algorithm.upper()) for name, text in MEANINGS.items()}
+    meanings = MEANINGS | ({"policy": OPEN_POLICY} if settings.task.is_open else {})
+    return {name: text.replace("PPO", settings.ppo.algorithm.upper()) for name, text in meanings.items()}
 
 
 def shared_values(report: RunReport) -> dict[str, object]:
@@ -98,7 +108,10 @@ def shared_values(report: RunReport) -> dict[str, object]:
         "counted": any(row.completion_tokens is not None for row in report.stages),
         "names": names,
         "candidate": trained and (POLICY if POLICY in names else trained),
-        "meanings": _meanings(report.settings.ppo.algorithm) if trained else {},
+        "meanings": _meanings(report.settings) if trained else {},
+        "is_open": report.settings.task.is_open,
+        "verdicts": {True: "good", False: "not good"} if report.settings.task.is_open else RIGHT_OR_WRONG,
+        "judged": JUDGED if report.settings.task.is_open else "",
         "rows": {(row.name, row.decoding): row for row in report.rows},
         "baselines": list(dict.fromkeys(item.b for item in report.comparisons)),
         "decodings": [decoding for decoding in DECODINGS if decoding in measured],

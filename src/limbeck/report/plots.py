@@ -15,8 +15,13 @@ from limbeck.report.model import AccuracyRow, PpoRun, RewardReport
 from limbeck.report.texts import name as shown_name
 
 
-def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
-    """Held-out accuracy with 95% intervals, a line for each model; None when nothing was measured."""
+def accuracy_plot(rows: Sequence[AccuracyRow], right: str = "right") -> str | None:
+    """Held-out accuracy with 95% intervals, a line for each model; None when nothing was measured.
+
+    Args:
+        rows: All accuracies.
+        right: What answers that count are called.
+    """
     measured = [row for row in rows if row.accuracy is not None]
     names = list(dict.fromkeys(row.name for row in measured))
     if not names:
@@ -35,7 +40,7 @@ def accuracy_plot(rows: Sequence[AccuracyRow]) -> str | None:
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         dashed = "; dashed: the teacher, sampled" if teacher else ""
-        axes.set_xlabel(f"right answers on held-out prompts{dashed}")
+        axes.set_xlabel(f"{right} answers on held-out prompts{dashed}")
         figure.legend(loc="outside upper right", ncols=3)
         return svg(figure, "Held-out accuracy of each model with its 95% interval")
 
@@ -158,7 +163,9 @@ def monitor_plot(runs: Mapping[str, PpoRun]) -> str | None:
                 label = shown_name(kind) if axes is against_agreement else None
                 axes.plot(values, proxy, f"{marker}-", color=color, markersize=4, linewidth=0.9, label=label)
                 axes.plot(values[-1:], proxy[-1:], marker, color=color, markersize=8)
-        against_agreement.set_title("reward model's mean score")
+        agreed = any(step.validation_agreement is not None for steps in measured.values() for step in steps)
+        against_agreement.set_visible(agreed)
+        (against_agreement if agreed else against_length).set_title("reward model's mean score")
         against_agreement.set_xlabel("agreement with pseudo labels")
         against_agreement.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         against_length.set_xlabel("tokens of a completion")
@@ -202,6 +209,8 @@ def ppo_plot(runs: Mapping[str, PpoRun]) -> str | None:
                 linewidth=1.3,
                 label=f"{shown_name(kind)} (picked)" if run.picked else shown_name(kind),
             )
+        steps = [step for run in runs.values() for step in run.steps]
+        panels[1, 1].set_visible(any(step.agreement is not None for step in steps))
         percent_axis(panels[1, 1])
         figure.legend(loc="outside upper right", ncols=3)
         return svg(

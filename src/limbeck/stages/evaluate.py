@@ -1,20 +1,24 @@
 """evaluate: held-out accuracy of one model, greedy and sampled, at the same settings for all models.
 
-One of the two stages that are given gold answers; nothing it makes goes into training.
+One of the two stages that are given gold answers; nothing it makes goes into training. Answers to open
+questions (`task.kind: open`) are not compared with gold: a second pass lets the teacher judge them.
 
 It resumes by row, as `generate` does: the key is (prompt, decoding, sample index); the seed follows from
 it, and the model's revision, the template and all settings are in the hash of the prefix.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from limbeck import lease
 from limbeck import settings as deciding
 from limbeck.answers import Same, extract_answer, normalise
 from limbeck.comparing import Comparer
 from limbeck.config import Config
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
+from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
@@ -31,6 +35,15 @@ NO_SAMPLE = Sample(text="", token_ids=[], logprob=None, finish_reason=NOT_ASKED,
 SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
 
 
+class Judge(NamedTuple):
+    """The model that judges the answers to open questions."""
+
+    model_hash: str
+    """What stands for its weights in the output's key."""
+    open_sampler: OpenSampler
+    """Loads it; called only when there is work to do."""
+
+
 def run(
     heldout: Manifest,
     gold: Manifest,
@@ -41,31 +54,61 @@ def run(
     work_uri: str,
     *,
     name: str,
+    judge: Judge | None = None,
 ) -> Manifest:
-    """Answer the held-out prompts and compare with gold.
+    """Answer the held-out prompts and compare with gold, or have the answers judged.
 
     Args:
         heldout: Prompts from `prepare`.
         gold: Gold answers from `prepare`; may be empty.
         model_hash: What stands for the model's weights in the output's key.
         open_sampler: Loads the model; called only when there is work to do.
-        config: `evaluate`, `task`, `engine`, `generate.commit_seconds` and the seed are read.
+        config: `evaluate`, `task`, `engine`, `generate.commit_seconds` and the seed are read; of an open task
+            `judge`, `label.min_p_correct` and `generate.rows_per_part` too.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
         name: The model's row in the report.
+        judge: Who judges the answers of an open task; not read for others.
 
     Returns:
         One result for each prompt, decoding and sample; metrics `evaluate/accuracy_greedy` and
         `evaluate/accuracy_sampled` when there is gold, `evaluate/tokens_...` and `evaluate/cut_...`. An
         answer cut off or absent is wrong; a prompt too long for the context is wrong too and counted as set
-        aside, and so is one that kills the engine or is refused by a black box.
+        aside, and so is one that kills the engine or is refused by a black box. Of an open task, accuracy is
+        the share of the answers that are judged good; gold is not read.
 
     Raises:
+        ConfigError: when the task is open and there is no judge.
         LeaseError: when another attempt is at work.
         DataError: when no held-out prompt fits the context.
         EngineError: when the engine cannot be kept alive, or formulas cannot be compared.
         EndpointError: when the server of a black box is away for too long, or refuses.
     """
+    if not config.task.is_open:
+        return _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name)
+    if judge is None:
+        raise ConfigError(
+            "nobody judges the answers",
+            where=f"evaluate({name}), parameter judge",
+            expected="the teacher: its Hugging Face folder, or its name at its server (task.kind is open)",
+            got="none",
+            remedy="Give it; the pipelines distill_open and evaluate take it from `teacher`",
+        )
+    answered = _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name)
+    return _judged(heldout, answered, judge, config, store, work_uri)
+
+
+def _answered(
+    heldout: Manifest,
+    gold: Manifest,
+    model_hash: str,
+    open_sampler: OpenSampler,
+    config: Config,
+    store: Store,
+    work_uri: str,
+    name: str,
+) -> Manifest:
+    """The answers, compared with gold; those to open questions are neither right nor wrong yet."""
     started = time.monotonic()
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
     config_hash = deciding.of_evaluate(config, name)
@@ -76,9 +119,8 @@ def run(
 
     with lease.held(store, uri, f"evaluate({name})") as held, Comparer(config.task) as comparer:
         require(store, heldout)
-        answers = {
-            row.prompt_id: normalise(row.answer, config.task) for row in read_rows(store, gold, GoldAnswer)
-        }
+        known = [] if config.task.is_open else read_rows(store, gold, GoldAnswer)
+        answers = {row.prompt_id: normalise(row.answer, config.task) for row in known}
         prompts = read_rows(store, heldout, Prompt)
         work = _work(prompts, answers, comparer.same, config, name)
         made = make_rows(work, open_sampler, config, store, uri, held)
@@ -104,25 +146,15 @@ def run(
                 expected=f"prompts under {config.engine.max_model_len - config.evaluate.max_tokens} tokens",
                 remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
             )
-        metrics = {}
-        for decoding in DECODINGS:
-            scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
-            if scored:
-                metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
-            asked = [row for row in results if row.decoding == decoding and row.finish_reason != NOT_ASKED]
-            if asked:
-                metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
-                cut = sum(row.finish_reason == "length" for row in asked)
-                metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
+        metrics = _metrics(results, config, name)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
-        metrics |= spent(SPENT, results, config.openai if config.asks_a_server(name) else None)
         # A prompt that is too long is set aside in both decodings; it counts once.
         rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
-        shown = ", ".join(
-            f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items() if "accuracy" in key
-        )
-        say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
+        if config.task.is_open:
+            say(f"evaluate({name}): {len(results)} answers, which are to be judged")
+        else:
+            _say_accuracy(metrics, name)
         return commit(
             store,
             manifest.model_copy(
@@ -134,6 +166,61 @@ def run(
             ),
             held,
         )
+
+
+def _judged(
+    heldout: Manifest, answered: Manifest, judge: Judge, config: Config, store: Store, work_uri: str
+) -> Manifest:
+    """The same answers, each right where it is judged good: results of their own, so answers stay known."""
+    started, name = time.monotonic(), answered.name
+    inputs = input_hashes(heldout=heldout, answers=answered) | {"judge": judge.model_hash}
+    config_hash = deciding.of_judged_answers(config)
+    uri = stage_uri(work_uri, "evaluate", inputs, config_hash)
+    if complete := find(store, uri):
+        say(f"evaluate({name}): already complete, {complete.num_rows} answers judged")
+        return complete
+
+    with lease.held(store, uri, f"evaluate({name})") as held:
+        questions = {row.prompt_id: row.prompt for row in read_rows(store, heldout, Prompt)}
+        rows = read_rows(store, answered, EvalResult)
+        made = make_rows(_verdicts(rows, questions, config), judge.open_sampler, config, store, uri, held)
+        manifest = answered.model_copy(
+            update={
+                "uri": uri,
+                "objects": made.objects,
+                "inputs": inputs,
+                "config_hash": config_hash,
+                "num_rows": made.num_rows,
+                "rejected": dict(Counter(answered.rejected) + Counter(made.reasons)),
+            }
+        )
+        metrics = _metrics(read_rows(store, manifest, EvalResult), config, name)
+        _say_accuracy(metrics, name)
+        seconds = answered.wall_seconds + time.monotonic() - started
+        taken = {"metrics": metrics, "wall_seconds": seconds}
+        return commit(store, manifest.model_copy(update=taken), held)
+
+
+def _metrics(results: Sequence[EvalResult], config: Config, name: str) -> dict[str, float]:
+    """Accuracy, where it is known, and length by decoding; tokens, and of a black box what they cost."""
+    metrics = {}
+    for decoding in DECODINGS:
+        scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
+        if scored:
+            metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
+        asked = [row for row in results if row.decoding == decoding and row.finish_reason != NOT_ASKED]
+        if asked:
+            metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
+            cut = sum(row.finish_reason == "length" for row in asked)
+            metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
+    return metrics | spent(SPENT, results, config.openai if config.asks_a_server(name) else None)
+
+
+def _say_accuracy(metrics: dict[str, float], name: str) -> None:
+    shown = ", ".join(
+        f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items() if "accuracy" in key
+    )
+    say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
 
 
 def _work(
@@ -192,7 +279,7 @@ def _tasks(
 
         def result(sample: Sample, index: int = index) -> EvalResult:
             gold = answers.get(prompt.prompt_id)
-            answer = extract_answer(sample.text, config.task)
+            answer = extract_answer(sample.text, config.task, finished=sample.finish_reason == "stop")
             correct = None if gold is None else answer is not None and same(answer, gold)
             return EvalResult(
                 prompt_id=prompt.prompt_id,
@@ -223,3 +310,38 @@ def _tasks(
             spare=result(NO_SAMPLE),
             num_rows=num_samples if excess else 1,
         )
+
+
+def _verdicts(rows: Sequence[EvalResult], questions: dict[str, str], config: Config) -> Work[EvalResult]:
+    """The verdict on each answer; one that is absent or was cut off is not good, whatever the judge says."""
+    per_part = config.generate.rows_per_part
+    parts = [rows[first : first + per_part] for first in range(0, len(rows), per_part)]
+
+    def key(row: EvalResult) -> str:
+        return f"answer to {_key(row.prompt_id, row.decoding, row.sample_index)}"
+
+    part_of = {key(row): number // per_part for number, row in enumerate(rows)}
+
+    def task(row: EvalResult, to_prompt: ToPrompt) -> Task[EvalResult]:
+        requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
+
+        def judged(samples: Sequence[Sample]) -> EvalResult:
+            p_correct = read_verdict(requests, samples).p_correct or 0.0  # 0 where it is set aside
+            good = p_correct >= config.label.min_p_correct
+            return row.model_copy(update={"correct": good and row.answer is not None})
+
+        return Task(
+            key=key(row),
+            question=too_long_to_judge(requests, config) or Question(requests, judged),
+            text=row.text,
+            spare=judged(()),
+        )
+
+    return Work(
+        name=f"evaluate({rows[0].name}), judge",
+        unit="answers",
+        row_type=EvalResult,
+        sizes=[len(part) for part in parts],
+        plan=lambda number, to_prompt: [task(row, to_prompt) for row in parts[number]],
+        place=lambda row: (part_of[key(row)], key(row)),
+    )

@@ -151,7 +151,7 @@ def _tasks(
                 prompt_id=prompt.prompt_id,
                 source=role,
                 text=sample.text,
-                answer=extract_answer(sample.text, config.task),
+                answer=extract_answer(sample.text, config.task, finished=sample.finish_reason == "stop"),
                 temperature=temperature,
                 sample_index=index,
                 seed=seed,

@@ -1,6 +1,7 @@
-"""judge: the teacher says of each of its completions whether it is correct.
+"""judge: the teacher says of each completion whether it is correct or, of an open question, good.
 
-What it is asked, and how its answer is read, is in `limbeck.judging`.
+How it is asked, and how its answer is read, is in `limbeck.judging`. Of open questions it judges the
+student's answers too.
 
 It resumes by row, as `generate` does: the key is the judged completion's id; the model's revision, the
 template and all settings are in the hash of the prefix.
@@ -34,14 +35,14 @@ def run(
     store: Store,
     work_uri: str,
 ) -> Manifest:
-    """Judge one shard of the teacher's completions.
+    """Judge one shard of completions.
 
     Args:
         prompts: From `prepare`.
-        completions: From `generate` with the teacher.
+        completions: From `generate`.
         model_hash: What stands for the teacher's weights in the output's key.
         open_sampler: Loads the teacher; called only when there is work to do.
-        config: `judge`, `engine`, `task.strip_thinking` and `generate.rows_per_part` are read.
+        config: `judge`, `engine`, `task` and `generate.rows_per_part` are read.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
 
@@ -123,10 +124,9 @@ def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> T
             num_tokens=verdict.num_tokens,
         )
 
-    excess = too_long_to_judge(requests, config)
     return Task(
         key=f"completion {row.completion_id}",
-        question=f"judge prompt too long: {excess}" if excess else Question(requests, judgement),
+        question=too_long_to_judge(requests, config) or Question(requests, judgement),
         text=row.text,
         spare=judgement(()),
     )

@@ -1,9 +1,11 @@
 """label: from judged teacher completions to one pseudo label a prompt, and to pseudo-rewards.
 
 First for the teacher: votes make the labels. Later for the student: its completions are compared
-with the labels that stand. No gold answer is near, but for the rule `gold`: an upper bound to compare
-with takes gold answers as its labels. The stage refuses them for every other rule, and such labels say in
-each row what they are.
+with the labels that stand. Of open questions (`task.kind: open`) no answer is compared with another: each
+completion goes by its own judgement, the student's too.
+
+No gold answer is near, but for the rule `gold`: an upper bound to compare with takes gold answers as its
+labels. The stage refuses them for every other rule, and such labels say in each row what they are.
 """
 
 import time
@@ -22,7 +24,9 @@ from limbeck.labels import (
     Label,
     calibrated_by_vote,
     gold_label,
+    is_good,
     is_selected,
+    open_label,
     pseudo_label,
     with_validation,
 )
@@ -72,7 +76,8 @@ def run(
     Args:
         prompts: From `prepare`.
         completions: Shards from `generate`, all of one source.
-        judgements: Shards from `judge`; none are needed when labels are given or the rule does not use them.
+        judgements: Shards from `judge`; none are needed when the rule does not use them, or labels are given
+            and the task is not open.
         given_labels: Labels of an earlier run of this stage, to compare student completions with.
         config: `label`, `task` and the seed are read.
         store: Where rows come from and go to.
@@ -82,7 +87,8 @@ def run(
 
     Returns:
         `labels`, one for each prompt, and `labelled`, the completions of labelled prompts with their
-        pseudo-reward r~(x, y) = 1 if answer(y) equals the pseudo label of x, else 0.
+        pseudo-reward r~(x, y) = 1 if answer(y) equals the pseudo label of x, else 0. Of an open task it is 1
+        if y is judged good.
 
     Raises:
         ConfigError: when gold answers are given to a rule that must not see them, or missing for `gold`.
@@ -129,7 +135,7 @@ def run(
                     counts["unlabelled"] += 1
                     continue
                 written = _as_label(row, label.answer, comparer)
-                made = _labelled(written, prompt, label, p_correct.get(row.completion_id), config.label)
+                made = _labelled(written, prompt, label, p_correct.get(row.completion_id), config)
                 counts["agreeing"] += made.pseudo_reward > 0
                 counts["selected"] += made.selected
                 labelled.add(made)
@@ -139,16 +145,19 @@ def run(
                 where="stage label",
                 expected="at least one",
                 got=", ".join(f"{count} with {reason}" for reason, count in reasons.items()),
-                remedy="Look at the completions: do they match task.answer_pattern? Lower "
+                remedy="Lower label.min_p_correct, or take a better judge"
+                if config.task.is_open
+                else "Look at the completions: do they match task.answer_pattern? Lower "
                 "label.min_vote_share or label.min_p_correct",
             )
         slow = {"label/slow_comparisons": float(comparer.num_slow)} if config.task.kind == "math" else {}
         coverage = 1 - sum(reasons.values()) / len(labels)
         agreement = counts["agreeing"] / labelled.num_rows
         selected = "" if given_labels else f", {counts['selected']} are selected"
+        rewarded = "are good" if config.task.is_open else "agree with it"
         say(
             f"label: {coverage:.1%} of {len(labels)} prompts have a label, {agreement:.1%} of their "
-            f"{labelled.num_rows} completions agree with it{selected}"
+            f"{labelled.num_rows} completions {rewarded}{selected}"
         )
 
         def write(part: str, out: PartWriter[Any], rows_in: int, rejected: dict[str, int]) -> Manifest:
@@ -223,17 +232,24 @@ def _by_prompt(
         num_unjudged += row.completion_id not in p_correct
         by_prompt[row.prompt_id].append(Voter(row.completion_id, row.answer))
     if config.label.uses_judgements and num_unjudged:
-        raise DataError(
-            "completions without a judgement",
-            where="stage label",
-            expected=f"one for each of {num_rows} (label.rule is {config.label.rule})",
-            got=f"{len(p_correct)} judgements",
-            remedy="Give the judgements of the same completions, or set label.rule to majority",
-        )
+        raise _unjudged(f"one for each of {num_rows}", f"{len(p_correct)} judgements", config)
     return {
         prompt_id: _grouped(by_prompt.pop(prompt_id, []), gold.get(prompt_id), comparer)
         for prompt_id in questions
     }
+
+
+def _unjudged(expected: str, got: str, config: Config) -> DataError:
+    """What is said of completions that lack a judgement."""
+    other = "run the pipeline distill_open" if config.task.is_open else "set label.rule to majority"
+    asking = "task.kind is open" if config.task.is_open else f"label.rule is {config.label.rule}"
+    return DataError(
+        "completions without a judgement",
+        where="stage label",
+        expected=f"{expected} ({asking})",
+        got=got,
+        remedy=f"Give the judgements of the same completions, or {other}",
+    )
 
 
 def _calibrated(
@@ -261,12 +277,15 @@ def _vote(
     config: Config,
 ) -> list[Label]:
     """One label for each prompt, from its teacher completions."""
-    labels = [
-        gold_label(prompt_id, voters, gold.get(prompt_id))
-        if config.label.rule == "gold"
-        else pseudo_label(prompt_id, voters, p_correct, config.label)
-        for prompt_id, voters in groups.items()
-    ]
+
+    def label(prompt_id: str, voters: Sequence[Voter]) -> Label:
+        if config.label.rule == "gold":
+            return gold_label(prompt_id, voters, gold.get(prompt_id))
+        if config.task.is_open:
+            return open_label(prompt_id, voters, p_correct, config.label)
+        return pseudo_label(prompt_id, voters, p_correct, config.label)
+
+    labels = [label(prompt_id, voters) for prompt_id, voters in groups.items()]
     return with_validation(labels, config.label.validation_prompts, config.seed)
 
 
@@ -301,17 +320,28 @@ def _of_prompt(
 
 
 def _labelled(
-    row: Completion, prompt: str, label: Label, p_correct: float | None, config: LabelConfig
+    row: Completion, prompt: str, label: Label, p_correct: float | None, config: Config
 ) -> LabelledCompletion:
-    """A completion with its pseudo-reward."""
+    """A completion with its pseudo-reward.
+
+    Raises:
+        DataError: when the answer to an open question was not judged.
+    """
+    if not config.task.is_open:
+        agrees = row.answer == label.answer
+    elif p_correct is None:
+        raise _unjudged("one for each of them, the student's too", f"none of {row.completion_id}", config)
+    else:
+        agrees = is_good(row, p_correct, config.label)
+    pseudo_reward = float(agrees)
     return LabelledCompletion(
         completion_id=row.completion_id,
         prompt_id=row.prompt_id,
         prompt=prompt,
         source=row.source,
         text=row.text,
-        pseudo_reward=float(row.answer == label.answer),
+        pseudo_reward=pseudo_reward,
         vote_share=label.vote_share,
-        selected=is_selected(row, label, p_correct, config),
+        selected=is_selected(row, pseudo_reward, p_correct, config.label),
         validation=label.validation,
     )

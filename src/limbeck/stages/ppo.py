@@ -15,7 +15,7 @@ from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.checkpoints import fetch, load_state, save_state
 from limbeck.comparing import Comparer
-from limbeck.config import Config, PpoReward
+from limbeck.config import BY_AGREEMENT, Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.hacking import probes, proxy_length_correlation
 from limbeck.manifest import (
@@ -39,7 +39,7 @@ from limbeck.storage import Store
 from limbeck.variants import named
 
 if TYPE_CHECKING:
-    from limbeck.trainer.course import PpoRun
+    from limbeck.trainer.course import Course, PpoRun
 
 SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
@@ -77,19 +77,20 @@ def run(
         variant: The variant of an ablation that `config` is of.
 
     Returns:
-        The checkpoint with the best validation agreement; metric `ppo/validation_agreement`.
+        The checkpoint with the best validation agreement; metric `ppo/validation_agreement`. Of an open task
+        nothing can agree: the last one within `ppo.target_kl` of the student, without that metric.
 
     Raises:
         LeaseError: when another attempt is at work.
-        ConfigError: when the critic cannot start from a reward model with another tokenizer, or no teacher
-            is given where it is the reward.
+        ConfigError: when the critic cannot start from a reward model with another tokenizer, no teacher is
+            given where it is the reward, or the reward is agreement and the task open.
         DataError: when too few labelled prompts are there, or labels do not know how to calibrate the judge.
         EngineError: when formulas cannot be compared, or the teacher's engine cannot be kept alive.
         EndpointError: when the server of a black-box teacher is away for too long, or refuses.
     """
     started = time.monotonic()
     name = named(f"ppo_{reward}", variant)
-    _check_teacher(reward, teacher)
+    _check_reward(reward, teacher, config)
     inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
     calibration = lines_of(labels, config) if teacher else ()
     if teacher:
@@ -99,10 +100,9 @@ def run(
     config_hash = deciding.of_ppo(config, reward, variant)
     uri = stage_uri(work_uri, "ppo", inputs, config_hash)
     if complete := find(store, uri):
-        say(
-            f"ppo({reward}): already complete, validation agreement "
-            f"{complete.metrics['ppo/validation_agreement']:.3f}"
-        )
+        agreement = complete.metrics.get("ppo/validation_agreement")
+        shown = "" if agreement is None else f", validation agreement {agreement:.3f}"
+        say(f"ppo({reward}): already complete{shown}")
         return complete
 
     with lease.held(store, uri, f"ppo({reward})") as held:
@@ -137,7 +137,7 @@ def run(
                     PpoPrompt(
                         prompt_id=row.prompt_id,
                         message=_message(row, config),
-                        label=known[row.prompt_id].answer,
+                        label=None if config.task.is_open else known[row.prompt_id].answer,
                     )
                     for row in rows
                 ]
@@ -174,10 +174,6 @@ def run(
         buys_length = proxy_length_correlation(probes(course.history))
         with_length = {} if math.isnan(buys_length) else {"ppo/proxy_length_correlation": buys_length}
         slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
-        say(
-            f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
-            f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
-        )
         return commit(
             store,
             Manifest(
@@ -193,8 +189,7 @@ def run(
                 num_rows=len(kept),
                 rejected={"prompt too long": len(rejected)} if rejected else {},
                 metrics={
-                    "ppo/validation_agreement": course.best_agreement,
-                    "ppo/start_agreement": course.start_agreement,
+                    **_agreements(course, reward, config),
                     "ppo/best_update": float(course.best_update),
                     "ppo/num_updates": float(course.update),
                     "ppo/stopped_by_monitor": float(course.stopped),
@@ -242,6 +237,21 @@ def _message(row: Prompt, config: Config) -> str:
     return config.task.prompt_template.replace("{prompt}", row.prompt)
 
 
+def _agreements(course: "Course", reward: PpoReward, config: Config) -> dict[str, float]:
+    """Tell which policy is kept; its agreement, where anything can agree."""
+    if config.task.is_open:
+        say(f"ppo({reward}): the policy of update {course.best_update} is kept, by its KL alone")
+        return {}
+    say(
+        f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
+        f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
+    )
+    return {
+        "ppo/validation_agreement": course.best_agreement,
+        "ppo/start_agreement": course.start_agreement,
+    }
+
+
 class _Round(NamedTuple):
     """What the judge took in one round."""
 
@@ -263,8 +273,8 @@ def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dic
     return metrics
 
 
-def _check_teacher(reward: PpoReward, teacher: Teacher | None) -> None:
-    """The teacher is there where it is the reward."""
+def _check_reward(reward: PpoReward, teacher: Teacher | None, config: Config) -> None:
+    """The teacher is there where it is the reward; answers to open questions agree with nothing."""
     if reward == "judge" and teacher is None:
         raise ConfigError(
             "no teacher to judge the rollouts",
@@ -272,6 +282,14 @@ def _check_teacher(reward: PpoReward, teacher: Teacher | None) -> None:
             expected="the teacher's Hugging Face folder, or its name at its server (the reward is judge)",
             got="none",
             remedy="Give it, or take another reward",
+        )
+    if config.task.is_open and reward in BY_AGREEMENT:
+        raise ConfigError(
+            "open answers cannot be rewarded for agreement",
+            where="stage ppo, parameter reward",
+            expected="model or judge (task.kind is open: no answer is the same as a label)",
+            got=reward,
+            remedy="Set it to model, as the pipeline distill_open does",
         )
 
 

@@ -53,6 +53,7 @@ class ReportInputs:
     completions: tuple[Manifest, ...] = ()
     """Teacher shards."""
     judgements: tuple[Manifest, ...] = ()
+    """Of the teacher shards."""
     labels: Manifest | None = None
     sft_checkpoints: tuple[Manifest, ...] = ()
     student_completions: tuple[Manifest, ...] = ()
@@ -111,7 +112,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         compared = comparisons(scores, num_resamples, seed, asked.baselines)
         labels = _label_quality(inputs, gold, config, store)
         decision = (
-            decide(rows, compared, policy.name, base_uri(policy), asked)
+            decide(rows, compared, policy.name, base_uri(policy), asked, judged=config.task.is_open)
             if policy
             else no_decision(rows, compared, asked)
         )
@@ -158,7 +159,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
                 more = label_report(labels, prompts, iter_rows(store, inputs.completions, Completion))
                 pages |= {
                     "labels.json": more.model_dump_json(indent=1) + "\n",
-                    "labels.html": labels_page(more),
+                    "labels.html": labels_page(more, is_open=config.task.is_open),
                 }
             for name, text in pages.items():
                 Path(folder, name).write_text(text, encoding="utf-8")
@@ -218,6 +219,8 @@ def _answers(
     """What all models answered, and how far that is what the teacher answered."""
     with Comparer(config.task) as comparer:
         results = iter_rows(store, inputs.results, EvalResult)
+        if config.task.is_open:  # no two answers are the same: none has a majority or is the teacher's
+            return collect(results, None, picked, order), ()
         answers = collect(results, comparer.same, picked, order)
         return answers, fidelity(answers, comparer.same, config.report.num_resamples, config.seed)
 
@@ -231,7 +234,7 @@ def _prices(config: Config) -> dict[str, float]:
 def _label_quality(
     inputs: ReportInputs, gold: Mapping[str, str], config: Config, store: Store
 ) -> LabelQuality | None:
-    """The label report, where labels were made or given."""
+    """The label report, where labels were made or given; gold says nothing of answers to open questions."""
     if inputs.labels is None:
         return None
     with Comparer(config.task) as comparer:
@@ -240,10 +243,11 @@ def _label_quality(
             iter_rows(store, inputs.completions, Completion),
             iter_rows(store, inputs.student_completions, Completion),
             iter_rows(store, inputs.judgements, Judgement),
-            gold,
+            {} if config.task.is_open else gold,
             config.label,
             comparer.same,
             config.report.num_examples,
+            open_ended=config.task.is_open,
         )
 
 

@@ -5,6 +5,7 @@ client made, outside of `work`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -317,14 +318,23 @@ def evaluate(
     name: str,
     model: str,
     checkpoint: Artifact | None,
+    judge: str = "",
 ) -> None:
     """See `limbeck.stages.evaluate`."""
 
     def work(checked: Config) -> Manifest:
         from limbeck.stages import evaluate as stage
 
-        chat = checked.chat(name)
-        with sampled.model(checked, model, checkpoint, name, chat) as (store, model_hash, open_sampler):
+        with ExitStack() as opened:
+            chat = checked.chat(name)
+            store, model_hash, open_sampler = opened.enter_context(
+                sampled.model(checked, model, checkpoint, name, chat)
+            )
+            judging = None
+            if judge and checked.task.is_open:
+                loading = sampled.model(checked, judge, None, "teacher", sampled.JUDGED)
+                _, judge_hash, open_judge = opened.enter_context(loading)
+                judging = stage.Judge(judge_hash, open_judge)
             return stage.run(
                 heldout=read(heldout, "heldout"),
                 gold=read(gold, "gold"),
@@ -334,6 +344,7 @@ def evaluate(
                 store=store,
                 work_uri=work_uri,
                 name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
+                judge=judging,
             )
 
     _in_child("evaluate", config, work, results, metrics)

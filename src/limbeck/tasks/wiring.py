@@ -73,6 +73,7 @@ def preflight(
     gold_labels: bool = False,
     reward_variants: Sequence[str] = ("reward.source_weight=0",),
     noise_variants: Sequence[str] = ("label.noise=0.1",),
+    open_ended: bool = False,
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
@@ -94,6 +95,7 @@ def preflight(
             reward_variants=reward_variants,
             noise_variants=noise_variants,
             gold_labels=gold_labels,
+            open_ended=open_ended,
             gpus=gpus,
             gpu_resource=gpu_resource,
             node_selector=node_selector,

@@ -1,6 +1,7 @@
 """How far a run of reinforcement learning has come, and which policy is kept: alike for all algorithms."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Course:
 
 @dataclass(frozen=True)
 class PpoRun:
-    """What a run gave: the checkpoint chosen by validation agreement, and its course."""
+    """What a run gave: the checkpoint that was chosen, and its course."""
 
     folder: Path
     course: Course
@@ -50,31 +51,32 @@ def choose(
 
     Hacking is when the proxy reward has risen while agreement has fallen by more than `hacking_drop`: the
     reward model likes what the labels do not. See `limbeck.hacking`.
+
+    Of open questions nothing can agree, and the proxy must not choose: it is what the policy is trained to
+    please. The newest policy is kept that has not left the warmed-up student by more than `target_kl`, since
+    a proxy is worth less the further a policy goes (Gao et al. 2022, arXiv 2210.10760); the rule is ours.
     """
-    if course.update == 0:
-        course.start_agreement = measured.agreement
-    if measured.agreement > course.best_agreement:
-        course.best_agreement, course.best_update = measured.agreement, course.update
+    entry = {"ppo/validation_proxy": measured.proxy, "ppo/validation_length": measured.length}
+    if measured.agreement is None:
+        kl = _kl(course)
+        keep = not kl > settings.target_kl  # also where none is measured
+        agreement = f"KL {kl:.2f} (at most {settings.target_kl:g}{'' if keep else ': not kept'})"
+    else:
+        entry["ppo/validation_agreement"] = measured.agreement
+        if course.update == 0:
+            course.start_agreement = measured.agreement
+        keep = measured.agreement > course.best_agreement
+        course.best_agreement = max(course.best_agreement, measured.agreement)
+        agreement = f"validation agreement {measured.agreement:.3f} (best {course.best_agreement:.3f})"
+    if keep:
+        course.best_update = course.update
         shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
         save_checkpoint(policy, tokenizer, best_folder)
-    if course.history:
-        course.history[-1] |= {
-            "ppo/validation_agreement": measured.agreement,
-            "ppo/validation_proxy": measured.proxy,
-            "ppo/validation_length": measured.length,
-        }
-    else:
-        course.history.append(
-            {
-                "update": 0.0,
-                "ppo/validation_agreement": measured.agreement,
-                "ppo/validation_proxy": measured.proxy,
-                "ppo/validation_length": measured.length,
-            }
-        )
+    if not course.history:
+        course.history.append({"update": 0.0})
+    course.history[-1] |= entry
     say(
-        f"{name}: update {course.update}: validation agreement {measured.agreement:.3f} "
-        f"(best {course.best_agreement:.3f}), proxy reward {measured.proxy:.3f}, "
+        f"{name}: update {course.update}: {agreement}, proxy reward {measured.proxy:.3f}, "
         f"{measured.length:.1f} tokens"
     )
     signs = hacked(probes(course.history), settings.hacking_drop)
@@ -84,6 +86,15 @@ def choose(
             f"{name}: stopped at update {course.update}: {signs} (reward hacking); the policy of update "
             f"{course.best_update} is kept"
         )
+
+
+def _kl(course: Course) -> float:
+    """KL of a completion to the warmed-up student in the newest round, in nats; nan where it is not known."""
+    if not course.history:
+        return 0.0
+    newest = course.history[-1]
+    kl = newest.get("ppo/kl", math.nan)
+    return newest.get("ppo/kl_k3", math.nan) if math.isnan(kl) else kl
 
 
 def save_course(course: Course, best_folder: Path, state: Path) -> None:

@@ -164,7 +164,8 @@ def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
 class Validation:
     """The policy on the fixed validation prompts: what chooses checkpoints and watches for hacking."""
 
-    agreement: float
+    agreement: float | None
+    """None where no prompt has a label that an answer could agree with: open questions."""
     proxy: float
     length: float
 
@@ -187,7 +188,9 @@ def validate(
     )
     agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(repeated, samples, strict=True)]
     return Validation(
-        agreement=sum(float(agree or 0.0) for agree in agreed) / len(agreed),
+        agreement=None
+        if all(agree is None for agree in agreed)
+        else sum(float(agree or 0.0) for agree in agreed) / len(agreed),
         proxy=float(reward_model.scores(repeated, [sample.text for sample in samples]).mean()),
         length=sum(len(sample.token_ids) for sample in samples) / len(samples),
     )
