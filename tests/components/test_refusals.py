@@ -42,8 +42,10 @@ PARAMETERS = {
     "register": "",
     "registry": "",
     "variant": "",
+    "judge": "",
     "config": {},
 }
+OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
 NO_MANIFEST = {
     "another text": "{}",
     "no text": b"\xff\xfe".decode("latin-1"),
@@ -71,6 +73,10 @@ CASES = {
     "reward kind": Case("ppo", {"reward": "models"}, 2, "agreement or mixed or judge, got 'models'"),
     "no judge": Case(
         "ppo", {"reward": "judge"}, 2, "no teacher to judge the rollouts in ppo, parameter teacher"
+    ),
+    "nobody to judge open answers": Case("evaluate", {"config": OPEN}, 2, "nobody judges the answers"),
+    "agreement of open answers": Case(
+        "ppo", {"reward": "mixed", "config": OPEN}, 2, "expected model or judge (task.kind is open"
     ),
     "no teacher": Case("reward", {"config": {"reward": {"init": "teacher"}}}, 2, "set reward.init: student"),
     "no shards": Case("shards", {"num_shards": 0}, 2, "expected 1 to 10000, got 0"),
