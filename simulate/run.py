@@ -200,6 +200,9 @@ class _Run:
             yield from self._sample(shelf, looked)
             if shelf.loose:
                 self._ask(requests.DELETE)
+            # `spending.spent`: all parts are read again, for the tokens of all attempts together.
+            part = requests.download(shelf.rows_per_part * scenario.row_bytes)
+            self._outcome.traffic.record(self._env.now, part, times=shelf.num_parts)
             self._ask(requests.RENEW)
             self._outcome.num_renewals += 1
             self._ask(requests.COMMIT)

@@ -185,11 +185,11 @@ def test_on_a_real_server_it_shows_first_and_removes_when_told(store: Store, wor
     rows = [GoldAnswer(prompt_id="1", answer="a")]
     uri = f"{work_uri}/evaluate/aa"
     with lease.held(store, uri, "evaluate") as held:
-        made = Manifest(
+        given = Manifest(
             stage="evaluate", kind="results", name="x", uri=uri, objects=(write_rows(store, uri, rows),),
             inputs={}, config_hash="", code_version="",
         )  # fmt: skip
-        commit(store, made, held)
+        made = commit(store, given, held)
     orphan = write_rows(store, uri, [GoldAnswer(prompt_id="2", answer="b")])
     left = write_rows(store, f"{work_uri}/generate/bb", rows)
     with tempfile.TemporaryDirectory() as folder:

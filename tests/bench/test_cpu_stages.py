@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "bench.cpu_stages", "--rows", "3000", *arguments]
+    command = [sys.executable, "-m", "bench.cpu_stages", "--rows", "3000", "--heldout", "300", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
