@@ -145,7 +145,7 @@ PUBLISHED: dict[str, tuple[str, bytes, dict[str, object], set[str], dict[str, in
     "alpaca_eval": (
         "alpaca_eval.json",
         json.dumps([ALPACA_EVAL | {"instruction": f"{n} actors?"} for n in range(20)], indent=1).encode(),
-        {"kind": "text"},
+        {"kind": "open"},
         set(),
         {},
     ),
@@ -158,7 +158,8 @@ def test_a_published_data_set_is_read_in_its_official_form(
 ) -> None:
     name, content, task, answers, aside = PUBLISHED[preset]
     put(store, f"{work_uri}/in/{name}", content)
-    config = config_for(task=task, prepare={"preset": preset})
+    rule = "judge" if task["kind"] == "open" else "judged_majority"
+    config = config_for(task=task, label={"rule": rule}, prepare={"preset": preset})
     made = run("", f"{work_uri}/in/{name}", config, store, work_uri)
     assert {row.answer for row in read_rows(store, made.gold, GoldAnswer)} == answers
     assert made.prompts.rejected == aside  # one of eight, and yet not broken
