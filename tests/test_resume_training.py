@@ -28,7 +28,7 @@ from tests import tiny
 from tests.given import LETTERS, artifact, some_prompts
 from tests.stage_process import finish, start
 
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 600.0
 OFTEN = {"checkpoint_seconds": 0.2}
 SETTINGS: dict[str, Any] = {
     "restart_seconds": 0.1,
