@@ -15,7 +15,7 @@ import docstring_parser
 import yaml
 
 from components.metadata import Metadata, load_metadata
-from limbeck.resources import GPU_STAGES
+from limbeck.config import GPU_STAGES
 from limbeck.tasks.artifacts import MADE_BY, Kind
 
 ROOT = Path(__file__).parent.parent

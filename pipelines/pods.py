@@ -7,13 +7,14 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import pipeline_channel
 
+from limbeck.config import GPU_STAGES
+
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 S3_OPTIONAL = ("AWS_REGION",)
 HUB_OPTIONAL = ("HF_TOKEN",)
 READS_DATA = ("preflight", "prepare")
 """Tasks that may have to ask a hub of data sets; no other one gets its token."""
 API_VARIABLES = ("OPENAI_API_KEY",)
-GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 OWN_REQUESTS = ("judge", "ppo")
 """Stages of the teacher that have one size: it always judges, or only beside what is trained."""
 

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from limbeck.config import GPU_STAGES
 from limbeck.errors import ConfigError
 from limbeck.section import Section, parse
 
-GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 CPU_STAGES = ("prepare", "label", "report")
 
 

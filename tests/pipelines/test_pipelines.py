@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from limbeck.compiled import SHIPPED, load
+from limbeck.config import GPU_STAGES
 from limbeck.local import task_names
-from limbeck.resources import CPU_STAGES, DEFAULTS, GPU_STAGES
+from limbeck.resources import CPU_STAGES, DEFAULTS
 from limbeck.run_file import RunFile
 from limbeck.stamp import stamp
 from limbeck.variants import REWARDS

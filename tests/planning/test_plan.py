@@ -263,6 +263,34 @@ def test_a_black_box_costs_its_tokens_and_no_gpu(planned: Planned) -> None:
     assert (task.gpus, task.gpu_hours, task.cost) == (0, 0.0, None)
 
 
+@pytest.mark.parametrize("pipeline", ["distill", "distill_rewards"])
+def test_the_judge_of_rollouts_has_its_tokens_its_flops_and_its_share_of_the_gpu(
+    pipeline: str, planned: Planned
+) -> None:
+    earlier = {"prepared_uri": "s3://w/p", "label_uri": "s3://w/l", "checkpoint": FOLDERS["student"]}
+    given = earlier if pipeline == "distill_rewards" else {}
+    plan = planned(pipeline, ppo_rewards=["model", "judge"], **given)
+    model, judge = of(plan, "ppo model"), of(plan, "ppo judge")
+    assert judge.completion_tokens - model.completion_tokens == 200 * 256  # one token a verdict
+    assert judge.flops > model.flops
+    assert "judge" in judge.memory
+    assert "judge" not in model.memory
+    assert judge.seconds is None or model.seconds is None or judge.seconds > model.seconds
+
+
+def test_a_black_box_that_judges_rollouts_costs_its_tokens(planned: Planned) -> None:
+    server = {
+        "base_url": "https://api.test/v1",
+        "prompt_price": 1e6,
+        "completion_price": 0.0,
+        "price_source": "x",
+    }
+    config = _config_of(openai=server, teacher={"sampler": "openai"}, ppo={"num_updates": 1, "batch_size": 8})
+    plan = planned(teacher="big-1", config=config, ppo_rewards=["model", "judge"])
+    assert of(plan, "ppo model").api_cost is None
+    assert of(plan, "ppo judge").api_cost == 8 * (200 + 150 + 40)  # each rollout, with its prompt
+
+
 def _config_of(**sections: object) -> dict[str, object]:
     return Config.model_validate(sections).model_dump(mode="json", exclude_none=True)
 

@@ -18,7 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from limbeck.config import DeepSpeedConfig, Dtype, ModelConfig
+from limbeck.config import WIDTH, DeepSpeedConfig, Dtype, ModelConfig
 from limbeck.preflight import memory
 from limbeck.preflight.memory import Shape
 from limbeck.preflight.models import check_model
@@ -108,7 +108,7 @@ def test_states_of_a_training(zero_stage: int, dtype: Dtype, tmp_path: Path) -> 
     engine.optimizer.zero_grad()
     measured = live_bytes() - before
     expected = memory.training(shape.parameters, shape.linear_widths, dtype, config).states
-    bucket = memory.REDUCE_BUCKET * memory.WIDTH[dtype] if zero_stage == 3 else 0
+    bucket = memory.REDUCE_BUCKET * WIDTH[dtype] if zero_stage == 3 else 0
     assert expected - bucket == pytest.approx(measured - bucket, rel=0.05)
 
 

@@ -9,7 +9,8 @@ from limbeck.stages.prepare import Prepared
 from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import ConfigFor
-from tests.stages.test_training import Trainer, given, no_base, row
+from tests.stages.test_training import no_base, row
+from tests.stages.trainers import Trainer, given
 
 THOUGHT = "<think>hm, = 7</think>\n\n= 3"
 

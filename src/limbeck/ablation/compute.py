@@ -6,10 +6,8 @@ in rows. What is recomputed to save memory does not count, nor do label votes an
 
 from dataclasses import dataclass
 
-from limbeck.config import Config
+from limbeck.config import WIDTH, Config
 from limbeck.manifest import Manifest
-
-WIDTH = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from limbeck.config.engines import (
+    GPU_STAGES,
+    WIDTH,
     Chat,
     DeepSpeedConfig,
     Dtype,
@@ -35,6 +37,8 @@ from limbeck.variants import varied
 
 __all__ = [
     "BY_AGREEMENT",
+    "GPU_STAGES",
+    "WIDTH",
     "Algorithm",
     "Chat",
     "Config",

@@ -8,6 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from limbeck.section import Count, Positive, Probability, Section
 
 Dtype = Literal["float32", "bfloat16"]
+GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
+"""Stages whose tasks ask for GPUs."""
+WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+"""Bytes of a number."""
 
 
 class Chat(NamedTuple):

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from limbeck.config import Config
+from limbeck.config import GPU_STAGES, Config
 from limbeck.planning.rates import Rates
 from limbeck.planning.speed import engine_of
 from limbeck.planning.workload import Model, Work
 from limbeck.preflight import memory
 from limbeck.preflight.memory import GIB, Need
-from limbeck.resources import GPU_STAGES
 
 Fits = Literal["yes", "perhaps", "no"]
 """Perhaps: what is certain fits, the estimate of the longest rows does not."""

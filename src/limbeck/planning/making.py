@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from limbeck.compiled import Compiled
-from limbeck.config import Config
+from limbeck.config import GPU_STAGES, Config
 from limbeck.errors import ConfigError
 from limbeck.planning.asked import Given, count_asked
 from limbeck.planning.fit import TRAININGS, fits, room, smallest
@@ -20,7 +20,7 @@ from limbeck.preflight.memory import GIB
 from limbeck.preflight.models import ModelFacts
 from limbeck.preflight.places import Place, is_stored
 from limbeck.preflight.probes import ProbedStore
-from limbeck.resources import GPU_STAGES, StageRequest, requests
+from limbeck.resources import StageRequest, requests
 from limbeck.run_file import RunFile, refusals
 
 HOUR = 3600
@@ -80,7 +80,8 @@ def make_plan(run_file: RunFile, pipeline: Compiled, wish: Wish) -> Plan:
 def _facts(run_file: RunFile, stages: Sequence[str], folders: Mapping[str, str]) -> dict[str, ModelFacts]:
     """The models of the run that have weights, by role or, where models are only evaluated, by folder."""
     config, named = run_file.config, {}
-    if "judge" in stages or ("reward" in stages and config.reward.init == "teacher"):
+    judges = "judge" in stages or ("ppo" in stages and "judge" in run_file.ppo_rewards)
+    if judges or ("reward" in stages and config.reward.init == "teacher"):
         named["teacher"] = folders.get("teacher") or run_file.teacher
     if "sft" in stages or "ppo" in stages:
         own = run_file.student if "sft" in stages else run_file.checkpoint
@@ -141,15 +142,17 @@ def _planned(work: Work, run: Run, gpu: Gpu, gpu_bytes: int, wish: Wish) -> Plan
         bytes=kept.bytes,
         objects=kept.objects,
         cost=hours * wish.prices.of_gpu(wish.gpu) if wish.prices else None,
-        api_cost=_api_cost(work, config, prompt_tokens, completion_tokens),
+        api_cost=_api_cost(work, config),
     )
 
 
-def _api_cost(work: Work, config: Config, prompt_tokens: float, completion_tokens: float) -> float | None:
+def _api_cost(work: Work, config: Config) -> float | None:
     """What a black box costs, where its prices are known."""
-    server = config.openai
-    if not work.is_black_box or server.prompt_price is None or server.completion_price is None:
+    server, asked = config.openai, [item for item in work.sampled if item.model is None]
+    if not asked or server.prompt_price is None or server.completion_price is None:
         return None
+    prompt_tokens = sum(item.prefilled for item in asked)
+    completion_tokens = sum(item.requests * item.completion_tokens for item in asked)
     return (prompt_tokens * server.prompt_price + completion_tokens * server.completion_price) / 1e6
 
 

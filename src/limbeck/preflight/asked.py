@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck.config import Config, parse_config
+from limbeck.config import GPU_STAGES, Config, parse_config
 from limbeck.credentials import USE_A_SECRET, looks_like_one, named_like_one
 from limbeck.errors import ConfigError
 from limbeck.preflight.findings import Finding, collected
-from limbeck.resources import CPU_STAGES, GPU_STAGES, StageRequest, parse_resources, requests
+from limbeck.resources import CPU_STAGES, StageRequest, parse_resources, requests
 from limbeck.run_file import RunFile
 from limbeck.section import parse
 

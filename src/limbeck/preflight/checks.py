@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from limbeck import checkpoints
-from limbeck.config import Config, Dtype
+from limbeck.config import GPU_STAGES, Config, Dtype
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest, load_manifest
 from limbeck.preflight import context, endpoint, gpus, memory, pod, templates, trainjob, vocabulary
@@ -25,7 +25,7 @@ from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.models import ModelFacts, check_model
 from limbeck.preflight.places import Place, is_stored
 from limbeck.preflight.world import World, further_models, look
-from limbeck.resources import GPU_STAGES, StageRequest
+from limbeck.resources import StageRequest
 from limbeck.run_file import RunFile
 
 

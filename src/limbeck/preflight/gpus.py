@@ -5,14 +5,14 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from limbeck.config import Config, Dtype
+from limbeck.config import GPU_STAGES, Config, Dtype
 from limbeck.errors import ConfigError
 from limbeck.preflight import memory
 from limbeck.preflight.asked import ABLATION, Asked
 from limbeck.preflight.findings import Finding, warning
 from limbeck.preflight.memory import GIB, Need, Shape
 from limbeck.preflight.models import ModelFacts
-from limbeck.resources import GPU_STAGES, StageRequest
+from limbeck.resources import StageRequest
 
 SAMPLING_STAGES = ("generate", "judge", "ppo", "evaluate")
 NVIDIA_SMI_SECONDS = 10

@@ -11,9 +11,8 @@ docs/preflight.md says what of it was measured.
 
 from dataclasses import dataclass
 
-from limbeck.config import Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig, SftConfig
+from limbeck.config import WIDTH, Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig, SftConfig
 
-WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 FLOAT = 4
 GIB = 1 << 30
 CUDA_CONTEXT = GIB

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from limbeck.config import GPU_STAGES
 from limbeck.manifest import Manifest
 from limbeck.report.model import Accepted, StageRow
 
 HOUR = 3600
-GPU_STAGES = ("generate", "judge", "sft", "reward", "ppo", "evaluate")
 ANSWERING = (("generate", "teacher"), ("judge", "judge"))
 """Whose GPU-hours the accepted completions are divided by."""
 LEARNT = ("sft", "sft_selected")

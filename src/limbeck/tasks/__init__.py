@@ -6,7 +6,8 @@ becomes a line and an exit code.
 """
 
 from limbeck.tasks.ablation import compare, match, noise
-from limbeck.tasks.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
+from limbeck.tasks.stages import evaluate, generate, judge, label, prepare, report
+from limbeck.tasks.trainings import ppo, reward, sft
 from limbeck.tasks.wiring import export, load, pick, preflight, shards
 
 __all__ = [

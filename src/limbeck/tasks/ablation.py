@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from limbeck.config import parse_config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest
 from limbeck.progress import say
 from limbeck.storage import Store
-from limbeck.tasks.artifacts import Artifact, Kind, MetricsArtifact, read, read_all, task, write
+from limbeck.tasks.artifacts import Artifact, Kind, MetricsArtifact, Settings, read, read_all, task, write
 
-Settings = dict[str, Any]
 Given = Artifact | Sequence[Artifact] | None
 FULL = "ppo_model"
 """The row of the whole method."""

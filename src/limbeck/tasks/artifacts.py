@@ -11,6 +11,8 @@ from limbeck.manifest import Manifest, parse
 from limbeck.progress import say
 from limbeck.storage import DEADLINE, DEADLINE_SECONDS, NO_ROOM, disk_full
 
+Settings = dict[str, Any]
+"""What Kubeflow hands over as `config`, unchecked."""
 Choice = TypeVar("Choice", bound=str)
 Kind = Literal[
     "prompts",

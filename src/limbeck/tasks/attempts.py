@@ -21,11 +21,12 @@ from typing import IO, NamedTuple, NoReturn
 from pydantic import BaseModel
 
 from limbeck import processes
-from limbeck.config import Config
+from limbeck.config import Config, parse_config
 from limbeck.errors import ConfigError, EngineError, LimbeckError, StoppedError, one_line
 from limbeck.manifest import Manifest
 from limbeck.progress import mark, place, say
 from limbeck.storage import NO_ROOM, disk_full
+from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, task, write
 
 MAX_CAUSE = 600
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in it is made under a name of its own
@@ -48,6 +49,22 @@ class Crash(NamedTuple):
 
     place: str
     kind: str
+
+
+def in_child(
+    name: str,
+    config: Settings,
+    work: Callable[[Config], Manifest],
+    made: Artifact,
+    metrics: MetricsArtifact | None = None,
+    *,
+    variant: str = "",
+) -> None:
+    """Do a stage's work in a child process; its manifest goes into an artifact."""
+    with task(name):
+        checked = parse_config(config, variant)
+        in_memory = checked.engine.checkpoint_in_memory and name in ("generate", "judge", "evaluate")
+        write(run(name, lambda: work(checked), checked, in_memory=in_memory), made, metrics)
 
 
 def run(name: str, work: Callable[[], Manifest], config: Config, *, in_memory: bool = False) -> Manifest:

@@ -1,27 +1,25 @@
-"""The tasks of the nine stages: choose the engine, hand artifacts over as manifests, call the stage.
+"""The tasks of the stages that do not train: choose the engine, pass artifacts on, call the stage.
 
 What wants a GPU works in a child process: see `limbeck.tasks.attempts`. Nothing heavy is imported, and no
 client made, outside of `work`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limbeck import checkpoints
-from limbeck.config import Config, PpoReward, parse_config
+from limbeck.config import Config, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.records import Source
 from limbeck.storage import Store
 from limbeck.tasks import attempts, sampled
-from limbeck.tasks.artifacts import Artifact, MetricsArtifact, one_of, read, read_all, task, write
+from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, one_of, read, read_all, task, write
 
 if TYPE_CHECKING:
-    from limbeck.sampler import VllmSampler
+    pass
 
-Settings = dict[str, Any]
 NO_LABELS = "<!DOCTYPE html><title>Limbeck: pseudo labels</title><p>This run made no pseudo labels.</p>\n"
 """Kubeflow wants a file for each output."""
 
@@ -85,7 +83,7 @@ def generate(
                 num_shards=num_shards,
             )
 
-    _in_child("generate", config, work, completions)
+    attempts.in_child("generate", config, work, completions)
 
 
 def judge(
@@ -117,7 +115,7 @@ def judge(
                 work_uri=work_uri,
             )
 
-    _in_child("judge", config, work, judgements)
+    attempts.in_child("judge", config, work, judgements)
 
 
 def label(
@@ -150,161 +148,6 @@ def label(
         )
         write(made.labels, labels)
         write(made.labelled, labelled)
-
-
-def sft(
-    *,
-    labelled: Artifact,
-    model: str,
-    work_uri: str,
-    config: Settings,
-    checkpoint: Artifact,
-    selection: str,
-    role: str = "student",
-    variant: str = "",
-) -> None:
-    """See `limbeck.stages.sft`."""
-
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import sft as stage
-
-        if checked.asks_a_server(role):
-            raise ConfigError(
-                "a black-box teacher cannot be tuned",
-                where="sft, parameter role",
-                expected="`student`, or a teacher whose weights are there (teacher.sampler: vllm)",
-                got=role,
-                remedy="Leave this row out",
-            )
-        store = Store()
-
-        def train(**arguments: Any) -> Any:
-            from limbeck.trainer.sft import train_sft
-
-            return train_sft(**arguments)
-
-        return stage.run(
-            labelled=read(labelled, "labelled"),
-            base_hash=checkpoints.identity(store, model),
-            fetch_base=lambda folder: checkpoints.fetch_base(store, model, folder),
-            train=train,
-            config=checked,
-            store=store,
-            work_uri=work_uri,
-            selection=one_of(selection, stage.Selection, "sft, parameter selection"),
-            role=one_of(role, Source, "sft, parameter role"),
-            variant=variant,
-        )
-
-    _in_child("sft", config, work, checkpoint, variant=variant)
-
-
-def reward(
-    *,
-    teacher_labelled: Artifact,
-    student_labelled: Artifact,
-    checkpoint: Artifact,
-    work_uri: str,
-    config: Settings,
-    reward_model: Artifact,
-    metrics: MetricsArtifact,
-    teacher: str,
-    variant: str = "",
-) -> None:
-    """See `limbeck.stages.reward`."""
-
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import reward as stage
-
-        store, student = Store(), read(checkpoint, "checkpoint")
-        from_teacher = checked.reward.init == "teacher"
-        if from_teacher and not teacher:
-            raise ConfigError(
-                "the reward model cannot start from the teacher",
-                where="reward, parameter teacher",
-                expected="the teacher's checkpoint folder (reward.init is teacher)",
-                got="none",
-                remedy="Give it, or set reward.init: student",
-            )
-
-        def fetch_base(folder: Path) -> Path:
-            if from_teacher:
-                return checkpoints.fetch_base(store, teacher, folder)
-            return checkpoints.fetch(store, student, folder)
-
-        def train(**arguments: Any) -> Any:
-            from limbeck.trainer.reward import train_reward
-
-            return train_reward(**arguments)
-
-        return stage.run(
-            teacher_labelled=read(teacher_labelled, "labelled"),
-            student_labelled=read(student_labelled, "labelled"),
-            base_hash=checkpoints.identity(store, teacher) if from_teacher else student.content_hash,
-            fetch_base=fetch_base,
-            train=train,
-            config=checked,
-            store=store,
-            work_uri=work_uri,
-            variant=variant,
-        )
-
-    _in_child("reward", config, work, reward_model, metrics, variant=variant)
-
-
-def ppo(
-    *,
-    prompts: Artifact,
-    labels: Artifact,
-    checkpoint: Artifact,
-    reward_model: Artifact,
-    work_uri: str,
-    config: Settings,
-    policy: Artifact,
-    metrics: MetricsArtifact,
-    reward: str,
-    teacher: str,
-    variant: str = "",
-) -> None:
-    """See `limbeck.stages.ppo`."""
-
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import ppo as stage
-
-        def open_sampler(folder: Path) -> "VllmSampler":
-            from limbeck.sampler import VllmSampler
-
-            share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
-            engine = checked.engine.model_copy(update=share)
-            return VllmSampler(folder, checked.student, engine, checked.chat("student"))
-
-        def train(**arguments: Any) -> Any:
-            if checked.ppo.algorithm == "ppo":
-                from limbeck.trainer.ppo import train_ppo
-
-                return train_ppo(**arguments)
-            from limbeck.trainer.group_relative import train_group_relative
-
-            return train_group_relative(**arguments)
-
-        kind: PpoReward = one_of(reward, PpoReward, "ppo, parameter reward")
-        with sampled.judge_of_rollouts(checked, teacher if kind == "judge" else "") as judge:
-            return stage.run(
-                prompts=read(prompts, "prompts"),
-                labels=read(labels, "labels"),
-                checkpoint=read(checkpoint, "checkpoint"),
-                reward_model=read(reward_model, "reward_model"),
-                open_sampler=open_sampler,
-                train=train,
-                config=checked,
-                store=Store(),
-                work_uri=work_uri,
-                reward=kind,
-                teacher=judge,
-                variant=variant,
-            )
-
-    _in_child("ppo", config, work, policy, metrics, variant=variant)
 
 
 def evaluate(
@@ -347,7 +190,7 @@ def evaluate(
                 judge=judging,
             )
 
-    _in_child("evaluate", config, work, results, metrics)
+    attempts.in_child("evaluate", config, work, results, metrics)
 
 
 def report(
@@ -412,22 +255,6 @@ def report(
                 store.read_file(item, Path(summary.path))
             elif item.uri.endswith("/labels.html"):
                 store.read_file(item, Path(label_page.path))
-
-
-def _in_child(
-    name: str,
-    config: Settings,
-    work: Callable[[Config], Manifest],
-    made: Artifact,
-    metrics: MetricsArtifact | None = None,
-    *,
-    variant: str = "",
-) -> None:
-    """Do a stage's work in a child process; its manifest goes into an artifact."""
-    with task(name):
-        checked = parse_config(config, variant)
-        in_memory = checked.engine.checkpoint_in_memory and name in ("generate", "judge", "evaluate")
-        write(attempts.run(name, lambda: work(checked), checked, in_memory=in_memory), made, metrics)
 
 
 def _folder(uri: str) -> str:

@@ -1,7 +1,7 @@
 """The tasks around the stages: check before anything costs time, count shards, pick, load, export."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from limbeck import checkpoints
 from limbeck.errors import ConfigError, DataError
@@ -9,9 +9,7 @@ from limbeck.manifest import digest, input_hashes, load_manifest, require, stage
 from limbeck.progress import say
 from limbeck.resources import parse_resources, requests
 from limbeck.storage import Store
-from limbeck.tasks.artifacts import Artifact, Kind, one_of, read, read_all, task, write
-
-Settings = dict[str, Any]
+from limbeck.tasks.artifacts import Artifact, Kind, Settings, one_of, read, read_all, task, write
 
 
 class Requests(NamedTuple):
