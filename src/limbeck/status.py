@@ -22,7 +22,7 @@ from limbeck.rows import PART_NAME, listed_part
 from limbeck.storage import Listed, ObjectError, Store, StoredObject
 
 STAGES = (*Resources.model_fields, "ablation", "export")
-"""In pipeline order; last what `pipelines/ablation` adds (noisy labels, a page), and what a pipeline exports."""
+"""In pipeline order; last what `pipelines/ablation` adds (noisy labels, a page), and exports of pipelines."""
 OUTPUTS = {
     "prepare": ("prompts", "heldout", "gold"),
     "label": ("labels", "labelled"),
