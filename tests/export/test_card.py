@@ -94,6 +94,36 @@ def test_without_gold_accuracy_is_not_measured() -> None:
     assert "their quality was not measured" in text
 
 
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("majority", "The teacher answered; votes made one pseudo label a prompt;"),
+        ("judge", "The teacher answered; the answer that it judged best was the pseudo label of a prompt;"),
+        ("gold", "The teacher answered; the known answer was the label of a prompt;"),
+    ],
+)
+def test_the_card_says_what_the_labels_were_made_from(whole: RunReport, rule: str, says: str) -> None:
+    assert whole.labels is not None
+    text = card(whole.model_copy(update={"labels": whole.labels.model_copy(update={"rule": rule})}))
+    assert says in text
+    assert ("No gold answer was used in training" in text) == (rule != "gold")
+    assert ("an upper bound to compare with, not a result of the method" in text) == (rule == "gold")
+    assert ("which measured them and nothing else" in text) == (rule != "gold")
+
+
+def test_the_card_names_the_algorithm_that_refined_the_policy(whole: RunReport) -> None:
+    ppo = whole.settings.ppo.model_copy(update={"algorithm": "grpo"})
+    run = whole.ppo["mixed"].model_copy(update={"stopped_by_monitor": True})
+    changed = {
+        "settings": whole.settings.model_copy(update={"ppo": ppo}),
+        "ppo": whole.ppo | {"mixed": run},
+    }
+    text = card(whole.model_copy(update=changed))
+    assert "refined by GRPO with the reward `mixed`" in text
+    assert "Its GRPO run was stopped early" in text
+    assert "PPO" not in text.replace("GRPO", "")
+
+
 def test_hostile_texts_change_nothing_but_their_own_places(whole: RunReport) -> None:
     """Names come from folders, prompts from people, reasons from names."""
     decision = whole.decision.model_copy(update={"reason": HOSTILE, "policy": HOSTILE})
