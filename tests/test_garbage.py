@@ -84,7 +84,7 @@ def test_what_an_ablation_or_an_export_left_goes_as_that_of_other_stages_does(ou
     finished(store, uri)
     stored(store, f"{uri}/part-00000-11111111.parquet", YOUNG)
     stored(store, f"{uri.replace('/aa', '/bb')}/part-00000-11111111.parquet", OLD)
-    leased(store, f"{WORK}/{output.split('/')[0]}/aa", OLD, "finished")
+    leased(store, f"{WORK}/{output.split('/', maxsplit=1)[0]}/aa", OLD, "finished")
     swept(store, Policy())
     assert sorted(store.objects) == [f"{uri}/manifest.json", f"{uri}/part-00000-00000000.parquet"]
 

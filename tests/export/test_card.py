@@ -61,6 +61,19 @@ def test_the_header_is_what_hubs_read_and_holds_only_what_is_known(whole: RunRep
     assert (header["license"], header["license_name"]) == ("other", "big-terms")
 
 
+def test_data_sets_are_those_that_prepare_has_read_and_those_that_a_person_names(whole: RunReport) -> None:
+    read = {"prompts": "hf://org/questions@0123abc?split=train", "heldout": f"s3://b/{HOSTILE}"}
+    (first, *others) = whole.provenance
+    known = whole.model_copy(
+        update={"provenance": (first.model_copy(update={"sources": read}), first, *others)}
+    )
+    (line,) = [line for line in card(known).splitlines() if line.startswith("| data |")]
+    assert line.startswith("| data | `org/questions`, `hf://org/questions@0123abc?split=train`, `s3://b/")
+    assert "<script" not in line
+    assert "| data | `hf://org/questions@0123abc?split=train`" in card(known, asked=Asked())
+    assert "not stated by name" not in card(known, asked=Asked())
+
+
 def test_figures_come_with_their_intervals(whole: RunReport) -> None:
     (row,) = [row for row in whole.rows if (row.name, row.decoding) == ("policy", "sampled")]
     assert row.interval is not None
@@ -128,12 +141,22 @@ def test_hostile_texts_change_nothing_but_their_own_places(whole: RunReport) -> 
     """Names come from folders, prompts from people, reasons from names."""
     decision = whole.decision.model_copy(update={"reason": HOSTILE, "policy": HOSTILE})
     origin = Provenance(
-        stage=HOSTILE, name=HOSTILE, uri=HOSTILE, content_hash=HOSTILE, config_hash="x", code_version=HOSTILE
+        stage=HOSTILE,
+        name=HOSTILE,
+        uri=HOSTILE,
+        content_hash=HOSTILE,
+        config_hash="x",
+        code_version=HOSTILE,
+        sources={"prompts": HOSTILE},
     )
     tame = whole.model_copy(
         update={
             "decision": decision.model_copy(update={"reason": "because", "policy": "other"}),
-            "provenance": (origin.model_copy(update=dict.fromkeys(Provenance.model_fields, "x")),),
+            "provenance": (
+                origin.model_copy(
+                    update=dict.fromkeys(Provenance.model_fields, "x") | {"sources": {"prompts": "x"}}
+                ),
+            ),
         }
     )
     task = whole.settings.task.model_copy(update={"prompt_template": f"{{prompt}} {HOSTILE}"})

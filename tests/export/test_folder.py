@@ -91,6 +91,28 @@ def test_every_token_that_ended_an_answer_ends_it_again(make_run: MakeRun, tmp_p
     assert "repetition_penalty" not in written  # it was evaluated without
 
 
+def test_all_files_of_a_tokenizer_go_along_and_what_else_a_trainer_left_stays(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    checkpoint = tiny.checkpoint(tmp_path / "more")
+    kept = ("merges.txt", "special_tokens_map.json", "added_tokens.json")
+    for name in kept:
+        (checkpoint / name).write_text("{}")
+    (checkpoint / "older").mkdir()
+    for name in ("notes.txt", "optimizer.pt", "modeling_evil.py", "older/model.safetensors"):
+        (checkpoint / name).write_text("not for others")
+    names = {path.name for path in export(make_run(checkpoint), tmp_path / "model").iterdir()}
+    assert names >= {*kept, "model.safetensors", "tokenizer.json"}
+    assert not names & {"notes.txt", "optimizer.pt", "modeling_evil.py", "older", "history.jsonl"}
+
+
+def test_a_checkpoint_without_a_report_decodes_greedily(run: MadeRun, tmp_path: Path) -> None:
+    export_to_folder(run.store, choose(run.store, run.policy), Asked(), tmp_path / "model")
+    settings = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert (settings.do_sample, settings.max_new_tokens) == (False, None)
+    assert settings.eos_token_id == tiny.END
+
+
 def test_the_same_run_gives_the_same_bytes(run: MadeRun, tmp_path: Path) -> None:
     first, second = export(run, tmp_path / "a"), export(run, tmp_path / "b")
     assert (first / "checksums.sha256").read_bytes() == (second / "checksums.sha256").read_bytes()

@@ -63,6 +63,7 @@ def model_card(chosen: Chosen, asked: Asked, student: Origin, teacher: Origin) -
         "student": student,
         "teacher": teacher,
         "asked": asked,
+        "data": _data(report, asked),
         "steps": _steps(report) if report else [],
         "run": _ppo_of(chosen, report) if report else None,
         "labelled_by": _labelled_by(report) if report else "",
@@ -83,6 +84,13 @@ def _header(asked: Asked, student: Origin) -> str:
     licence, _, name = student.licence.partition(" ")
     known |= {"license": licence, "license_name": name}
     return yaml.safe_dump({key: value for key, value in known.items() if value}, sort_keys=False)
+
+
+def _data(report: RunReport | None, asked: Asked) -> list[str]:
+    """Names that a person gives, then the addresses that `prepare` has read, each once."""
+    origins = report.provenance if report else ()
+    read = [address for item in origins for address in item.sources.values()]
+    return list(dict.fromkeys([*asked.datasets, *read]))
 
 
 def _steps(report: RunReport) -> list[Step]:
