@@ -160,10 +160,10 @@ def test_an_interrupted_export_leaves_nothing(run: MadeRun, tmp_path: Path) -> N
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def adapted(folder: Path) -> None:
+def adapted(folder: Path, part: str = "lora_A") -> None:
     weights = load_file(folder / "model.safetensors")
     name = next(iter(weights))
-    weights[name.replace(".weight", ".lora_A.weight")] = torch.zeros(2)
+    weights[name.replace(".weight", f".{part}.weight")] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors")
 
 
@@ -193,6 +193,15 @@ def pickled(folder: Path) -> None:
     ("spoil", "says"),
     [
         (adapted, "wait for their adapters .*got .*lora_A"),
+        (lambda folder: adapted(folder, "base_layer"), "wait for their adapters .*got .*base_layer"),
+        (
+            lambda folder: adapted(folder, "modules_to_save"),
+            "wait for their adapters .*got .*modules_to_save",
+        ),
+        (
+            lambda folder: adapted(folder, "original_module"),
+            "wait for their adapters .*got .*original_module",
+        ),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter is no whole model"),
         (indexed, "without all its weights .*expected gone"),
         (cut, "a damaged weight file"),
@@ -201,7 +210,19 @@ def pickled(folder: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").unlink(), "without a tokenizer"),
         (lambda folder: (folder / "chat_template.jinja").unlink(), "without a chat template"),
     ],
-    ids=["LoRA", "adapter", "index", "cut", "no end", "pickle", "tokenizer", "template"],
+    ids=[
+        "LoRA",
+        "base layer",
+        "saved",
+        "original",
+        "adapter",
+        "index",
+        "cut",
+        "no end",
+        "pickle",
+        "tokenizer",
+        "template",
+    ],
 )
 def test_what_is_no_whole_model_is_refused(
     make_run: MakeRun, tmp_path: Path, spoil: Callable[[Path], object], says: str
