@@ -84,10 +84,12 @@ def test_every_token_that_ended_an_answer_ends_it_again(make_run: MakeRun, tmp_p
     """The engine stops at those of both configurations and at the tokenizer's."""
     checkpoint = tiny.checkpoint(tmp_path / "ends")
     path = checkpoint / "generation_config.json"
-    path.write_text(json.dumps({"eos_token_id": [9, 10], "top_k": 50, "repetition_penalty": 1.3}))
+    path.write_text(
+        json.dumps({"eos_token_id": [9, 10], "pad_token_id": 7, "top_k": 50, "repetition_penalty": 1.3})
+    )
     written = json.loads((export(make_run(checkpoint), tmp_path / "model") / path.name).read_text())
     assert written["eos_token_id"] == [9, 10, tiny.END]
-    assert written["top_k"] == 0
+    assert (written["top_k"], written["pad_token_id"]) == (0, 7)  # its own before the model's, which is 0
     assert "repetition_penalty" not in written  # it was evaluated without
 
 
