@@ -28,6 +28,7 @@ def export(run: MadeRun, folder: Path, asked: Asked | None = None) -> Path:
 
 def test_an_export_holds_the_model_and_its_card_and_checks_out(run: MadeRun, tmp_path: Path) -> None:
     folder = export(run, tmp_path / "out" / "model")
+    assert folder.stat().st_mode & 0o777 == 0o755
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "README.md",
@@ -133,6 +134,9 @@ def test_what_is_there_already_stays(run: MadeRun, tmp_path: Path) -> None:
     (tmp_path / "model" / "mine").touch()
     with pytest.raises(ConfigError, match="there is something already"):
         export(run, tmp_path / "model")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="there is something already"):
+        export(run, tmp_path / "link")
     (tmp_path / "model" / "mine").unlink()
     assert export(run, tmp_path / "model").joinpath("config.json").exists()
 

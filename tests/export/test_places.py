@@ -48,6 +48,7 @@ def test_another_export_is_not_overwritten(run: MadeRun) -> None:
     made = export_to_store(run.store, chosen, Asked(), uri)
     for other, asked in (
         (choose(run.store, run.report, "sft_selected"), Asked()),
+        (choose(run.store, run.policy), Asked()),
         (chosen, Asked(base_model="m")),
     ):
         with pytest.raises(ConfigError, match="another export is there already"):
