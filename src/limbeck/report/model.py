@@ -236,6 +236,8 @@ class Provenance(Part):
     content_hash: str
     config_hash: str
     code_version: str
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Of `prepare`: the addresses of its data sets, those of a hub with the commit that was read."""
 
 
 class RunReport(Part):

@@ -35,6 +35,10 @@ JUDGED = (
 """What accuracies of open questions are worth."""
 
 
+GOLD_MEASURES = "No gold answer was used in training; here they only measure."
+GOLD_TRAINS = "Gold answers were the labels that it was trained by: an upper bound, not the method."
+
+
 def html_page(report: RunReport) -> str:
     """The report as one HTML file without scripts or requests, with its plots inside."""
     drawn = {
@@ -111,6 +115,7 @@ def shared_values(report: RunReport) -> dict[str, object]:
         "meanings": _meanings(report.settings) if trained else {},
         "is_open": report.settings.task.is_open,
         "verdicts": {True: "good", False: "not good"} if report.settings.task.is_open else RIGHT_OR_WRONG,
+        "gold_use": GOLD_TRAINS if report.labels and report.labels.upper_bound else GOLD_MEASURES,
         "judged": JUDGED if report.settings.task.is_open else "",
         "rows": {(row.name, row.decoding): row for row in report.rows},
         "baselines": list(dict.fromkeys(item.b for item in report.comparisons)),

@@ -121,6 +121,7 @@ def provenance(manifests: Sequence[Manifest]) -> tuple[Provenance, ...]:
             content_hash=manifest.content_hash,
             config_hash=manifest.config_hash,
             code_version=manifest.code_version,
+            sources=manifest.sources,
         )
         for manifest in manifests
     )

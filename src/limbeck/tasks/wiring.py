@@ -205,7 +205,8 @@ def export(
         chosen = choose(store, read(run_report, "report"), name)
         chosen.check(even_if_not_promoted=even_if_not_promoted, registering=place is not None)
         inputs = input_hashes(checkpoint=chosen.checkpoint, source=chosen.source)
-        made = export_to_store(store, chosen, asked, stage_uri(work_uri, "export", inputs, digest(asked)))
+        uri = stage_uri(work_uri, "export", inputs, digest(asked))
+        made = export_to_store(store, chosen, asked, uri, leased=True)
         if place:
             enter(place, made, chosen)
         write(made, exported)
