@@ -124,7 +124,7 @@ def test_a_secret_too_short_to_be_told_from_chance_is_refused() -> None:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
-    """Make a client from variables, that soon gives up; others stay, so that an embedded server is reached."""
+    """Make a client from variables that soon gives up; others stay, so that an embedded server is reached."""
 
     def make(**variables: str) -> Store:
         for name, value in variables.items():
