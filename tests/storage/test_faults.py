@@ -4,7 +4,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from limbeck.errors import ConfigError, StorageError
 from limbeck.storage import Store, StoredObject
-from tests.fault_proxy import FAULTS, FaultProxy
+from tests.fault_proxy import FAULTS, Answer, FaultProxy, Request
 from tests.storage.conftest import Through
 
 MIB = 1 << 20
@@ -127,6 +127,25 @@ def test_an_upload_in_parts_that_the_server_forgets_is_complete_in_the_end(
     assert store.stored(item.uri) == item
     assert store.read_file(item, tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     assert store.uploads(work_uri) == []
+
+
+def test_a_server_that_forgets_every_upload_is_an_error_after_four(
+    through: Through, work_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(9 * MIB))
+    client, proxy = through()
+    said, begun = b"<Error><Code>NoSuchUpload</Code></Error>", 0
+
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        nonlocal begun
+        begun += request.path.endswith("?uploads")
+        is_end = request.method == "POST" and "uploadId=" in request.path
+        return Answer(404, {"Content-Length": str(len(said))}, said) if is_end and begun < 9 else ask()
+
+    proxy.pass_on = pass_on
+    with pytest.raises(StorageError, match=r"no such object in .*/a"):
+        client.write_file(tmp_path / "a", f"{work_uri}/a")
+    assert begun == 4
 
 
 def test_damage_on_the_way_is_found_in_every_part(through: Through, work_uri: str, tmp_path: Path) -> None:
