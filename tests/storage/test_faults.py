@@ -262,6 +262,31 @@ def test_the_first_failure_of_a_folder_ends_the_rest(
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_the_first_failure_ends_the_patience_of_the_rest(
+    through: Through, store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    objects = store.write_folder(make_folder(tmp_path / "in", 1, num_small=1, large_bytes=10), work_uri)
+    missing, busy = objects
+    store.delete([missing.uri])
+    client, proxy = through(deadline_seconds=5)
+    asked, failed, after = threading.Event(), threading.Event(), 0
+
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        nonlocal after
+        if request.path.endswith(busy.uri.rpartition("/")[2]):
+            after += failed.is_set()
+            asked.set()
+            return Answer(503, {"Content-Length": "0"}, b"")
+        asked.wait()
+        failed.set()
+        return ask()
+
+    proxy.pass_on = pass_on
+    with pytest.raises(StorageError, match=rf"no such object in {missing.uri}"):
+        client.read_folder(objects, base_of(objects, work_uri), tmp_path / "out")
+    assert after <= 2
+
+
 def test_a_deadline_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMBECK_STORAGE_DEADLINE_SECONDS", "soon")
     with pytest.raises(
