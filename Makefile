@@ -34,12 +34,18 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 	$(BIN)/python -m examples.smollm2.inputs build/smollm2
 	$(BIN)/limbeck run examples/smollm2/run.yaml --out out/demo-smollm2
 
-# In several processes: a vLLM that closes in a process ends the process group of the trainers in it.
-TESTS_APART := tests/preflight tests/security tests/storage tests/tasks $(wildcard tests/trainer/test_*.py)
+# A process each: a vLLM that closes in a process ends the process group of the trainers in it. The longest first;
+# files of few long tests are among them because the last call takes files with few tests last, and cores would idle.
+TESTS_APART := $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py preflight \
+  storage tasks test_resume.py stages/test_engine_killed.py) $(wildcard tests/trainer/test_*.py)
 TEST_JOBS ?= 2
-test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS files at once, of 2 GiB each)
-	set -e; for part in $(TESTS_APART); do $(BIN)/pytest $$part; done
+test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
+	$(MAKE) --no-print-directory --jobs $(TEST_JOBS) --output-sync $(TESTS_APART:%=apart/%)
 	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(TESTS_APART:%=--ignore=%)
+
+.PHONY: $(TESTS_APART:%=apart/%)
+$(TESTS_APART:%=apart/%): apart/%: $(READY)
+	$(BIN)/pytest $*
 
 # The report is opened in a real browser.
 chromium:

@@ -61,7 +61,7 @@ def audited(endpoint: str) -> Iterator[tuple[str, list[Access]]]:
             """Stay silent: the list is the log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", log

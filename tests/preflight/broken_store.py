@@ -173,7 +173,7 @@ def _unchunked(body: bytes) -> bytes:
 def broken_store(fault: str = "none", seconds_ahead: float = 0.0) -> Iterator[str]:
     """Serve it on a free loopback port; gives its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fault, seconds_ahead))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -55,7 +55,7 @@ def kubernetes(
             """Stay silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield Cluster(f"http://127.0.0.1:{server.server_port}", "a-token", "team"), reviews

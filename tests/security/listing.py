@@ -46,7 +46,7 @@ def listing() -> Iterator[Listing]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     shared.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield shared

@@ -50,7 +50,7 @@ def canary() -> Iterator[Canary]:
             """Stay silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield Canary(f"http://127.0.0.1:{server.server_port}", asked)
     server.shutdown()

@@ -124,12 +124,12 @@ def test_a_secret_too_short_to_be_told_from_chance_is_refused() -> None:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
-    """Make a client from variables; others that are set stay, so that an embedded server is reached."""
+    """Make a client from variables that soon gives up; others stay, so that an embedded server is reached."""
 
     def make(**variables: str) -> Store:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return Store()
+        return Store(deadline_seconds=1)
 
     return make
 
@@ -203,7 +203,7 @@ def talkative_server() -> Iterator[str]:
             """Stay silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Talkative)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

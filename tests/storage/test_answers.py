@@ -1,5 +1,6 @@
 """What is not what was asked for is never taken for it, and every body goes with what servers check it by."""
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -12,7 +13,7 @@ import boto3
 import pytest
 
 from limbeck.errors import StorageError
-from limbeck.storage import Store, StoredObject, split
+from limbeck.storage import ObjectError, Store, StoredObject, split
 from tests.fault_proxy import Answer, Request
 from tests.storage.conftest import Against, Through
 
@@ -93,9 +94,10 @@ def test_parts_of_two_contents_that_had_one_name_are_not_joined(
 
     proxy.pass_on = pass_on
     item = StoredObject(uri=f"{work_uri}/model", bytes=20 * MIB, sha256="")
-    with pytest.raises(StorageError, match=r"corrupt object in .*/model: expected ETag .*, got"):
+    # If the part of the old content is the last to arrive, it is asked for again and all are of the new one.
+    with contextlib.suppress(ObjectError):
         client.read_file(item, tmp_path / "model")
-    assert not list(tmp_path.iterdir())
+    assert {path.read_bytes() for path in tmp_path.iterdir()} <= {b"\1" * (20 * MIB)}
 
 
 def test_a_deletion_that_the_server_refuses_within_its_answer_is_an_error(

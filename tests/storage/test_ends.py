@@ -69,11 +69,12 @@ def test_a_full_disk_ends_a_folder_in_parts_and_in_small_files(
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
+@pytest.mark.parametrize("num_bytes", [1000, 24 << 20], ids=["small", "in parts"])
 def test_a_file_that_changes_while_it_is_uploaded_is_not_taken_for_the_one_that_was_hashed(
-    through: Through, store: Store, work_uri: str, tmp_path: Path
+    through: Through, store: Store, work_uri: str, tmp_path: Path, num_bytes: int
 ) -> None:
     path = tmp_path / "a"
-    path.write_bytes(bytes(24 << 20))
+    path.write_bytes(bytes(num_bytes))
     client, proxy = through()
     proxy.is_down.set()  # after it was hashed, and before it is sent
 

@@ -4,7 +4,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from limbeck.errors import ConfigError, StorageError
 from limbeck.storage import Store, StoredObject
-from tests.fault_proxy import FAULTS, FaultProxy
+from tests.fault_proxy import FAULTS, Answer, FaultProxy, Request
 from tests.storage.conftest import Through
 
 MIB = 1 << 20
@@ -129,6 +129,25 @@ def test_an_upload_in_parts_that_the_server_forgets_is_complete_in_the_end(
     assert store.uploads(work_uri) == []
 
 
+def test_a_server_that_forgets_every_upload_is_an_error_after_four(
+    through: Through, work_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(os.urandom(9 * MIB))
+    client, proxy = through()
+    said, begun = b"<Error><Code>NoSuchUpload</Code></Error>", 0
+
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        nonlocal begun
+        begun += request.path.endswith("?uploads")
+        is_end = request.method == "POST" and "uploadId=" in request.path
+        return Answer(404, {"Content-Length": str(len(said))}, said) if is_end and begun < 9 else ask()
+
+    proxy.pass_on = pass_on
+    with pytest.raises(StorageError, match=r"no such object in .*/a"):
+        client.write_file(tmp_path / "a", f"{work_uri}/a")
+    assert begun == 4
+
+
 def test_damage_on_the_way_is_found_in_every_part(through: Through, work_uri: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(os.urandom(40 * MIB))
@@ -241,6 +260,31 @@ def test_the_first_failure_of_a_folder_ends_the_rest(
         client.read_folder(objects, base_of(objects, work_uri), tmp_path / "out")
     assert proxy.seen["GET"] < 100
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_first_failure_ends_the_patience_of_the_rest(
+    through: Through, store: Store, work_uri: str, tmp_path: Path
+) -> None:
+    objects = store.write_folder(make_folder(tmp_path / "in", 1, num_small=1, large_bytes=10), work_uri)
+    missing, busy = objects
+    store.delete([missing.uri])
+    client, proxy = through(deadline_seconds=5)
+    asked, failed, after = threading.Event(), threading.Event(), 0
+
+    def pass_on(request: Request, ask: Callable[[], Answer]) -> Answer:
+        nonlocal after
+        if request.path.endswith(busy.uri.rpartition("/")[2]):
+            after += failed.is_set()
+            asked.set()
+            return Answer(503, {"Content-Length": "0"}, b"")
+        asked.wait()
+        failed.set()
+        return ask()
+
+    proxy.pass_on = pass_on
+    with pytest.raises(StorageError, match=rf"no such object in {missing.uri}"):
+        client.read_folder(objects, base_of(objects, work_uri), tmp_path / "out")
+    assert after <= 2
 
 
 def test_a_deadline_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
