@@ -48,6 +48,14 @@ def test_what_is_not_known_is_not_told(manifests: list[Manifest]) -> None:
     assert accepted(stage_rows(manifests)) is None
 
 
+def test_verdicts_on_held_out_answers_are_in_the_tokens_and_the_cost_of_their_task() -> None:
+    kinds = {"prompt_tokens": 1.0, "completion_tokens": 2.0, "cost": 4.0}
+    metrics = {f"evaluate/{name}": value for name, value in kinds.items()}
+    metrics |= {f"evaluate/judge_{name}": 10 * value for name, value in kinds.items()}
+    (row,) = stage_rows([made("evaluate", "teacher", metrics=metrics)])
+    assert (row.prompt_tokens, row.completion_tokens, row.cost) == (11, 22, 44.0)
+
+
 def test_one_shard_of_before_hides_the_figures_of_all() -> None:
     (row,) = stage_rows([TEACHER, TEACHER.model_copy(update={"num_gpus": None, "metrics": {}})])
     assert (row.gpu_hours, row.prompt_tokens, row.completion_tokens) == (None, None, None)

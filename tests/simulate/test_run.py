@@ -105,7 +105,7 @@ def test_requests_of_an_unbroken_run_follow_from_its_parts_and_seconds() -> None
     loose = math.floor((scenario.ideal_seconds + scenario.lag_seconds) / 60)
     asked = made.traffic.total("results")
     assert asked.pages == 2
-    assert asked.get == 1 + 5  # the lease; and each part again, for its tokens
+    assert asked.get == 1  # the lease
     assert asked.head == pytest.approx(1 + 5 + loose, abs=5)
     assert asked.put == pytest.approx(1 + 5 + loose + 2 + made.num_renewals, abs=5)
     assert asked.post == 5
