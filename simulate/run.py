@@ -207,8 +207,10 @@ class _Run:
             self._ask(requests.RENEW)
             self._outcome.num_renewals += 1
             self._ask(requests.COMMIT)
-        finally:
+        except simpy.Interrupt:
             shard.lease_until = self._renew(taken)
+            raise
+        self._renew(taken)
 
     def _take_lease(self, shard: Shard) -> Steps:
         """Wait until the last attempt's lease is over."""
@@ -302,8 +304,11 @@ class _Run:
         began = self._env.now
         try:
             yield event
-        finally:
+        except simpy.Interrupt:
             self._outcome.spent[phase] += self._env.now - began
+            raise
+        # Not `finally`: what is still waiting at the end of the run is closed when Python clears up.
+        self._outcome.spent[phase] += self._env.now - began
 
     def _ask(self, asked: Requests) -> None:
         self._outcome.traffic.record(self._env.now, asked)
