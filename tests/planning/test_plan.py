@@ -89,8 +89,11 @@ def test_the_tasks_are_those_of_the_pipeline(pipeline: str, tasks: list[str], pl
     assert [task.task for task in planned(pipeline).tasks] == tasks
 
 
+VARIANT = "ppo.num_updates=100,reward.deepspeed.lora_rank=16"
+
+
 def test_an_ablation_has_the_tasks_of_its_rows_as_well(planned: Planned) -> None:
-    variants = {"reward_variants": ["ppo.num_updates=100"], "noise_variants": ["label.noise=0.2"]}
+    variants = {"reward_variants": [VARIANT], "noise_variants": ["label.noise=0.2"]}
     plan, alone = planned("ablation", **variants), planned("distill")
     num_alone = len(alone.tasks)
     assert plan.tasks[:num_alone] == alone.tasks
@@ -99,14 +102,17 @@ def test_an_ablation_has_the_tasks_of_its_rows_as_well(planned: Planned) -> None
     assert set(more) == {
         "sft teacher_selected", "evaluate teacher_selected", "sft at equal compute", longer, "label gold",
         "ppo gold", "evaluate ppo_agreement@label.rule=gold,label.calibrate=none",
-        "reward ppo.num_updates=100", "ppo model ppo.num_updates=100",
-        "evaluate ppo_model@ppo.num_updates=100", "noise label.noise=0.2", "reward label.noise=0.2",
-        "ppo model label.noise=0.2", "evaluate ppo_model@label.noise=0.2", "compare rows",
+        f"reward {VARIANT}", f"ppo model {VARIANT}", f"evaluate ppo_model@{VARIANT}",
+        "noise label.noise=0.2", "reward label.noise=0.2", "ppo model label.noise=0.2",
+        "evaluate ppo_model@label.noise=0.2", "compare rows",
     }  # fmt: skip
-    whole, half = of(plan, "ppo model"), more["ppo model ppo.num_updates=100"]
+    whole, half = of(plan, "ppo model"), more[f"ppo model {VARIANT}"]
     # 100 of 200 rounds, of which ten teach the critic alone.
     assert half.trained_tokens == 100 * 256 * 350 + 100 * 256 * 350 * 90 // 100
     assert more["ppo model label.noise=0.2"].trained_tokens == whole.trained_tokens
+    # Adapters alone have moments.
+    assert more[f"reward {VARIANT}"].certain_bytes < of(plan, "reward").certain_bytes / 3
+    assert more["reward label.noise=0.2"].certain_bytes == of(plan, "reward").certain_bytes
     # The teacher has 6.5 times the student's weights, and learns the same rows.
     tuned, warmed_up = more["sft teacher_selected"], of(plan, "sft selected")
     assert tuned.trained_tokens == warmed_up.trained_tokens
