@@ -142,6 +142,15 @@ def test_simultaneous_intervals_of_one_mean_and_of_copies_of_it_are_its_own() ->
         assert found == [pytest.approx(own, abs=0.003)] * copies
 
 
+def test_a_mean_over_fewer_prompts_has_the_wider_interval() -> None:
+    values = np.random.default_rng(4).normal(size=(400, 2))
+    few = values[:100, 1]
+    found = simultaneous_intervals([by_prompt(values[:, 0]), by_prompt(few)], 500, seed=0)
+    widths = [item[1] - item[0] for item in found if item is not None]
+    errors = values[:, 0].std() / 20, few.std() / 10
+    assert widths[1] / widths[0] == pytest.approx(errors[1] / errors[0])
+
+
 def test_all_simultaneous_intervals_hold_together_in_95_of_100_worlds() -> None:
     """Differences of ten rows to one baseline, which go together, each over half of the prompts."""
     held = []

@@ -124,7 +124,7 @@ def simultaneous_intervals(
     for drawn in _drawn(rng, len(prompts), num_resamples):
         resampled = drawn @ values / (drawn @ known).clip(min=1)
         deviations = np.zeros_like(resampled)
-        np.divide(np.abs(resampled - means), errors, out=deviations, where=(errors > 0) & usable)
+        np.divide(np.abs(resampled - means), errors, out=deviations, where=errors > 0)
         largest.append(deviations.max(axis=1))
     width = float(np.quantile(np.concatenate(largest), 0.95))
     return [

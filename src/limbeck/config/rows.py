@@ -199,8 +199,8 @@ class LabelConfig(Section):
 
     rule: LabelRule = "judged_majority"
     """Vote among completions judged correct, among all, or take the best judged one: of `task.kind: open`
-    the only rule. `gold` takes the known answer: an upper bound to compare with, not the method; only the
-    pipeline `distill_gold` can run it."""
+    the only rule. `gold` takes the known answer: an upper bound to compare with, not the method; the pipeline
+    `distill_gold` can run it, and `ablation` has a row of it."""
     min_p_correct: Probability = 0.5
     """A completion votes (judged_majority), or counts as good (judge), from this P(correct)."""
     calibrate: Literal["none", "majority"] = "none"
