@@ -283,6 +283,26 @@ def test_where_the_store_tells_no_time_the_patience_of_who_waits_decides() -> No
         assert written(store, "s3://b/x").name == "second"
 
 
+class Slow(MemoryStore):
+    """A store whose conditional writes take longer than a lease lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_by: list[str] = []
+
+    def replace(self, uri: str, data: bytes, etag: str) -> str | None:
+        self.asked_by.append(threading.current_thread().name)
+        time.sleep(0.4)
+        return super().replace(uri, data, etag)
+
+
+def test_a_lease_lasts_from_when_its_renewal_was_asked_for_and_not_from_the_answer() -> None:
+    store = Slow()
+    with held(store, "s3://b/x", "first", 0.3) as first:
+        first.confirm()
+        assert store.asked_by.count(threading.current_thread().name) == 2, "it was over when the answer came"
+
+
 class LosesAnswers(Store):
     """A store whose answer to a conditional write is lost, and the client's own retry is refused."""
 
