@@ -267,6 +267,8 @@ def test_no_work_goes_on_under_a_lease_that_is_over_while_the_store_is_away(
                 wait_until(works)
             proxy.is_down.clear()
             first.check()
+            renewals = written(store, work_uri).renewals
+            wait_until(lambda: written(store, work_uri).renewals > renewals)
 
 
 class Timeless(MemoryStore):
@@ -281,6 +283,27 @@ def test_where_the_store_tells_no_time_the_patience_of_who_waits_decides() -> No
     elsewhere(store, "s3://b/x", 0.3)
     with held(store, "s3://b/x", "second"):
         assert written(store, "s3://b/x").name == "second"
+
+
+class Taken(MemoryStore):
+    """A store in which another attempt takes a lease between the first look at it and what is done then."""
+
+    def read_tagged(self, uri: str) -> tuple[bytes, str] | None:
+        found = super().read_tagged(uri)
+        if found and Lease.model_validate_json(found[0]).name == "old":
+            self.put(uri, Lease(name="faster", token="z").model_dump_json().encode())
+        return found
+
+
+def test_of_two_that_find_a_lease_over_at_the_same_time_one_takes_it() -> None:
+    store = Taken()
+    elsewhere(store, "s3://b/x", 600, name="old", state="released")
+    with (
+        pytest.raises(LeaseError, match=r"another attempt of the same stage is at work in .*got faster"),
+        held(store, "s3://b/x", "slower"),
+    ):
+        pass
+    assert written(store, "s3://b/x").name == "faster"
 
 
 class Slow(MemoryStore):
