@@ -78,6 +78,17 @@ def test_unfinished_work_has_an_age_limit_and_its_states_must_be_asked_for(
     assert {name.removeprefix(f"{uri}/") for name in before - set(store.objects)} == goes
 
 
+@pytest.mark.parametrize("output", ["ablation/aa/labels", "ablation/aa", "export/aa"])
+def test_what_an_ablation_or_an_export_left_goes_as_that_of_other_stages_does(output: str) -> None:
+    store, uri = MemoryStore(), f"{WORK}/{output}"
+    finished(store, uri)
+    stored(store, f"{uri}/part-00000-11111111.parquet", YOUNG)
+    stored(store, f"{uri.replace('/aa', '/bb')}/part-00000-11111111.parquet", OLD)
+    leased(store, f"{WORK}/{output.split('/', maxsplit=1)[0]}/aa", OLD, "finished")
+    swept(store, Policy())
+    assert sorted(store.objects) == [f"{uri}/manifest.json", f"{uri}/part-00000-00000000.parquet"]
+
+
 def test_one_young_object_keeps_all_of_an_unfinished_stage() -> None:
     store = MemoryStore()
     stored(store, f"{WORK}/generate/aa/part-00000-00000000.parquet", OLD)

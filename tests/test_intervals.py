@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from limbeck.intervals import FloatArray, holm, mean_interval, paired_interval, paired_p_value
+from limbeck.intervals import (
+    FloatArray,
+    holm,
+    mean_interval,
+    paired_interval,
+    paired_p_value,
+    simultaneous_intervals,
+)
 
 
 def coins(num_prompts: int, chance: float, seed: int) -> FloatArray:
@@ -109,3 +116,48 @@ def test_p_value_is_never_zero_and_one_where_nothing_differs() -> None:
 )
 def test_holm_multiplies_by_what_is_left(p_values: list[float], corrected: list[float]) -> None:
     assert holm(p_values) == pytest.approx(corrected)
+
+
+def by_prompt(values: FloatArray, first: int = 0) -> dict[str, float]:
+    return {f"p{first + number}": float(value) for number, value in enumerate(values)}
+
+
+def test_simultaneous_intervals_of_independent_means_are_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(600, 20)) * np.linspace(0.5, 3, 20)
+    found = simultaneous_intervals([by_prompt(column) for column in values.T], 10000, seed=0)
+    width = norm.ppf(0.5 + 0.5 * 0.95 ** (1 / 20))  # of the largest of 20 independent ones
+    for interval, column in zip(found, values.T, strict=True):
+        assert interval is not None
+        error = column.std() / np.sqrt(600)
+        assert interval == pytest.approx((column.mean() - width * error, column.mean() + width * error),
+                                         abs=0.05 * width * error)  # fmt: skip
+
+
+def test_simultaneous_intervals_of_one_mean_and_of_copies_of_it_are_its_own() -> None:
+    values = coins(500, 0.3, seed=2)
+    own = mean_interval(values, 10000, seed=0)
+    for copies in (1, 10):
+        found = simultaneous_intervals([by_prompt(values)] * copies, 10000, seed=0)
+        assert found == [pytest.approx(own, abs=0.003)] * copies
+
+
+def test_all_simultaneous_intervals_hold_together_in_95_of_100_worlds() -> None:
+    """Differences of ten rows to one baseline, which go together, each over half of the prompts."""
+    held = []
+    for world in range(200):
+        rng = np.random.default_rng(world)
+        values = rng.normal(size=(80, 1)) + rng.normal(size=(80, 10))
+        rows = [by_prompt(values[number % 2 * 40 :][:40, number], number % 2 * 40) for number in range(10)]
+        found = simultaneous_intervals(rows, 300, seed=world)
+        held.append(all(item is not None and item[0] <= 0 <= item[1] for item in found))
+    assert np.mean(held) == pytest.approx(0.95, abs=0.045)
+
+
+def test_what_never_differs_has_an_interval_of_no_width_and_what_is_one_prompt_none() -> None:
+    values = coins(50, 0.5, seed=3)
+    found = simultaneous_intervals([by_prompt(values), by_prompt(np.ones(50)), {"p0": 1.0}, {}], 200, seed=0)
+    assert found[0] == simultaneous_intervals([by_prompt(values)], 200, seed=0)[0]
+    assert found[1:] == [(1.0, 1.0), None, None]
+    assert simultaneous_intervals([{}], 200, seed=0) == [None]
+    assert simultaneous_intervals([], 200, seed=0) == []

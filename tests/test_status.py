@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from limbeck import lease
+from limbeck.ablation import noise
 from limbeck.checkpoints import save_state
 from limbeck.config import parse_config
 from limbeck.lineage import newest_chain
@@ -43,7 +44,12 @@ def test_a_finished_output_says_what_its_manifest_says(store: Store, work_uri: s
 
 
 def test_outputs_are_those_of_the_stages() -> None:
-    assert {"prepare": prepare.Prepared._fields, "label": label.Labelled._fields} == OUTPUTS
+    made = {
+        "prepare": prepare.Prepared._fields,
+        "label": label.Labelled._fields,
+        "ablation": noise.Noisy._fields,
+    }
+    assert made == OUTPUTS
 
 
 @pytest.mark.parametrize(

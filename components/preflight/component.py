@@ -65,6 +65,7 @@ def preflight(
         ("evaluate_teacher_gpus", str),
         ("report_cpu", str),
         ("report_memory", str),
+        ("outline", str),
     ],
 ):
     """Check settings, object store, data, models and GPUs before anything costs time.
@@ -130,6 +131,7 @@ def preflight(
         evaluate_teacher_gpus: GPUs of each `evaluate` task in which the teacher answers; none of a black box.
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
+        outline: What is known of the run, for `report`: stages, GPUs and the sizes of the models, as JSON.
     """
     from limbeck import tasks
 

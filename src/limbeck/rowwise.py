@@ -22,7 +22,7 @@ from limbeck.config import Config
 from limbeck.errors import EndpointError, EngineError
 from limbeck.lease import Held
 from limbeck.progress import Progress
-from limbeck.records import RejectedRow, Row
+from limbeck.records import Completion, EvalResult, Judgement, RejectedRow
 from limbeck.rows import finished_parts, read_part, write_rows
 from limbeck.sampling import (
     ChatPrompt,
@@ -32,10 +32,12 @@ from limbeck.sampling import (
     SampleRequest,
     StreamingSampler,
 )
+from limbeck.spending import Tokens
 from limbeck.steady import answers, unless_all_refused
 from limbeck.storage import Store, StoredObject
 
-RowType = TypeVar("RowType", bound=Row)
+RowType = TypeVar("RowType", Completion, Judgement, EvalResult)
+"""What models are asked for; each of these rows knows its tokens."""
 ToPrompt = Callable[[str], ChatPrompt]
 
 
@@ -101,6 +103,8 @@ class Made:
     """Parts, and then rows set aside, each in order."""
     rejected: tuple[RejectedRow, ...]
     """Of all attempts, in order."""
+    tokens: Tokens
+    """Of the rows, whichever attempt made them."""
 
     @property
     def num_rows(self) -> int:
@@ -218,7 +222,8 @@ class _Shelf(Generic[RowType]):
 
     def __init__(self, work: Work[RowType], config: Config, store: Store, uri: str, held: Held) -> None:
         """Look up what earlier attempts left."""
-        self._work, self._store, self._uri, self._held = work, store, uri, held
+        self._work: Work[RowType] = work
+        self._store, self._uri, self._held = store, uri, held
         self._settings = config.generate
         self._objects: dict[str, StoredObject] = {}
         self._aside: dict[str, list[RejectedRow]] = {}  # the rows of each rejected part
@@ -228,6 +233,7 @@ class _Shelf(Generic[RowType]):
         self._open: dict[int, _Part[RowType]] = {}
         self._unsaved: dict[str, None] = {}  # keys of finished rows that only this process has
         self._saved = time.monotonic()
+        self._tokens = Tokens()  # of the rows in parts that this attempt has written
 
         found = finished_parts(store, uri)
         self._num_loose = 1 + max((_number(name) for name in found if name.startswith("loose-")), default=-1)
@@ -248,6 +254,7 @@ class _Shelf(Generic[RowType]):
                     self._aside[name] = read_part(store, item, RejectedRow)
                     if _number(name) not in self.whole:
                         self._rejected |= {row.where: row for row in self._aside[name]}
+        self._earlier = [item for name, item in self._objects.items() if name.startswith("part-")]
         self.num_rows = sum(work.sizes[part] for part in self.whole) + len(self._rows)
 
     def open(self, part: int, tasks: Sequence[Task[RowType]]) -> set[str]:
@@ -291,14 +298,22 @@ class _Shelf(Generic[RowType]):
             self._save()
 
     def made(self) -> Made:
-        """Everything, when all parts are whole; loose parts are deleted."""
+        """Everything, when all parts are whole; loose parts are deleted.
+
+        Parts of earlier attempts are read for their tokens alone, part by part.
+        """
         self._held.check()
         self._store.delete(list(self._loose))
         self._loose.clear()
+        for item in self._earlier:
+            for row in read_part(self._store, item, self._work.row_type):
+                self._tokens.add(row)
+        self._earlier.clear()
         names = sorted(self._objects)  # part- before rejected-
         return Made(
             objects=tuple(self._objects[name] for name in names),
             rejected=tuple(row for name in sorted(self._aside) for row in self._aside[name]),
+            tokens=self._tokens,
         )
 
     def _close(self, number: int, part: _Part[RowType]) -> None:
@@ -319,6 +334,8 @@ class _Shelf(Generic[RowType]):
         if rows:
             name = f"part-{number:05d}"
             self._objects[name] = write_rows(self._store, self._uri, rows, name=name)
+            for row in rows:
+                self._tokens.add(row)
         for keys in self._loose.values():
             keys.difference_update(part.tasks)
         empty = [uri for uri, keys in self._loose.items() if not keys]

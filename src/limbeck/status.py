@@ -21,9 +21,13 @@ from limbeck.resources import Resources
 from limbeck.rows import PART_NAME, listed_part
 from limbeck.storage import Listed, ObjectError, Store, StoredObject
 
-STAGES = tuple(Resources.model_fields)
-"""In pipeline order."""
-OUTPUTS = {"prepare": ("prompts", "heldout", "gold"), "label": ("labels", "labelled")}
+STAGES = (*Resources.model_fields, "ablation", "export")
+"""In pipeline order; last what `pipelines/ablation` adds (noisy labels, a page), and exports of pipelines."""
+OUTPUTS = {
+    "prepare": ("prompts", "heldout", "gold"),
+    "label": ("labels", "labelled"),
+    "ablation": ("labels", "teacher_labelled", "student_labelled"),
+}
 """The stages with several outputs, each with a manifest of its own."""
 THREADS = 8
 MAX_BYTES = 32 << 20

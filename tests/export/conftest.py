@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from limbeck.checkpoints import identity
-from limbeck.manifest import Manifest, commit, digest
+from limbeck.config import Dtype
+from limbeck.manifest import Manifest, commit
 from limbeck.report.model import RunReport
 from limbeck.report.training import provenance
+from limbeck.settings import of_engine
 from limbeck.storage import Store
 from tests import tiny
 from tests.report.conftest import made_report
@@ -48,13 +50,20 @@ def put_report(store: Store, uri: str, report: RunReport) -> Manifest:
 
 @pytest.fixture
 def make_run(store: Store, work_uri: str, tmp_path: Path) -> Callable[..., MadeRun]:
-    """Make a run whose policy is this folder; whether it was promoted can be chosen."""
+    """Make a run whose policy is this folder; what else can differ between runs can be chosen."""
 
-    def make(folder: Path | None = None, *, promote: bool = True) -> MadeRun:
+    def make(
+        folder: Path | None = None,
+        *,
+        promote: bool = True,
+        licence: str = "Apache License\n",
+        dtype: Dtype = "float32",
+        thinking: bool | None = None,
+    ) -> MadeRun:
         source = tmp_path / "student"
         tiny.checkpoint(source, seed=1)
         (source / "README.md").write_text(README)
-        (source / "LICENSE").write_text("Apache License\n")
+        (source / "LICENSE").write_text(licence)
         for role in ("student", "teacher"):
             store.write_folder(source, f"{work_uri}/models/{role}", role)
         models = {
@@ -64,7 +73,7 @@ def make_run(store: Store, work_uri: str, tmp_path: Path) -> Callable[..., MadeR
         student, teacher = (identity(store, models[role]) for role in ("student", "teacher"))
         answered = put(
             store, "generate", "completions", "teacher", f"{work_uri}/generate/a", source,
-            inputs={"model": digest([teacher, "float32"])},
+            inputs={"model": of_engine(teacher, dtype, thinking)},
         )  # fmt: skip
         sft = put(
             store,

@@ -61,6 +61,19 @@ def test_the_header_is_what_hubs_read_and_holds_only_what_is_known(whole: RunRep
     assert (header["license"], header["license_name"]) == ("other", "big-terms")
 
 
+def test_data_sets_are_those_that_prepare_has_read_and_those_that_a_person_names(whole: RunReport) -> None:
+    read = {"prompts": "hf://org/questions@0123abc?split=train", "heldout": f"s3://b/{HOSTILE}"}
+    (first, *others) = whole.provenance
+    known = whole.model_copy(
+        update={"provenance": (first.model_copy(update={"sources": read}), first, *others)}
+    )
+    (line,) = [line for line in card(known).splitlines() if line.startswith("| data |")]
+    assert line.startswith("| data | `org/questions`, `hf://org/questions@0123abc?split=train`, `s3://b/")
+    assert "<script" not in line
+    assert "| data | `hf://org/questions@0123abc?split=train`" in card(known, asked=Asked())
+    assert "not stated by name" not in card(known, asked=Asked())
+
+
 def test_figures_come_with_their_intervals(whole: RunReport) -> None:
     (row,) = [row for row in whole.rows if (row.name, row.decoding) == ("policy", "sampled")]
     assert row.interval is not None
@@ -94,16 +107,56 @@ def test_without_gold_accuracy_is_not_measured() -> None:
     assert "their quality was not measured" in text
 
 
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("majority", "The teacher answered; votes made one pseudo label a prompt;"),
+        ("judge", "The teacher answered; the answer that it judged best was the pseudo label of a prompt;"),
+        ("gold", "The teacher answered; the known answer was the label of a prompt;"),
+    ],
+)
+def test_the_card_says_what_the_labels_were_made_from(whole: RunReport, rule: str, says: str) -> None:
+    assert whole.labels is not None
+    text = card(whole.model_copy(update={"labels": whole.labels.model_copy(update={"rule": rule})}))
+    assert says in text
+    assert ("No gold answer was used in training" in text) == (rule != "gold")
+    assert ("an upper bound to compare with, not a result of the method" in text) == (rule == "gold")
+    assert ("which measured them and nothing else" in text) == (rule != "gold")
+
+
+def test_the_card_names_the_algorithm_that_refined_the_policy(whole: RunReport) -> None:
+    ppo = whole.settings.ppo.model_copy(update={"algorithm": "grpo"})
+    run = whole.ppo["mixed"].model_copy(update={"stopped_by_monitor": True})
+    changed = {
+        "settings": whole.settings.model_copy(update={"ppo": ppo}),
+        "ppo": whole.ppo | {"mixed": run},
+    }
+    text = card(whole.model_copy(update=changed))
+    assert "refined by GRPO with the reward `mixed`" in text
+    assert "Its GRPO run was stopped early" in text
+    assert "PPO" not in text.replace("GRPO", "")
+
+
 def test_hostile_texts_change_nothing_but_their_own_places(whole: RunReport) -> None:
     """Names come from folders, prompts from people, reasons from names."""
     decision = whole.decision.model_copy(update={"reason": HOSTILE, "policy": HOSTILE})
     origin = Provenance(
-        stage=HOSTILE, name=HOSTILE, uri=HOSTILE, content_hash=HOSTILE, config_hash="x", code_version=HOSTILE
+        stage=HOSTILE,
+        name=HOSTILE,
+        uri=HOSTILE,
+        content_hash=HOSTILE,
+        config_hash="x",
+        code_version=HOSTILE,
+        sources={"prompts": HOSTILE},
     )
     tame = whole.model_copy(
         update={
             "decision": decision.model_copy(update={"reason": "because", "policy": "other"}),
-            "provenance": (origin.model_copy(update=dict.fromkeys(Provenance.model_fields, "x")),),
+            "provenance": (
+                origin.model_copy(
+                    update=dict.fromkeys(Provenance.model_fields, "x") | {"sources": {"prompts": "x"}}
+                ),
+            ),
         }
     )
     task = whole.settings.task.model_copy(update={"prompt_template": f"{{prompt}} {HOSTILE}"})

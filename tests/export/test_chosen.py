@@ -9,8 +9,9 @@ from limbeck.errors import DataError, GateError, StorageError
 from limbeck.export import choose
 from limbeck.export.chosen import read_report
 from limbeck.manifest import MANIFEST
+from limbeck.report.training import provenance
 from limbeck.storage import Store
-from tests.export.conftest import MadeRun
+from tests.export.conftest import MadeRun, put, put_report
 
 MakeRun = Callable[..., MadeRun]
 
@@ -83,6 +84,20 @@ def test_a_forged_report_does_not_promote(make_run: MakeRun) -> None:
     run.store.write_bytes(item.uri, json.dumps(report).encode())
     with pytest.raises(StorageError, match=r"report\.json"):
         choose(run.store, run.report)
+
+
+def test_a_report_that_nobody_vouches_for_does_not_promote(run: MadeRun) -> None:
+    (item,) = run.report.objects
+    bare = run.report.model_copy(update={"objects": (item.model_copy(update={"sha256": ""}),)})
+    with pytest.raises(DataError, match=r"without its figures"):
+        choose(run.store, bare)
+
+
+def test_a_student_that_was_brought_in_is_a_checkpoint_of_the_run(run: MadeRun) -> None:
+    made = put(run.store, "load", "checkpoint", "sft_mine", f"{run.work_uri}/load/e", run.folder)
+    report = read_report(run.store, run.report).model_copy(update={"provenance": provenance([made])})
+    brought = put_report(run.store, f"{run.work_uri}/report/e", report)
+    assert choose(run.store, brought, "sft_mine").checkpoint == made
 
 
 def test_a_report_of_another_version_is_refused(store: Store, run: MadeRun) -> None:

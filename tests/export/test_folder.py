@@ -28,6 +28,7 @@ def export(run: MadeRun, folder: Path, asked: Asked | None = None) -> Path:
 
 def test_an_export_holds_the_model_and_its_card_and_checks_out(run: MadeRun, tmp_path: Path) -> None:
     folder = export(run, tmp_path / "out" / "model")
+    assert folder.stat().st_mode & 0o777 == 0o755
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "README.md",
@@ -84,11 +85,35 @@ def test_every_token_that_ended_an_answer_ends_it_again(make_run: MakeRun, tmp_p
     """The engine stops at those of both configurations and at the tokenizer's."""
     checkpoint = tiny.checkpoint(tmp_path / "ends")
     path = checkpoint / "generation_config.json"
-    path.write_text(json.dumps({"eos_token_id": [9, 10], "top_k": 50, "repetition_penalty": 1.3}))
+    path.write_text(
+        json.dumps({"eos_token_id": [9, 10], "pad_token_id": 7, "top_k": 50, "repetition_penalty": 1.3})
+    )
     written = json.loads((export(make_run(checkpoint), tmp_path / "model") / path.name).read_text())
     assert written["eos_token_id"] == [9, 10, tiny.END]
-    assert written["top_k"] == 0
+    assert (written["top_k"], written["pad_token_id"]) == (0, 7)  # its own before the model's, which is 0
     assert "repetition_penalty" not in written  # it was evaluated without
+
+
+def test_all_files_of_a_tokenizer_go_along_and_what_else_a_trainer_left_stays(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    checkpoint = tiny.checkpoint(tmp_path / "more")
+    kept = ("merges.txt", "special_tokens_map.json", "added_tokens.json")
+    for name in kept:
+        (checkpoint / name).write_text("{}")
+    (checkpoint / "older").mkdir()
+    for name in ("notes.txt", "optimizer.pt", "modeling_evil.py", "older/model.safetensors"):
+        (checkpoint / name).write_text("not for others")
+    names = {path.name for path in export(make_run(checkpoint), tmp_path / "model").iterdir()}
+    assert names >= {*kept, "model.safetensors", "tokenizer.json"}
+    assert not names & {"notes.txt", "optimizer.pt", "modeling_evil.py", "older", "history.jsonl"}
+
+
+def test_a_checkpoint_without_a_report_decodes_greedily(run: MadeRun, tmp_path: Path) -> None:
+    export_to_folder(run.store, choose(run.store, run.policy), Asked(), tmp_path / "model")
+    settings = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert (settings.do_sample, settings.max_new_tokens) == (False, None)
+    assert settings.eos_token_id == tiny.END
 
 
 def test_the_same_run_gives_the_same_bytes(run: MadeRun, tmp_path: Path) -> None:
@@ -109,6 +134,9 @@ def test_what_is_there_already_stays(run: MadeRun, tmp_path: Path) -> None:
     (tmp_path / "model" / "mine").touch()
     with pytest.raises(ConfigError, match="there is something already"):
         export(run, tmp_path / "model")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="there is something already"):
+        export(run, tmp_path / "link")
     (tmp_path / "model" / "mine").unlink()
     assert export(run, tmp_path / "model").joinpath("config.json").exists()
 
@@ -138,10 +166,10 @@ def test_an_interrupted_export_leaves_nothing(run: MadeRun, tmp_path: Path) -> N
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def adapted(folder: Path) -> None:
+def adapted(folder: Path, part: str = "lora_A") -> None:
     weights = load_file(folder / "model.safetensors")
     name = next(iter(weights))
-    weights[name.replace(".weight", ".lora_A.weight")] = torch.zeros(2)
+    weights[name.replace(".weight", f".{part}.weight")] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors")
 
 
@@ -171,6 +199,15 @@ def pickled(folder: Path) -> None:
     ("spoil", "says"),
     [
         (adapted, "wait for their adapters .*got .*lora_A"),
+        (lambda folder: adapted(folder, "base_layer"), "wait for their adapters .*got .*base_layer"),
+        (
+            lambda folder: adapted(folder, "modules_to_save"),
+            "wait for their adapters .*got .*modules_to_save",
+        ),
+        (
+            lambda folder: adapted(folder, "original_module"),
+            "wait for their adapters .*got .*original_module",
+        ),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter is no whole model"),
         (indexed, "without all its weights .*expected gone"),
         (cut, "a damaged weight file"),
@@ -179,7 +216,19 @@ def pickled(folder: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").unlink(), "without a tokenizer"),
         (lambda folder: (folder / "chat_template.jinja").unlink(), "without a chat template"),
     ],
-    ids=["LoRA", "adapter", "index", "cut", "no end", "pickle", "tokenizer", "template"],
+    ids=[
+        "LoRA",
+        "base layer",
+        "saved",
+        "original",
+        "adapter",
+        "index",
+        "cut",
+        "no end",
+        "pickle",
+        "tokenizer",
+        "template",
+    ],
 )
 def test_what_is_no_whole_model_is_refused(
     make_run: MakeRun, tmp_path: Path, spoil: Callable[[Path], object], says: str

@@ -1,10 +1,12 @@
 """Where student and teacher came from, and what their own files say of licences."""
 
+from collections.abc import Callable
+
 import pytest
 
 from limbeck.errors import ConfigError, DataError
 from limbeck.export import Asked, choose
-from limbeck.export.origins import NOT_STATED, licence_of, student, teacher
+from limbeck.export.origins import MAX_BYTES, NOT_STATED, licence_of, student, teacher
 from tests.export.conftest import MadeRun
 
 
@@ -43,6 +45,19 @@ def test_both_are_known_by_their_files(run: MadeRun) -> None:
         assert (found.licence, found.licence_file) == ("apache-2.0", "LICENSE")
         assert found.licence_text == b"Apache License\n"
     assert teacher(run.store, chosen, folder_of(run, "teacher")).licence == "apache-2.0"
+
+
+def test_the_teacher_is_known_in_any_number_type_and_with_or_without_thinking(
+    make_run: Callable[..., MadeRun],
+) -> None:
+    run = make_run(dtype="bfloat16", thinking=True)
+    assert teacher(run.store, choose(run.store, run.report), folder_of(run, "teacher")).licence
+
+
+def test_a_licence_that_is_no_small_text_is_refused(make_run: Callable[..., MadeRun]) -> None:
+    run = make_run(licence="x" * (MAX_BYTES + 1))
+    with pytest.raises(DataError, match="a text file that is too large to be one"):
+        student(run.store, choose(run.store, run.report), folder_of(run, "student"))
 
 
 def test_nobody_need_say_them(run: MadeRun) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from limbeck import lease
 from limbeck.checkpoints import base_uri, fetch
-from limbeck.errors import ConfigError, StorageError
+from limbeck.errors import ConfigError, LeaseError, StorageError
 from limbeck.export import Asked, choose, export_to_store
 from limbeck.manifest import find, load_manifest
+from limbeck.status import inspect
 from tests.export.conftest import MadeRun
 
 
@@ -30,11 +32,23 @@ def test_it_is_made_once(run: MadeRun, capsys: pytest.CaptureFixture[str]) -> No
     assert "already" in capsys.readouterr().out
 
 
+def test_among_the_outputs_of_stages_one_attempt_at_a_time_is_at_work(run: MadeRun) -> None:
+    chosen, uri = choose(run.store, run.report), f"{run.work_uri}/export/x"
+    with lease.held(run.store, uri, "gc"), pytest.raises(LeaseError):
+        export_to_store(run.store, chosen, Asked(), uri, leased=True)
+    made = export_to_store(run.store, chosen, Asked(), uri, leased=True)
+    assert export_to_store(run.store, chosen, Asked(), uri, leased=True) == made
+    assert lease.live(run.store, uri) is None
+    shown = [state for state in inspect(run.store, run.work_uri).stages if state.stage == "export"]
+    assert [(state.state, state.manifest) for state in shown] == [("complete", made)]
+
+
 def test_another_export_is_not_overwritten(run: MadeRun) -> None:
     chosen, uri = choose(run.store, run.report), f"{run.work_uri}/export/x"
     made = export_to_store(run.store, chosen, Asked(), uri)
     for other, asked in (
         (choose(run.store, run.report, "sft_selected"), Asked()),
+        (choose(run.store, run.policy), Asked()),
         (chosen, Asked(base_model="m")),
     ):
         with pytest.raises(ConfigError, match="another export is there already"):

@@ -200,7 +200,14 @@ def made_report(*, with_gold: bool = True, num_prompts: int = 400) -> RunReport:
         for name in ("ppo_model", "ppo_mixed", "ppo_agreement")
     ]
     manifests = [
-        made_manifest("prepare", "prompts", num_input_rows=5, num_rows=3, rejected={HOSTILE: 2}),
+        made_manifest(
+            "prepare",
+            "prompts",
+            num_input_rows=5,
+            num_rows=3,
+            rejected={HOSTILE: 2},
+            sources={"prompts": f"hf://org/letters@0123abc?split={HOSTILE}"},
+        ),
         made_manifest("generate", "teacher", num_rows=30, wall_seconds=1.5),
         made_manifest("generate", "teacher", num_rows=30, wall_seconds=2.0),
         *policies,

@@ -73,6 +73,25 @@ def test_every_row_is_compared_with_both_baselines_and_corrected_for_their_numbe
     smallest = min(found, key=lambda item: item.p or 0.0)
     assert smallest.corrected == pytest.approx(min(1.0, len(found) * (smallest.p or 0.0)))
     assert all((item.corrected or 0.0) >= (item.p or 0.0) for item in found)
+    for item in found:
+        assert item.simultaneous is not None
+        assert item.comparison.interval is not None
+        assert item.simultaneous[0] < item.comparison.interval[0]
+        assert item.simultaneous[1] > item.comparison.interval[1]
+
+
+def test_rows_of_other_prompts_and_of_one_prompt_do_not_disturb_the_intervals_of_the_others(
+    scores: PromptScores,
+) -> None:
+    alone = differences(scores, 200, seed=1)
+    lone: PromptScores = {("ppo_mixed", "sampled"): {"p0": 1.0}}
+    found = {
+        (item.comparison.a, item.comparison.b): item for item in differences({**scores, **lone}, 200, seed=1)
+    }
+    assert found["ppo_mixed", "ppo_model"].simultaneous is None
+    assert [found[item.comparison.a, item.comparison.b].simultaneous for item in alone] == [
+        item.simultaneous for item in alone
+    ]
 
 
 def test_a_sweep_holds_its_variants_and_the_run_itself_in_order(scores: PromptScores) -> None:
@@ -88,7 +107,7 @@ def test_a_sweep_holds_its_variants_and_the_run_itself_in_order(scores: PromptSc
 def test_shared_outputs_are_counted_once() -> None:
     first, other = manifest("generate", "teacher", "a"), manifest("generate", "student", "b", rows=5)
     (counted,) = shared([first, other, first])
-    assert (counted.tasks, counted.outputs, counted.rows) == (3, 2, 15)
+    assert (counted.outputs, counted.rows) == (2, 15)
 
 
 def test_the_pages_show_every_row_and_no_markup_of_others(scores: PromptScores) -> None:
@@ -100,6 +119,7 @@ def test_the_pages_show_every_row_and_no_markup_of_others(scores: PromptScores) 
             assert name in text
         assert "<script" not in text
         assert re.search(r"15\b.* completions.* 0 of them twice", text)
+        assert text.count("all: ") == 6 * 2 - 2
     assert html.count("<svg") == 2
     assert "|`x`" not in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("|")]

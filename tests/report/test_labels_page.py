@@ -100,6 +100,7 @@ def test_gold_labels_are_called_an_upper_bound_on_every_page_and_nothing_is_prom
     for page in (html_page(bound), markdown_page(bound), labels_page(labels_of(bound))):
         assert "pper bound" in page
         assert "not the method" in page
+        assert "No gold answer" not in page
     for page in (html_page(report), markdown_page(report), labels_page(labels_of(report))):
         assert "pper bound" not in page
 

@@ -28,6 +28,15 @@ STEPS = {
 """What the rows of a stage's output are, for those that made the model."""
 
 
+LABELLED_BY = {
+    "judged_majority": "votes of the answers it judged correct made one pseudo label a prompt",
+    "majority": "votes made one pseudo label a prompt",
+    "judge": "the answer that it judged best was the pseudo label of a prompt",
+    "gold": "the known answer was the label of a prompt",
+}
+"""Where labels came from, by the rule."""
+
+
 class Step(NamedTuple):
     """A line of how the model was made."""
 
@@ -54,8 +63,10 @@ def model_card(chosen: Chosen, asked: Asked, student: Origin, teacher: Origin) -
         "student": student,
         "teacher": teacher,
         "asked": asked,
+        "data": _data(report, asked),
         "steps": _steps(report) if report else [],
         "run": _ppo_of(chosen, report) if report else None,
+        "labelled_by": _labelled_by(report) if report else "",
     }
     template = environment("export", html=False).get_template(TEMPLATE)
     return template.render(shown | (shared_values(report) if report else {}))
@@ -75,6 +86,13 @@ def _header(asked: Asked, student: Origin) -> str:
     return yaml.safe_dump({key: value for key, value in known.items() if value}, sort_keys=False)
 
 
+def _data(report: RunReport | None, asked: Asked) -> list[str]:
+    """Names that a person gives, then the addresses that `prepare` has read, each once."""
+    origins = report.provenance if report else ()
+    read = [address for item in origins for address in item.sources.values()]
+    return list(dict.fromkeys([*asked.datasets, *read]))
+
+
 def _steps(report: RunReport) -> list[Step]:
     """What the model was made from, in the order of the stages."""
     made = {(row.stage, row.name): row.rows_kept for row in report.stages}
@@ -86,6 +104,12 @@ def _steps(report: RunReport) -> list[Step]:
         for place, what in STEPS.items()
         if place in made
     ]
+
+
+def _labelled_by(report: RunReport) -> str:
+    """Where the labels came from, those of another run that were taken over too."""
+    rule = report.labels.rule if report.labels else report.settings.label.rule
+    return LABELLED_BY.get(rule, "prompts were labelled")
 
 
 def _ppo_of(chosen: Chosen, report: RunReport) -> Any:

@@ -3,9 +3,10 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from limbeck import lease
 from limbeck.errors import ConfigError
 from limbeck.export.chosen import Chosen
 from limbeck.export.folder import write
@@ -46,7 +47,9 @@ def export_to_folder(store: Store, chosen: Chosen, asked: Asked, folder: Path) -
     say(f"export: {chosen.checkpoint.name} is in {folder}")
 
 
-def export_to_store(store: Store, chosen: Chosen, asked: Asked, uri: str) -> Manifest:
+def export_to_store(
+    store: Store, chosen: Chosen, asked: Asked, uri: str, *, leased: bool = False
+) -> Manifest:
     """Write an export below `{uri}/{hash of the content}/`, and its manifest last.
 
     Args:
@@ -54,6 +57,7 @@ def export_to_store(store: Store, chosen: Chosen, asked: Asked, uri: str) -> Man
         chosen: What goes out; see `Chosen.check`.
         asked: What a person says of the run.
         uri: An address of its own.
+        leased: Whether it lies among the outputs of stages, where `limbeck gc` looks for leases.
 
     Returns:
         The manifest: of a checkpoint, so that other stages take it for one.
@@ -61,6 +65,7 @@ def export_to_store(store: Store, chosen: Chosen, asked: Asked, uri: str) -> Man
     Raises:
         ConfigError: when another export is there.
         DataError: when the checkpoint is no whole model.
+        LeaseError: when another attempt is at work there.
         StorageError: when the store cannot be used, or a file is gone or corrupt.
     """
     inputs, said = input_hashes(checkpoint=chosen.checkpoint, source=chosen.source), digest(asked)
@@ -76,21 +81,22 @@ def export_to_store(store: Store, chosen: Chosen, asked: Asked, uri: str) -> Man
             )
         say(f"export: {complete.name} is at {uri} already")
         return complete
-    with tempfile.TemporaryDirectory() as scratch:
-        write(store, chosen, asked, Path(scratch))
-        objects = store.write_folder(Path(scratch), uri)
-    made = Manifest(
-        stage="export",
-        kind="checkpoint",
-        name=chosen.checkpoint.name,
-        uri=uri,
-        objects=objects,
-        inputs=inputs,
-        config_hash=said,
-        code_version=code_version("export"),
-    )
-    say(f"export: {made.name} is at {uri}")
-    return commit(store, made)
+    with lease.held(store, uri, "export") if leased else nullcontext() as held:
+        with tempfile.TemporaryDirectory() as scratch:
+            write(store, chosen, asked, Path(scratch))
+            objects = store.write_folder(Path(scratch), uri)
+        made = Manifest(
+            stage="export",
+            kind="checkpoint",
+            name=chosen.checkpoint.name,
+            uri=uri,
+            objects=objects,
+            inputs=inputs,
+            config_hash=said,
+            code_version=code_version("export"),
+        )
+        say(f"export: {made.name} is at {uri}")
+        return commit(store, made, held)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def stored(work: Work, config: Config, asked: Asked, model: Model | None, second
     if work.sampled and work.stage != "judge":
         row = work.sampled[0].completion_tokens * CHARS_PER_TOKEN
     elif work.stage == "label":
-        sampling = config.generate.teacher if work.name.endswith("teacher") else config.generate.student
+        sampling = config.generate.teacher if "teacher" in work.name else config.generate.student
         row = prompt + asked.completion_tokens(sampling.max_tokens) * CHARS_PER_TOKEN
     else:
         row = prompt if work.stage == "prepare" else 0.0

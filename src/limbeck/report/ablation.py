@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import PercentFormatter
 
-from limbeck.intervals import Interval, holm, paired_p_value
+from limbeck.intervals import Interval, holm, paired_p_value, simultaneous_intervals
 from limbeck.manifest import Manifest
 from limbeck.metrics import Figure
 from limbeck.report.accuracy import PromptScores, comparisons
@@ -46,6 +46,8 @@ class Tested(Part):
     """Two-sided, of this difference alone; None where there are fewer than two prompts."""
     corrected: Figure
     """The same by Holm over all differences of this decoding."""
+    simultaneous: Interval | None
+    """95% for all differences of this decoding at once."""
 
 
 class SweepPoint(Part):
@@ -68,13 +70,11 @@ class Sweep(Part):
 
 
 class Shared(Part):
-    """What one stage was asked for, and what it made."""
+    """What one stage made for all rows of the page together."""
 
     stage: str
-    tasks: int
-    """Tasks whose outputs went into this page."""
     outputs: int
-    """Different outputs among these: no two of the same inputs and settings."""
+    """Different ones: no two of the same inputs and settings, however many rows of the page rest on one."""
     rows: int
     """Rows in them: completions, judgements, labels, answers, or rows that were trained on."""
 
@@ -100,21 +100,33 @@ def differences(scores: PromptScores, num_resamples: int, seed: int) -> tuple[Te
     compared = comparisons(scores, num_resamples, seed, BASELINES)
     for decoding in DECODINGS:
         family = [item for item in compared if item.decoding == decoding]
-        p_values = [_p_value(scores, item, max(num_resamples, MIN_RESAMPLES), seed) for item in family]
+        by_prompt = [_by_prompt(scores, item) for item in family]
+        resamples = max(num_resamples, MIN_RESAMPLES)
+        intervals = simultaneous_intervals(by_prompt, resamples, seed)
+        p_values = [_p_value(of_one, resamples, seed) for of_one in by_prompt]
         known = [p for p in p_values if p is not None]
         corrected = iter(holm(known))
         found += [
-            Tested(comparison=item, p=p, corrected=None if p is None else next(corrected))
-            for item, p in zip(family, p_values, strict=True)
+            Tested(
+                comparison=item,
+                p=p,
+                corrected=None if p is None else next(corrected),
+                simultaneous=interval,
+            )
+            for item, p, interval in zip(family, p_values, intervals, strict=True)
         ]
     return tuple(found)
 
 
-def _p_value(scores: PromptScores, item: Comparison, num_resamples: int, seed: int) -> float | None:
+def _by_prompt(scores: PromptScores, item: Comparison) -> dict[str, float]:
+    """The difference on each prompt that both rows have."""
     a, b = scores[item.a, item.decoding], scores[item.b, item.decoding]
-    prompts = [prompt for prompt in a if prompt in b]
-    values = [np.array([row[prompt] for prompt in prompts], dtype=np.float64) for row in (a, b)]
-    return paired_p_value(values[0], values[1], num_resamples, seed)
+    return {prompt: a[prompt] - b[prompt] for prompt in a if prompt in b}
+
+
+def _p_value(by_prompt: Mapping[str, float], num_resamples: int, seed: int) -> float | None:
+    differences = np.array(list(by_prompt.values()), dtype=np.float64)
+    return paired_p_value(differences, np.zeros_like(differences), num_resamples, seed)
 
 
 def sweeps(
@@ -163,7 +175,7 @@ def _sweep_point(row: AccuracyRow, value: float, aucs: Mapping[str, float | None
 
 
 def shared(manifests: Sequence[Manifest]) -> tuple[Shared, ...]:
-    """Tasks, outputs and rows of each stage, in the order of the first task."""
+    """Outputs and rows of each stage, in the order of the first one."""
     stages: dict[str, list[Manifest]] = {}
     for item in manifests:
         stages.setdefault(item.stage, []).append(item)
@@ -171,7 +183,7 @@ def shared(manifests: Sequence[Manifest]) -> tuple[Shared, ...]:
     for stage, items in stages.items():
         outputs = {item.uri: item for item in items}
         rows = sum(item.num_rows for item in outputs.values())
-        counted.append(Shared(stage=stage, tasks=len(items), outputs=len(outputs), rows=rows))
+        counted.append(Shared(stage=stage, outputs=len(outputs), rows=rows))
     return tuple(counted)
 
 

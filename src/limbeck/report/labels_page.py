@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
-from limbeck.label_quality.model import LabelQuality
+from limbeck.label_quality.model import LabelQuality, WrongJudgement, WrongLabel
 from limbeck.metrics import Figure
 from limbeck.records import Completion, Prompt
 from limbeck.report import label_plots
@@ -59,28 +59,23 @@ def label_report(
         for row in (completions if worst else ())
         if row.completion_id in completion_ids
     }
+
+    def shown(
+        item: WrongLabel | WrongJudgement, vote_share: float | None = None, p_correct: float | None = None
+    ) -> Disagreement:
+        return Disagreement(
+            prompt=asked.get(item.prompt_id, ""),
+            text=_text(item.completion_id, texts),
+            answer=item.answer,
+            gold=item.gold,
+            vote_share=vote_share,
+            p_correct=p_correct,
+        )
+
     return LabelReport(
         quality=quality,
-        wrong_labels=tuple(
-            Disagreement(
-                prompt=asked.get(item.prompt_id, ""),
-                text=_text(item.completion_id, texts),
-                answer=item.answer,
-                gold=item.gold,
-                vote_share=item.vote_share,
-            )
-            for item in quality.wrong_labels
-        ),
-        wrong_judgements=tuple(
-            Disagreement(
-                prompt=asked.get(item.prompt_id, ""),
-                text=_text(item.completion_id, texts),
-                answer=item.answer,
-                gold=item.gold,
-                p_correct=item.p_correct,
-            )
-            for item in quality.wrong_judgements
-        ),
+        wrong_labels=tuple(shown(item, vote_share=item.vote_share) for item in quality.wrong_labels),
+        wrong_judgements=tuple(shown(item, p_correct=item.p_correct) for item in quality.wrong_judgements),
     )
 
 

@@ -35,6 +35,10 @@ JUDGED = (
 """What accuracies of open questions are worth."""
 
 
+GOLD_MEASURES = "No gold answer was used in training; here they only measure."
+GOLD_TRAINS = "Gold answers were the labels that it was trained by: an upper bound, not the method."
+
+
 def html_page(report: RunReport) -> str:
     """The report as one HTML file without scripts or requests, with its plots inside."""
     drawn = {
@@ -82,6 +86,7 @@ def environment(folder: str, *, html: bool) -> Environment:
         "count": figures.count,
         "tally": figures.tally,
         "duration": figures.duration,
+        "span": figures.span,
         "temperature": figures.temperature,
         "printable": texts.printable,
         "name": texts.name,
@@ -106,11 +111,13 @@ def shared_values(report: RunReport) -> dict[str, object]:
         "priced": any(row.cost is not None for row in report.lengths),
         "timed": any(row.gpu_hours for row in report.stages),
         "counted": any(row.completion_tokens is not None for row in report.stages),
+        "done": {(row.stage, row.name): row for row in report.stages},
         "names": names,
         "candidate": trained and (POLICY if POLICY in names else trained),
         "meanings": _meanings(report.settings) if trained else {},
         "is_open": report.settings.task.is_open,
         "verdicts": {True: "good", False: "not good"} if report.settings.task.is_open else RIGHT_OR_WRONG,
+        "gold_use": GOLD_TRAINS if report.labels and report.labels.upper_bound else GOLD_MEASURES,
         "judged": JUDGED if report.settings.task.is_open else "",
         "rows": {(row.name, row.decoding): row for row in report.rows},
         "baselines": list(dict.fromkeys(item.b for item in report.comparisons)),

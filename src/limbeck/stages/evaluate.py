@@ -25,7 +25,7 @@ from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt,
 from limbeck.rows import read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
-from limbeck.spending import spent
+from limbeck.spending import Tokens, spent
 from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
@@ -33,6 +33,7 @@ DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
 NO_SAMPLE = Sample(text="", token_ids=[], logprob=None, finish_reason=NOT_ASKED, usage=Usage(0, 0))
 """Of a prompt that is too long, kills the engine, or is refused by a server."""
 SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
+JUDGE_SPENT = ("evaluate/judge_prompt_tokens", "evaluate/judge_completion_tokens", "evaluate/judge_cost")
 
 
 class Judge(NamedTuple):
@@ -194,7 +195,8 @@ def _judged(
                 "rejected": dict(Counter(answered.rejected) + Counter(made.reasons)),
             }
         )
-        metrics = _metrics(read_rows(store, manifest, EvalResult), config, name)
+        results = read_rows(store, manifest, EvalResult)
+        metrics = _metrics(results, config, name) | _of_the_judge(results, config)
         _say_accuracy(metrics, name)
         seconds = answered.wall_seconds + time.monotonic() - started
         taken = {"metrics": metrics, "wall_seconds": seconds}
@@ -213,7 +215,19 @@ def _metrics(results: Sequence[EvalResult], config: Config, name: str) -> dict[s
             metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
             cut = sum(row.finish_reason == "length" for row in asked)
             metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
-    return metrics | spent(SPENT, results, config.openai if config.asks_a_server(name) else None)
+    tokens = Tokens()
+    for row in results:
+        tokens.add(row)
+    return metrics | spent(SPENT, tokens, config.openai if config.asks_a_server(name) else None)
+
+
+def _of_the_judge(results: Sequence[EvalResult], config: Config) -> dict[str, float]:
+    """What the verdicts on all answers took."""
+    tokens = Tokens(
+        prompt=sum(row.num_judge_prompt_tokens for row in results),
+        completion=sum(row.num_judge_tokens for row in results),
+    )
+    return spent(JUDGE_SPENT, tokens, config.openai if config.asks_a_server("teacher") else None)
 
 
 def _say_accuracy(metrics: dict[str, float], name: str) -> None:
@@ -326,9 +340,14 @@ def _verdicts(rows: Sequence[EvalResult], questions: dict[str, str], config: Con
         requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
 
         def judged(samples: Sequence[Sample]) -> EvalResult:
-            p_correct = read_verdict(requests, samples).p_correct or 0.0  # 0 where it is set aside
-            good = p_correct >= config.label.min_p_correct
-            return row.model_copy(update={"correct": good and row.answer is not None})
+            verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
+            good = (verdict.p_correct or 0.0) >= config.label.min_p_correct
+            told = {
+                "correct": good and row.answer is not None,
+                "num_judge_prompt_tokens": verdict.num_prompt_tokens,
+                "num_judge_tokens": verdict.num_tokens,
+            }
+            return row.model_copy(update=told)
 
         return Task(
             key=key(row),

@@ -81,6 +81,7 @@ def run(
         work = _work(mine, sampling, config, role, stage_name)
         made = make_rows(work, open_sampler, config, store, uri, held)
         _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
+        server = config.openai if config.asks_a_server(role) else None
         manifest = Manifest(
             stage="generate",
             kind="completions",
@@ -93,11 +94,10 @@ def run(
             num_input_rows=len(mine),
             num_rows=made.num_rows,
             rejected=made.reasons,
+            metrics=spent(SPENT, made.tokens, server),
+            wall_seconds=time.monotonic() - started,
         )
-        server = config.openai if config.asks_a_server(role) else None
-        metrics = spent(SPENT, iter_rows(store, [manifest], Completion), server)
-        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
-        return commit(store, manifest.model_copy(update=taken), held)
+        return commit(store, manifest, held)
 
 
 def _work(

@@ -17,7 +17,7 @@ from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
-from limbeck.rows import iter_rows, read_rows
+from limbeck.rows import read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
 from limbeck.sampling import OpenSampler, Sample
 from limbeck.spending import spent
@@ -70,6 +70,7 @@ def run(
         questions = {row.prompt_id: row.prompt for row in read_rows(store, prompts, Prompt)}
         rows = read_rows(store, completions, Completion)
         made = make_rows(_work(rows, questions, config), open_sampler, config, store, uri, held)
+        server = config.openai if config.asks_a_server("teacher") else None
         manifest = Manifest(
             stage="judge",
             kind="judgements",
@@ -82,11 +83,10 @@ def run(
             num_input_rows=len(rows),
             num_rows=made.num_rows,
             rejected=made.reasons,
+            metrics=spent(SPENT, made.tokens, server),
+            wall_seconds=time.monotonic() - started,
         )
-        server = config.openai if config.asks_a_server("teacher") else None
-        metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), server)
-        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
-        return commit(store, manifest.model_copy(update=taken), held)
+        return commit(store, manifest, held)
 
 
 def _work(rows: list[Completion], questions: dict[str, str], config: Config) -> Work[Judgement]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -34,7 +34,7 @@ from limbeck.rollout_judge import Teacher, lines_of, opened
 from limbeck.rows import read_rows
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
-from limbeck.spending import spent
+from limbeck.spending import Tokens, spent
 from limbeck.storage import Store
 from limbeck.variants import named
 
@@ -252,13 +252,6 @@ def _agreements(course: "Course", reward: PpoReward, config: Config) -> dict[str
     }
 
 
-class _Round(NamedTuple):
-    """What the judge took in one round."""
-
-    num_prompt_tokens: int
-    num_tokens: int
-
-
 def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dict[str, float]:
     """The judge over all rounds; nothing where none was asked."""
     rounds = [entry for entry in history if "ppo/unjudged" in entry]
@@ -266,9 +259,10 @@ def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dic
         return {}
     metrics = {"ppo/unjudged": fmean(entry["ppo/unjudged"] for entry in rounds)}
     if config.asks_a_server("teacher"):
-        took = [
-            _Round(int(entry["ppo/judge_prompt_tokens"]), int(entry["ppo/judge_tokens"])) for entry in rounds
-        ]
+        took = Tokens(
+            prompt=sum(int(entry["ppo/judge_prompt_tokens"]) for entry in rounds),
+            completion=sum(int(entry["ppo/judge_tokens"]) for entry in rounds),
+        )
         metrics |= spent(SPENT, took, config.openai)
     return metrics
 

@@ -13,7 +13,7 @@ from limbeck.tasks.artifacts import Artifact, Kind, Settings, one_of, read, read
 
 
 class Requests(NamedTuple):
-    """What the tasks of each stage ask of their nodes, as Kubernetes quantities."""
+    """What the tasks of each stage ask of their nodes, as Kubernetes quantities; and the run's outline."""
 
     prepare_cpu: str
     prepare_memory: str
@@ -45,6 +45,8 @@ class Requests(NamedTuple):
     evaluate_teacher_gpus: str
     report_cpu: str
     report_memory: str
+    outline: str
+    """JSON, for `report`."""
 
 
 def preflight(
@@ -75,6 +77,7 @@ def preflight(
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
+        from limbeck.planning.outline import outline
         from limbeck.preflight import Asked, check, conclude
 
         given = Asked(
@@ -106,12 +109,13 @@ def preflight(
         conclude(outcome.findings, outcome.checked)
         asked = requests(parse_resources(resources), gpus, black_box=given.asks_a_server)
         return Requests(
+            outline=outline(given, outcome.models).model_dump_json(),
             **{
                 f"{stage}_{field}": str(value)
                 for stage, request in asked.items()
                 for field, value in request.model_dump().items()
                 if f"{stage}_{field}" in Requests._fields
-            }
+            },
         )
 
 
@@ -205,7 +209,8 @@ def export(
         chosen = choose(store, read(run_report, "report"), name)
         chosen.check(even_if_not_promoted=even_if_not_promoted, registering=place is not None)
         inputs = input_hashes(checkpoint=chosen.checkpoint, source=chosen.source)
-        made = export_to_store(store, chosen, asked, stage_uri(work_uri, "export", inputs, digest(asked)))
+        uri = stage_uri(work_uri, "export", inputs, digest(asked))
+        made = export_to_store(store, chosen, asked, uri, leased=True)
         if place:
             enter(place, made, chosen)
         write(made, exported)
