@@ -267,6 +267,8 @@ def test_no_work_goes_on_under_a_lease_that_is_over_while_the_store_is_away(
                 wait_until(works)
             proxy.is_down.clear()
             first.check()
+            renewals = written(store, work_uri).renewals
+            wait_until(lambda: written(store, work_uri).renewals > renewals)
 
 
 class Timeless(MemoryStore):
@@ -281,6 +283,47 @@ def test_where_the_store_tells_no_time_the_patience_of_who_waits_decides() -> No
     elsewhere(store, "s3://b/x", 0.3)
     with held(store, "s3://b/x", "second"):
         assert written(store, "s3://b/x").name == "second"
+
+
+class Taken(MemoryStore):
+    """A store in which another attempt takes a lease between the first look at it and what is done then."""
+
+    def read_tagged(self, uri: str) -> tuple[bytes, str] | None:
+        found = super().read_tagged(uri)
+        if found and Lease.model_validate_json(found[0]).name == "old":
+            self.put(uri, Lease(name="faster", token="z").model_dump_json().encode())
+        return found
+
+
+def test_of_two_that_find_a_lease_over_at_the_same_time_one_takes_it() -> None:
+    store = Taken()
+    elsewhere(store, "s3://b/x", 600, name="old", state="released")
+    with (
+        pytest.raises(LeaseError, match=r"another attempt of the same stage is at work in .*got faster"),
+        held(store, "s3://b/x", "slower"),
+    ):
+        pass
+    assert written(store, "s3://b/x").name == "faster"
+
+
+class Slow(MemoryStore):
+    """A store whose conditional writes take longer than a lease lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_by: list[str] = []
+
+    def replace(self, uri: str, data: bytes, etag: str) -> str | None:
+        self.asked_by.append(threading.current_thread().name)
+        time.sleep(0.4)
+        return super().replace(uri, data, etag)
+
+
+def test_a_lease_lasts_from_when_its_renewal_was_asked_for_and_not_from_the_answer() -> None:
+    store = Slow()
+    with held(store, "s3://b/x", "first", 0.3) as first:
+        first.confirm()
+        assert store.asked_by.count(threading.current_thread().name) == 2, "it was over when the answer came"
 
 
 class LosesAnswers(Store):
