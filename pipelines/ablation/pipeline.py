@@ -20,10 +20,10 @@ from pipelines.wiring import (
     Rewards,
     Run,
     base_models,
+    begun,
     distil_data,
     distil_rewards,
     evaluated,
-    loop_items,
     prepared,
     told,
 )
@@ -161,6 +161,7 @@ def ablation(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = list(REWARDS),
     reward_variants: list[str] = [
         "reward.source_weight=0",
@@ -191,7 +192,8 @@ def ablation(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, which must be there, `mixed`, `agreement`, `judge`.
         reward_variants: A reward model and a PPO run for each: `section.field=value`.
         noise_variants: The same from labels of which a share is made wrong: `label.noise=SHARE`.
@@ -232,15 +234,12 @@ def ablation(
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config)
+    run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards)
     data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student)
+    made = distil_data(run, data, teacher, student)
     refined = distil_rewards(
         run,
         data,
-        shard_items,
-        num_shards,
         ppo_rewards,
         teacher=teacher,
         labels=made.labels,

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, base_models, distil_data, distil_rewards, loop_items, prepared, told
+from pipelines.wiring import base_models, begun, distil_data, distil_rewards, prepared, told
 
 STAGES = ["prepare", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate", "report"]
 
@@ -21,6 +21,7 @@ def wire(
     student: Any,
     config: Any,
     num_shards: Any,
+    num_evaluate_shards: Any,
     ppo_rewards: Any,
     gpus: Any,
     resources: Any,
@@ -50,15 +51,13 @@ def wire(
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config, judge=teacher if open_ended else None)
+    judge = teacher if open_ended else None
+    run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards, judge)
     data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)
+    made = distil_data(run, data, teacher, student, gold_labels=gold_labels)
     refined = distil_rewards(
         run,
         data,
-        shard_items,
-        num_shards,
         ppo_rewards,
         teacher=teacher,
         labels=made.labels,
@@ -92,6 +91,7 @@ def distill(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model", "mixed", "agreement"],
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -117,7 +117,8 @@ def distill(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
@@ -150,6 +151,7 @@ def distill(
         student=student,
         config=config,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=ppo_rewards,
         gpus=gpus,
         resources=resources,

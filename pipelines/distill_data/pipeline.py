@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, base_models, distil_data, loop_items, prepared, told
+from pipelines.wiring import base_models, begun, distil_data, prepared, told
 
 STAGES = ["prepare", "generate", "judge", "label", "sft", "evaluate", "report"]
 
@@ -20,6 +20,7 @@ def distill_data(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
@@ -41,7 +42,8 @@ def distill_data(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
@@ -79,10 +81,9 @@ def distill_data(
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config)
+    run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards)
     data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student)
+    made = distil_data(run, data, teacher, student)
     told(
         run,
         data,

@@ -17,6 +17,7 @@ def distill_gold(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model", "mixed", "agreement"],
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -42,7 +43,8 @@ def distill_gold(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
@@ -75,6 +77,7 @@ def distill_gold(
         student=student,
         config=config,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=ppo_rewards,
         gpus=gpus,
         resources=resources,

@@ -17,6 +17,7 @@ def distill_open(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
@@ -41,7 +42,8 @@ def distill_open(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
@@ -73,6 +75,7 @@ def distill_open(
         student=student,
         config=config,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=["model"],
         gpus=gpus,
         resources=resources,

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, distil_rewards, evaluated, loaded, loop_items, told
+from pipelines.wiring import begun, distil_rewards, evaluated, loaded, told
 
 STAGES = ["generate", "label", "reward", "ppo", "evaluate", "report"]
 PARTS = ("prompts", "heldout", "gold")
@@ -21,6 +21,7 @@ def distill_rewards(
     teacher: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model", "mixed", "agreement"],
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -42,7 +43,8 @@ def distill_rewards(
         teacher: URI of the teacher's Hugging Face folder, or its name at its server; read when `reward.init`
             is `teacher`, and for the reward `judge`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
@@ -82,15 +84,13 @@ def distill_rewards(
             **pods.nodes,
         )
     )
-    run = Run(pods, checked.outputs, work_uri, config)
+    run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards)
     data = {part: loaded(run, checked, prepared_uri, part) for part in PARTS}
     labels, labelled = (loaded(run, checked, label_uri, part) for part in ("labels", "labelled"))
     student = loaded(run, checked, checkpoint, "checkpoint")
     refined = distil_rewards(
         run,
         data,
-        loop_items(run, checked, num_shards),
-        num_shards,
         ppo_rewards,
         teacher=teacher,
         labels=labels,

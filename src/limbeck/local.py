@@ -104,8 +104,14 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
         if "raw" in iterator["items"]:
             return list(json.loads(iterator["items"]["raw"]))
         name = iterator["items"]["inputParameter"].removeprefix("pipelinechannel--")
+        if name in values:
+            return list(values[name])
         # A loop over what a task gives: the shards that `shards` counts.
-        return list(values[name]) if name in values else list(range(int(values["num_shards"])))
+        counting = spec["root"]["dag"]["tasks"][name.removesuffix("-Output")]
+        (number,) = counting["inputs"]["parameters"].values()
+        if "componentInputParameter" in number:
+            return list(range(int(values[number["componentInputParameter"]])))
+        return list(range(int(number["runtimeValue"]["constant"])))
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:
         for name, task in component["dag"]["tasks"].items():
@@ -119,9 +125,8 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
                 loop = items(task["parameterIterator"])
                 for index, item in enumerate(loop):
                     shown = f" {item}" if isinstance(item, str) else f" {index + 1}/{len(loop)}"
-                    yield from walk(
-                        inner, f"{place}{name}-iteration-{index}/", shown if len(loop) > 1 else loop_item
-                    )
+                    which = loop_item + shown if len(loop) > 1 else loop_item
+                    yield from walk(inner, f"{place}{name}-iteration-{index}/", which)
 
     return dict(walk(spec["root"], "", ""))
 

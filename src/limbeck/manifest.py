@@ -18,6 +18,7 @@ import limbeck
 from limbeck.devices import num_gpus
 from limbeck.errors import DataError, LeaseError, StorageError
 from limbeck.lease import Held
+from limbeck.shards import WHOLE, Shard, Share
 from limbeck.storage import Store, StoredObject, split
 
 MANIFEST = "manifest.json"
@@ -53,6 +54,7 @@ LAUNCHERS = (
     "saver.py",
     "screen.py",
     "seaweed.py",
+    "shard_status.py",
     "shapes.py",
     "stamp.py",
     "status.py",
@@ -94,6 +96,8 @@ class Manifest(BaseModel):
     """Of the attempt that finished it."""
     num_gpus: int | None = None
     """GPUs that this attempt could see; None where no stage has made it, and in manifests of before."""
+    shard: Share | None = None
+    """Of one shard alone; its prefix is that of the whole, which `limbeck.merging` makes of all of them."""
 
     @property
     def content_hash(self) -> str:
@@ -158,6 +162,12 @@ def find(store: Store, uri: str) -> Manifest | None:
     return manifest if _objects_are_there(store, manifest) else None
 
 
+def find_shard(store: Store, uri: str, shard: Shard) -> Manifest | None:
+    """The complete manifest of the whole or else, if that is what is asked for, of one shard of it."""
+    whole = find(store, uri)
+    return whole if whole or shard == WHOLE else find(store, shard.place(uri))
+
+
 def _objects_are_there(store: Store, manifest: Manifest) -> bool:
     """Whether all objects are there with their size, by one listing."""
     sizes = store.sizes(manifest.uri)
@@ -199,20 +209,21 @@ def commit(store: Store, manifest: Manifest, held: Held | None = None) -> Manife
     if held:
         manifest = manifest.model_copy(update={"num_gpus": num_gpus()})
         held.confirm()
-    if store.write_new(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()) is None:
-        manifest = _settled(store, manifest)
+    place = (manifest.shard or WHOLE).place(manifest.uri)
+    if store.write_new(f"{place}/{MANIFEST}", manifest.to_json().encode()) is None:
+        manifest = _settled(store, manifest, f"{place}/{MANIFEST}")
     if held:
         held.finish()
     return manifest
 
 
-def _settled(store: Store, manifest: Manifest) -> Manifest:
+def _settled(store: Store, manifest: Manifest, where: str) -> Manifest:
     """What becomes of a manifest where one lies already.
 
     One of the same content stays. One that cannot be read, or whose objects are not all there, is why the
     stage ran again: it is replaced.
     """
-    where, data = f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()
+    data = manifest.to_json().encode()
     found = store.read_tagged(where)
     if found is None:
         written = store.write_new(where, data)

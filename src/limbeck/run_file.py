@@ -60,7 +60,9 @@ class RunFile(Section):
     config: Config = Config()
     """The settings of the stages."""
     num_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many tasks `generate` and `judge` are split into."""
+    """How many tasks share each `generate` and `judge`; a run may go on with another number."""
+    num_evaluate_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many tasks share the evaluation of each model. Each loads it: more than a few pay for long data."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
     """One PPO run for each: `model`, `mixed`, `agreement` or `judge` (docs/rl.md). The policy is the better
     of `model` and `mixed` by validation agreement."""

@@ -22,6 +22,7 @@ __all__ = [
     "label",
     "load",
     "match",
+    "merge",
     "noise",
     "pick",
     "ppo",
@@ -41,6 +42,7 @@ judge: "BaseComponent"
 label: "BaseComponent"
 load: "BaseComponent"
 match: "BaseComponent"
+merge: "BaseComponent"
 noise: "BaseComponent"
 pick: "BaseComponent"
 ppo: "BaseComponent"
