@@ -5,16 +5,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck import lease
 from limbeck import settings as deciding
-from limbeck.answers import extract_answer
 from limbeck.checkpoints import fetch, load_state, save_state
-from limbeck.comparing import Comparer
 from limbeck.config import BY_AGREEMENT, Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.hacking import probes, proxy_length_correlation
@@ -30,16 +27,16 @@ from limbeck.manifest import (
 )
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
-from limbeck.rollout_judge import Teacher, lines_of, opened
+from limbeck.refining import Refined
+from limbeck.rollout_judge import Judging, Teacher, lines_of
 from limbeck.rows import read_rows
-from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
 from limbeck.spending import spent
 from limbeck.storage import Store
 from limbeck.variants import named
 
 if TYPE_CHECKING:
-    from limbeck.trainer.course import Course, PpoRun
+    from limbeck.trainer.course import Course
 
 SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
@@ -49,8 +46,8 @@ def run(
     labels: Manifest,
     checkpoint: Manifest,
     reward_model: Manifest,
-    open_sampler: Callable[[Path], LiveSampler],
-    train: "Callable[..., PpoRun]",
+    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    train: Callable[..., Refined],
     config: Config,
     store: Store,
     work_uri: str,
@@ -66,8 +63,8 @@ def run(
         labels: Pseudo labels from `label`.
         checkpoint: The warmed-up student from `sft`.
         reward_model: From `reward`.
-        open_sampler: Opens a vLLM engine on a checkpoint folder.
-        train: `limbeck.trainer.ppo.train_ppo` or `limbeck.trainer.group_relative.train_group_relative`.
+        open_tokenizer: Gives, for a checkpoint folder, the token ids that a user message is asked with.
+        train: `limbeck.refining.refine`, in this process or in several.
         config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read; for the reward
             `judge` also `judge`, `openai` and `label.calibrate`.
         store: Where rows and checkpoints come from and go to.
@@ -117,15 +114,14 @@ def run(
 
         with (
             tempfile.TemporaryDirectory() as scratch,
-            Comparer(config.task) as comparer,
             Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
         ):
             folder = Path(scratch)
             student = fetch(store, checkpoint, folder / "student")
             reward_folder = fetch(store, reward_model, folder / "reward")
             _check_critic(student, reward_folder, config)
-            sampler = open_sampler(student)
-            kept, rejected = _fitting(training, sampler, config)
+            prompt_ids = open_tokenizer(student)
+            kept, rejected = _fitting(training, prompt_ids, config)
             say(
                 f"ppo({reward}): {len(kept)} prompts, {len(validation)} for validation, "
                 f"{len(rejected)} too long for the context"
@@ -142,38 +138,29 @@ def run(
                     for row in rows
                 ]
 
-            def agrees(text: str, label: str) -> bool:
-                answer = extract_answer(text, config.task)
-                return answer is not None and comparer.same(answer, label)
-
             questions = {row.prompt_id: row.prompt for row in kept}
-            with opened(teacher, questions, calibration, config) if teacher else nullcontext() as judge:
-                result = train(
-                    student=student,
-                    reward_folder=reward_folder,
-                    sampler=sampler,
-                    prompts=asked(kept),
-                    validation=asked(_fitting(validation, sampler, config)[0]),
-                    agrees=agrees,
-                    reward=reward,
-                    config=config,
-                    folder=folder,
-                    resume_from=state.folder if state else None,
-                    saver=saver,
-                    judge=judge,
-                )
-            sampler.close()
+            result = train(
+                student=student,
+                reward_folder=reward_folder,
+                prompts=asked(kept),
+                validation=asked(_fitting(validation, prompt_ids, config)[0]),
+                reward=reward,
+                judging=Judging(teacher.open_sampler, questions, calibration) if teacher else None,
+                config=config,
+                folder=folder,
+                resume_from=state.folder if state else None,
+                saver=saver,
+            )
             lines = [
                 json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
                 for entry in result.course.history
             ]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
             objects = store.write_folder(result.folder, uri)
-            num_slow = comparer.num_slow
         course = result.course
         buys_length = proxy_length_correlation(probes(course.history))
         with_length = {} if math.isnan(buys_length) else {"ppo/proxy_length_correlation": buys_length}
-        slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
+        slow = {"ppo/slow_comparisons": float(result.num_slow)} if config.task.kind == "math" else {}
         return commit(
             store,
             Manifest(
@@ -222,10 +209,12 @@ def _split(
     return validation, training
 
 
-def _fitting(rows: list[Prompt], sampler: LiveSampler, config: Config) -> tuple[list[Prompt], list[Prompt]]:
+def _fitting(
+    rows: list[Prompt], prompt_ids: Callable[[str], list[int]], config: Config
+) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts that leave room for a rollout in the context, and those that do not."""
     room = config.engine.max_model_len - config.ppo.max_tokens
-    fits = [len(sampler.prompt_ids(_message(row, config))) <= room for row in rows]
+    fits = [len(prompt_ids(_message(row, config))) <= room for row in rows]
     return (
         [row for row, fit in zip(rows, fits, strict=True) if fit],
         [row for row, fit in zip(rows, fits, strict=True) if not fit],

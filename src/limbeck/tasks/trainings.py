@@ -4,10 +4,13 @@ They work in a child process: see `limbeck.tasks.attempts`. Nothing heavy is imp
 outside of `work`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints
+from limbeck import chat as chats
+from limbeck import checkpoints, refining
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
@@ -139,21 +142,16 @@ def ppo(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import ppo as stage
 
+        def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+            from limbeck.engine_process import load_tokenizer
+
+            tokenizer, chat = load_tokenizer(folder, checked.student), checked.chat("student")
+            return lambda message: chats.prompt_ids(tokenizer, chat, message)
+
         def open_sampler(folder: Path) -> "VllmSampler":
             from limbeck.sampler import VllmSampler
 
-            share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
-            engine = checked.engine.model_copy(update=share)
-            return VllmSampler(folder, checked.student, engine, checked.chat("student"))
-
-        def train(**arguments: Any) -> Any:
-            if checked.ppo.algorithm == "ppo":
-                from limbeck.trainer.ppo import train_ppo
-
-                return train_ppo(**arguments)
-            from limbeck.trainer.group_relative import train_group_relative
-
-            return train_group_relative(**arguments)
+            return VllmSampler(folder, checked.student, refining.engine(checked), checked.chat("student"))
 
         kind: PpoReward = one_of(reward, PpoReward, "ppo, parameter reward")
         with sampled.judge_of_rollouts(checked, teacher if kind == "judge" else "") as judge:
@@ -162,8 +160,8 @@ def ppo(
                 labels=read(labels, "labels"),
                 checkpoint=read(checkpoint, "checkpoint"),
                 reward_model=read(reward_model, "reward_model"),
-                open_sampler=open_sampler,
-                train=train,
+                open_tokenizer=open_tokenizer,
+                train=partial(refining.refine, open_sampler=open_sampler),
                 config=checked,
                 store=Store(),
                 work_uri=work_uri,

@@ -11,6 +11,7 @@ from typing import Any
 from limbeck.config import PpoConfig
 from limbeck.hacking import hacked, probes
 from limbeck.progress import say
+from limbeck.trainer import ranks
 from limbeck.trainer.networks import save_checkpoint
 from limbeck.trainer.rollouts import Validation
 
@@ -47,7 +48,7 @@ def choose(
     settings: PpoConfig,
     name: str,
 ) -> None:
-    """Keep the policy if it agrees best so far; stop the run if it games the reward model.
+    """Keep the policy if it agrees best so far; stop the run if it games the reward model. All ranks call it.
 
     Hacking is when the proxy reward has risen while agreement has fallen by more than `hacking_drop`: the
     reward model likes what the labels do not. See `limbeck.hacking`.
@@ -70,7 +71,8 @@ def choose(
         agreement = f"validation agreement {measured.agreement:.3f} (best {course.best_agreement:.3f})"
     if keep:
         course.best_update = course.update
-        shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
+        if ranks.first_on_node():
+            shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
         save_checkpoint(policy, tokenizer, best_folder)
     if not course.history:
         course.history.append({"update": 0.0})
@@ -105,5 +107,6 @@ def save_course(course: Course, best_folder: Path, state: Path) -> None:
 
 def load_course(state: Path, best_folder: Path) -> Course:
     """Read the course of a training state; its best policy goes into a folder."""
-    shutil.copytree(state / BEST, best_folder)
+    if ranks.first_on_node():
+        shutil.copytree(state / BEST, best_folder)
     return Course(**json.loads((state / COURSE).read_text()))
