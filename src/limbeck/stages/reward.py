@@ -38,7 +38,7 @@ from limbeck.storage import Store
 from limbeck.variants import named
 
 if TYPE_CHECKING:
-    from limbeck.trainer.reward import Floats, RewardRun
+    from limbeck.jobs import Floats, RewardRun
 
 SOURCES = ("teacher", "student")
 VOTE_SHARE_BINS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))
@@ -108,7 +108,6 @@ def run(
                     remedy="Use more prompts, more samples, or higher temperatures",
                 )
         say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
-        model = config.teacher if config.reward.init == "teacher" else config.student
         settings = config.reward.deepspeed
 
         def upload(step: int, folder: Path) -> None:
@@ -122,10 +121,8 @@ def run(
             state = load_state(store, uri, folder / "resume")
             result = train(
                 base=fetch_base(folder / "base"),
-                model=model,
                 training=training,
                 validation=validation,
-                message=lambda prompt: config.task.prompt_template.replace("{prompt}", prompt),
                 config=config,
                 folder=folder,
                 resume_from=state.folder if state else None,

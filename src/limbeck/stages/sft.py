@@ -22,7 +22,7 @@ from limbeck.thinking import without_thinking
 from limbeck.variants import named
 
 if TYPE_CHECKING:
-    from limbeck.trainer.sft import SftRun
+    from limbeck.jobs import SftRun
 
 Selection = Literal["selected", "all"]
 
