@@ -7,29 +7,17 @@ where the teacher is the reward.
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck.answers import extract_answer
 from limbeck.comparing import Comparer
 from limbeck.config import Config, EngineConfig, PpoReward
+from limbeck.jobs import PpoRun
 from limbeck.records import PpoPrompt
 from limbeck.rollout_judge import Judging, opened
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-
-if TYPE_CHECKING:
-    from limbeck.trainer.course import Course
-
-
-class Refined(NamedTuple):
-    """What reinforcement learning gave."""
-
-    folder: Path
-    """Of the checkpoint that was chosen."""
-    course: "Course"
-    num_slow: int
-    """Comparisons of answers, of all processes, that took too long."""
+from limbeck.saver import StateSaver
 
 
 def engine(config: Config) -> EngineConfig:
@@ -49,8 +37,8 @@ def refine(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    saver: Saver,
-) -> Refined:
+    saver: StateSaver,
+) -> PpoRun:
     """Refine a warmed-up student with `ppo.algorithm`.
 
     Args:
@@ -98,4 +86,4 @@ def refine(
             )
         num_slow = int(ranks.total_of(comparer.num_slow))
         sampler.close()
-    return Refined(run.folder, run.course, num_slow)
+    return replace(run, num_slow=num_slow)

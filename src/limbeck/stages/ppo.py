@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -15,6 +15,7 @@ from limbeck.checkpoints import fetch, load_state, save_state
 from limbeck.config import BY_AGREEMENT, Config, PpoReward
 from limbeck.errors import ConfigError, DataError
 from limbeck.hacking import probes, proxy_length_correlation
+from limbeck.jobs import Course, PpoRun
 from limbeck.manifest import (
     Manifest,
     code_version,
@@ -27,16 +28,12 @@ from limbeck.manifest import (
 )
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
-from limbeck.refining import Refined
 from limbeck.rollout_judge import Judging, Teacher, lines_of
 from limbeck.rows import read_rows
 from limbeck.saver import Saver
 from limbeck.spending import spent
 from limbeck.storage import Store
 from limbeck.variants import named
-
-if TYPE_CHECKING:
-    from limbeck.trainer.course import Course
 
 SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
@@ -47,7 +44,7 @@ def run(
     checkpoint: Manifest,
     reward_model: Manifest,
     open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
-    train: Callable[..., Refined],
+    train: Callable[..., PpoRun],
     config: Config,
     store: Store,
     work_uri: str,
@@ -226,7 +223,7 @@ def _message(row: Prompt, config: Config) -> str:
     return config.task.prompt_template.replace("{prompt}", row.prompt)
 
 
-def _agreements(course: "Course", reward: PpoReward, config: Config) -> dict[str, float]:
+def _agreements(course: Course, reward: PpoReward, config: Config) -> dict[str, float]:
     """Tell which policy is kept; its agreement, where anything can agree."""
     if config.task.is_open:
         say(f"ppo({reward}): the policy of update {course.best_update} is kept, by its KL alone")

@@ -4,39 +4,18 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limbeck.config import PpoConfig
 from limbeck.hacking import hacked, probes
+from limbeck.jobs import Course
 from limbeck.progress import say
 from limbeck.trainer import ranks
 from limbeck.trainer.networks import save_checkpoint
 from limbeck.trainer.rollouts import Validation
 
 COURSE, BEST = "course.json", "best"
-
-
-@dataclass
-class Course:
-    """How far a run has come: all that a resumed one must know besides the weights."""
-
-    update: int = 0
-    kl_coef: float = 0.0
-    best_agreement: float = -1.0
-    best_update: int = 0
-    start_agreement: float = 0.0
-    stopped: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PpoRun:
-    """What a run gave: the checkpoint that was chosen, and its course."""
-
-    folder: Path
-    course: Course
 
 
 def choose(

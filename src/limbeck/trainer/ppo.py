@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limbeck.config import Config, PpoReward
+from limbeck.jobs import Course, PpoRun
 from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
+from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
-from limbeck.trainer.course import BEST, Course, PpoRun, choose, load_course, save_course
+from limbeck.trainer.course import BEST, choose, load_course, save_course
 from limbeck.trainer.engines import device, start_process, wrap
 from limbeck.trainer.networks import (
     WEIGHTS,
@@ -55,7 +56,7 @@ def train_ppo(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    saver: Saver,
+    saver: StateSaver,
     judge: RolloutJudge | None = None,
 ) -> PpoRun:
     """Refine a warmed-up student.
@@ -178,7 +179,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
     return Networks(policy, critic, reference, load_reward_model(reward_folder, config), tokenizer)
 
 
-def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
+def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: StateSaver) -> None:
     """Save all that is needed to go on from here."""
     state = states / str(course.update)
     save_engine(networks.policy, state / "policy")

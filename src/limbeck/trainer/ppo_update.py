@@ -16,9 +16,9 @@ from torch import Tensor
 
 from limbeck.advantages import adapted_kl_coef, gae, token_rewards, whiten
 from limbeck.config import Config, PpoConfig
+from limbeck.jobs import Course
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
 from limbeck.trainer import ranks
-from limbeck.trainer.course import Course
 from limbeck.trainer.engines import device, set_learning_rate
 from limbeck.trainer.networks import completion_logprobs
 from limbeck.trainer.rollouts import RewardModel, Rollouts

@@ -15,12 +15,13 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from limbeck.config import Config, PpoReward
+from limbeck.jobs import Course
 from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-from limbeck.trainer.course import BEST, Course, choose, save_course
+from limbeck.saver import StateSaver
+from limbeck.trainer.course import BEST, choose, save_course
 from limbeck.trainer.networks import WEIGHTS, save_weights
 from limbeck.trainer.rollouts import RewardModel, draw, measure, probe, repeated, roll_out, stack
 
@@ -45,7 +46,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     judge: RolloutJudge | None
     config: Config
     folder: Path
-    saver: Saver
+    saver: StateSaver
     course: Course
     write_state: Callable[[], Path]
     """Writes weights, optimizer, scheduler, generators and the place in the data into a folder."""
