@@ -7,10 +7,11 @@ outside of `work`.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints
+from limbeck import checkpoints, torchrun
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
+from limbeck.nodes import Node
 from limbeck.records import Source
 from limbeck.storage import Store
 from limbeck.tasks import attempts, sampled
@@ -47,6 +48,10 @@ def sft(
         store = Store()
 
         def train(**arguments: Any) -> Any:
+            node = Node.from_environment()
+            processes = node.num_processes(checked.sft.deepspeed.processes)
+            if node.count * processes > 1:
+                return torchrun.train_sft(node, processes, **arguments)
             from limbeck.trainer.sft import train_sft
 
             return train_sft(**arguments)
@@ -101,6 +106,10 @@ def reward(
             return checkpoints.fetch(store, student, folder)
 
         def train(**arguments: Any) -> Any:
+            node = Node.from_environment()
+            processes = node.num_processes(checked.reward.deepspeed.processes)
+            if node.count * processes > 1:
+                return torchrun.train_reward(node, processes, **arguments)
             from limbeck.trainer.reward import train_reward
 
             return train_reward(**arguments)
