@@ -4,16 +4,14 @@ They work in a child process: see `limbeck.tasks.attempts`. Nothing heavy is imp
 outside of `work`.
 """
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import chat as chats
-from limbeck import checkpoints, refining
+from limbeck import checkpoints, torchrun
 from limbeck.config import Config, PpoReward
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
+from limbeck.nodes import Node
 from limbeck.records import Source
 from limbeck.storage import Store
 from limbeck.tasks import attempts, sampled
@@ -50,6 +48,10 @@ def sft(
         store = Store()
 
         def train(**arguments: Any) -> Any:
+            node = Node.from_environment()
+            processes = node.num_processes(checked.sft.deepspeed.processes)
+            if node.count * processes > 1:
+                return torchrun.train_sft(node, processes, **arguments)
             from limbeck.trainer.sft import train_sft
 
             return train_sft(**arguments)
@@ -104,6 +106,10 @@ def reward(
             return checkpoints.fetch(store, student, folder)
 
         def train(**arguments: Any) -> Any:
+            node = Node.from_environment()
+            processes = node.num_processes(checked.reward.deepspeed.processes)
+            if node.count * processes > 1:
+                return torchrun.train_reward(node, processes, **arguments)
             from limbeck.trainer.reward import train_reward
 
             return train_reward(**arguments)
@@ -142,16 +148,21 @@ def ppo(
     def work(checked: Config) -> Manifest:
         from limbeck.stages import ppo as stage
 
-        def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
-            from limbeck.engine_process import load_tokenizer
-
-            tokenizer, chat = load_tokenizer(folder, checked.student), checked.chat("student")
-            return lambda message: chats.prompt_ids(tokenizer, chat, message)
-
         def open_sampler(folder: Path) -> "VllmSampler":
             from limbeck.sampler import VllmSampler
 
-            return VllmSampler(folder, checked.student, refining.engine(checked), checked.chat("student"))
+            share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
+            engine = checked.engine.model_copy(update=share)
+            return VllmSampler(folder, checked.student, engine, checked.chat("student"))
+
+        def train(**arguments: Any) -> Any:
+            if checked.ppo.algorithm == "ppo":
+                from limbeck.trainer.ppo import train_ppo
+
+                return train_ppo(**arguments)
+            from limbeck.trainer.group_relative import train_group_relative
+
+            return train_group_relative(**arguments)
 
         kind: PpoReward = one_of(reward, PpoReward, "ppo, parameter reward")
         with sampled.judge_of_rollouts(checked, teacher if kind == "judge" else "") as judge:
@@ -160,8 +171,8 @@ def ppo(
                 labels=read(labels, "labels"),
                 checkpoint=read(checkpoint, "checkpoint"),
                 reward_model=read(reward_model, "reward_model"),
-                open_tokenizer=open_tokenizer,
-                train=partial(refining.refine, open_sampler=open_sampler),
+                open_sampler=open_sampler,
+                train=train,
                 config=checked,
                 store=Store(),
                 work_uri=work_uri,

@@ -30,7 +30,7 @@ def main(folder: Path, arguments: list[str]) -> int:
 
 
 def _order(failure: ProcessFailure) -> tuple[bool, int, bool]:
-    """The first one first: not what torchrun ended itself; in one second who was killed, as others fail of it."""
+    """Not what torchrun ended itself; the earliest; of one second who was killed: others fail of that."""
     return failure.exitcode == -signal.SIGTERM, failure.timestamp, failure.exitcode >= 0
 
 

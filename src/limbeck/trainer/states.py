@@ -116,7 +116,9 @@ def _make_moments(engine: Any) -> None:
         if not optimizer.state[value]:
             moments = {kind: torch.zeros_like(value, requires_grad=False) for kind in MOMENTS}
             optimizer.state[value] = {"step": torch.tensor(0.0), **moments}
-    if hasattr(wrapper, "_lazy_init_hp_params_optimizer_state"):  # ZeRO-1, ZeRO-2 and bfloat16
+    if hasattr(wrapper, "_lazy_init_hp_params_optimizer_state"):  # ZeRO-1 and ZeRO-2
+        # It looks after the update of the first group of parameters, when the others have no moments yet.
+        wrapper._hp_optimizer_states_linked = False
         wrapper._lazy_init_hp_params_optimizer_state()
 
 
