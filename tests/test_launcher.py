@@ -11,7 +11,7 @@ from limbeck.cluster_api import Cluster, Pace, connect
 from limbeck.errors import CanceledError, ClusterError, GateError, LimbeckError
 from limbeck.launcher import cancel, train
 from limbeck.resources import StageRequest
-from limbeck.trainjob import RUN_LABEL, Owner, TrainJob, TrainJobs, manifest
+from limbeck.trainjob import RUN_LABEL, Owner, Settings, TrainJob, manifest
 from tests import kube_stub
 from tests.kube_stub import JOBS, LIST, NAMESPACE, PODS, WATCH, Fault, Stub
 
@@ -24,7 +24,7 @@ JOB = TrainJob(
     nodes=2,
     processes=8,
     request=StageRequest(cpu="8", memory="64Gi", gpus=8),
-    settings=TrainJobs(),
+    settings=Settings(),
     owner=Owner("run-of-today", "uid-of-today"),
 )
 NAME = JOB.name
@@ -66,7 +66,7 @@ def finish(stub: Stub) -> None:
 def test_a_trainjob_is_created_its_log_shown_and_its_end_awaited(
     stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = replace(JOB, settings=TrainJobs(queue="gpus", priority_class="limbeck-batch"))
+    job = replace(JOB, settings=Settings(queue="gpus", priority_class="limbeck-batch"))
     with training(stub, job) as done:
         stub.wait_for("GET", WATCH)
         stub.update(NAME, suspend=False)

@@ -14,6 +14,7 @@ from pydantic import Field
 from limbeck.resources import StageRequest
 from limbeck.section import Section, parse
 
+TRAIN_STAGES = ("sft", "reward", "ppo")
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUN_LABEL = "limbeck/run"
 """On a TrainJob: the uid of the Workflow that waits for it. Written by the launcher, read by `cleanup`."""
@@ -35,14 +36,19 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")]
 
 
 class TrainJobs(Section):
-    """How the TrainJobs of a run are made: the parameter `train_jobs` of `sft`, `reward` and `ppo`."""
+    """What a run says of its TrainJobs: the parameter `train_jobs` of the pipelines."""
 
     runtime: Name = "limbeck"
     """The TrainingRuntime of this namespace; manifests/components/multi-node has the one of the default."""
     queue: Name | None = None
-    """Kueue's LocalQueue that holds them until there is room; none starts them at once."""
+    """Kueue's LocalQueue that holds them until there is room; null starts them at once."""
     priority_class: Name | None = None
-    """Kueue's WorkloadPriorityClass."""
+    """Kueue's WorkloadPriorityClass; null leaves it to the queue."""
+
+
+class Settings(TrainJobs):
+    """All that is set of the TrainJobs of a run: the parameter `train_jobs` of `sft`, `reward` and `ppo`."""
+
     s3_secret: Name = "limbeck-s3"  # noqa: S105 - its name
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and, optional, AWS_REGION."""
     api_secret: Name = "limbeck-api"  # noqa: S105 - its name
@@ -50,12 +56,17 @@ class TrainJobs(Section):
     gpu_resource: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9./]*$")] = "nvidia.com/gpu"
     """What the cluster calls its GPUs."""
     nodes: dict[str, StageRequest] = Field(default={})
-    """What each node of a stage's training asks for."""
+    """What each node of a stage's training asks for; one that is not named, its default."""
 
 
 def parse_train_jobs(values: dict[str, Any]) -> TrainJobs:
-    """Check the parameter `train_jobs` (JSON from Kubeflow; its ints arrive as floats)."""
+    """Check the parameter of the pipelines."""
     return parse(TrainJobs, values, "train_jobs")
+
+
+def parse_settings(values: dict[str, Any]) -> Settings:
+    """Check the parameter of a training (JSON from Kubeflow; its ints arrive as floats)."""
+    return parse(Settings, values, "train_jobs")
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class TrainJob:
 
     stage: str
     digest: str
-    """Of all that it is given, 64 hex digits."""
+    """Of all that it is given: its sha256."""
     spec_uri: str
     """What it trains, for its pods to read."""
     image: str
@@ -82,7 +93,7 @@ class TrainJob:
     """On each node."""
     request: StageRequest
     """Of each node."""
-    settings: TrainJobs
+    settings: Settings
     owner: Owner | None = None
 
     @property
@@ -154,7 +165,7 @@ def _owned(owner: Owner | None, labels: Mapping[str, str]) -> dict[str, Any]:
     return {"labels": {**labels, RUN_LABEL: owner.uid}, "ownerReferences": [reference]}
 
 
-def _variables(given: TrainJobs) -> list[dict[str, Any]]:
+def _variables(given: Settings) -> list[dict[str, Any]]:
     """The environment; secrets are named, not read."""
     wanted = [(given.s3_secret, key, optional) for key, optional in S3_KEYS.items()]
     wanted.append((given.api_secret, API_KEY, True))
