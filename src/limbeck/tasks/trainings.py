@@ -12,6 +12,7 @@ from limbeck import checkpoints
 from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
+from limbeck.nodes import Node
 from limbeck.records import Source
 from limbeck.storage import Store
 from limbeck.tasks import attempts, launching, sampled
@@ -128,22 +129,23 @@ def _train(
         if launching.num_nodes(checked, stage) > 1:
             manifest = launching.launch(spec, checked, settings or {})
         else:
-            manifest = attempts.run(stage, lambda: work(spec, checked), checked)
-        write(manifest, made, metrics)
+            manifest = attempts.run(stage, lambda: work(spec, checked, Node()), checked)
+        if manifest is not None:
+            write(manifest, made, metrics)
 
 
-def work(spec: AnySpec, config: Config) -> Manifest:
-    """Do a training in this process, as one of its nodes."""
+def work(spec: AnySpec, config: Config, node: Node) -> Manifest | None:
+    """Do a training as one of its nodes; what it made, None of a node that does not lead."""
     match spec:
         case SftSpec():
-            return _sft(spec, config)
+            return _sft(spec, config, node)
         case RewardSpec():
-            return _reward(spec, config)
+            return _reward(spec, config, node)
         case PpoSpec():
-            return _ppo(spec, config)
+            return _ppo(spec, config, node)
 
 
-def _sft(spec: SftSpec, config: Config) -> Manifest:
+def _sft(spec: SftSpec, config: Config, node: Node) -> Manifest | None:
     from limbeck.stages import sft as stage
 
     if config.asks_a_server(spec.role):
@@ -175,7 +177,7 @@ def _sft(spec: SftSpec, config: Config) -> Manifest:
     )
 
 
-def _reward(spec: RewardSpec, config: Config) -> Manifest:
+def _reward(spec: RewardSpec, config: Config, node: Node) -> Manifest | None:
     from limbeck.stages import reward as stage
 
     store = Store()
@@ -213,7 +215,7 @@ def _reward(spec: RewardSpec, config: Config) -> Manifest:
     )
 
 
-def _ppo(spec: PpoSpec, config: Config) -> Manifest:
+def _ppo(spec: PpoSpec, config: Config, node: Node) -> Manifest | None:
     from limbeck.stages import ppo as stage
 
     def open_sampler(folder: Path) -> "VllmSampler":
