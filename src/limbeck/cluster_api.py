@@ -61,6 +61,25 @@ class Cluster:
         """What asks for pods and their logs."""
         return client.CoreV1Api(self.api)
 
+    def get(self, path: str, body: Document | None = None) -> Document | None:
+        """What lies at a path of the API, or the answer to a body that is posted there; None if nothing does.
+
+        Raises:
+            ClusterError: when the API refuses, or is away for too long.
+        """
+        method = "POST" if body else "GET"
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        options = {"header_params": headers, "body": body, "response_type": "object"}
+        try:
+            found: tuple[Document, int, object] = self.ask(
+                f"give {path}", self.api.call_api, path, method, auth_settings=["BearerToken"], **options
+            )
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise refused(error, path, "read it") from error
+        return found[0]
+
     def ask(self, what: str, call: Callable[..., Answer], *arguments: object, **options: object) -> Answer:
         """Make a call again and again until the API answers it, with whatever but a failure of its own.
 

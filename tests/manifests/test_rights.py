@@ -22,7 +22,7 @@ SUBMITTER = {
 TRAIN_JOBS = {
     *(
         ("trainer.kubeflow.org", "trainjobs", "*", verb)
-        for verb in ("create", "get", "list", "watch", "patch", "delete")
+        for verb in ("create", "list", "watch", "patch", "delete")
     ),
     ("trainer.kubeflow.org", "trainingruntimes", "*", "get"),
     ("", "pods", "*", "list"),

@@ -28,7 +28,7 @@ from limbeck.progress import mark, place, say
 from limbeck.storage import NO_ROOM, disk_full
 from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, task, write
 
-Made = TypeVar("Made", Manifest, Manifest | None)
+Made = TypeVar("Made", bound=Manifest | None)
 MAX_CAUSE = 600
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in it is made under a name of its own
 
@@ -101,7 +101,7 @@ def run(name: str, work: Callable[[], Made], config: Config, *, in_memory: bool 
         for restart in count():
             outcome = _attempt(work, stop, MEMORY if in_memory else None)
             if outcome.done:
-                return cast(Made, outcome.manifest)
+                return cast("Made", outcome.manifest)
             if stop.count and outcome.crashed:
                 raise StoppedError(
                     f"{name}: stopped by SIGTERM before it could save",

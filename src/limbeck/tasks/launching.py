@@ -1,8 +1,7 @@
-"""A training on several nodes, from the task that waits for it: what it is given goes into the store, a TrainJob
-reads it there and leaves its manifest; and the end of a run, which leaves no TrainJob behind.
+"""Training on several nodes: a task that waits for a TrainJob, and one that leaves none behind after a run.
 
-{work_uri}/train-jobs/{name}/given.json     what the nodes are given; they run `python -m limbeck.tasks.node` on it
-{work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first node at its end
+{work_uri}/train-jobs/{name}/given.json     what the nodes are given: they run `limbeck.tasks.node` on it
+{work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first of them
 """
 
 from limbeck.config import Config, parse_config
@@ -78,7 +77,7 @@ def made_by(store: Store, place: str) -> Manifest | None:
 
 
 def cleanup(*, config: Settings) -> None:
-    """Delete the TrainJobs that a run has left, when it is over: those of one that failed or was cancelled."""
+    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some."""
     with task("cleanup"):
         checked = parse_config(config)
         if not any(num_nodes(checked, stage) > 1 for stage in TRAIN_STAGES):

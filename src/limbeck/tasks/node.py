@@ -1,7 +1,7 @@
 """One node of a training on several: `python -m limbeck.tasks.node URI` in the pods of a TrainJob.
 
-The URI names what the launcher wrote. All nodes do the same work; the first one alone commits the result, and notes
-beside the URI what it made.
+The URI names what the launcher wrote. All nodes do the same work; the first one alone commits the result, and
+notes beside the URI what it made.
 """
 
 import sys

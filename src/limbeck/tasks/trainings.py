@@ -127,7 +127,7 @@ def _train(
         checked = parse_config(config, variant)
         spec = given()
         if launching.num_nodes(checked, stage) > 1:
-            manifest = launching.launch(spec, checked, settings or {})
+            manifest: Manifest | None = launching.launch(spec, checked, settings or {})
         else:
             manifest = attempts.run(stage, lambda: work(spec, checked, Node()), checked)
         if manifest is not None:
