@@ -1,4 +1,4 @@
-"""Checks of training on several nodes: whether the cluster has what TrainJobs need, and the rights to them."""
+"""Checks of training on several nodes: whether the cluster has what TrainJobs need, and who may use it."""
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
