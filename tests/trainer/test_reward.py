@@ -73,10 +73,8 @@ def train(
     folder.mkdir()
     return train_reward(
         base,
-        config.student,
         training,
         HELD,
-        lambda prompt: prompt,
         config,
         folder,
         resume,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints
+from limbeck import checkpoints, torchrun
 from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
@@ -159,11 +159,15 @@ def _sft(spec: SftSpec, config: Config, node: Node) -> Manifest | None:
     store = Store()
 
     def train(**arguments: Any) -> Any:
+        processes = node.num_processes(config.sft.deepspeed.processes)
+        if node.count * processes > 1:
+            return torchrun.train_sft(node, processes, **arguments)
         from limbeck.trainer.sft import train_sft
 
         return train_sft(**arguments)
 
-    return stage.run(
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
+    return do(
         labelled=spec.labelled,
         base_hash=checkpoints.identity(store, spec.model),
         fetch_base=lambda folder: checkpoints.fetch_base(store, spec.model, folder),
@@ -197,12 +201,16 @@ def _reward(spec: RewardSpec, config: Config, node: Node) -> Manifest | None:
         return checkpoints.fetch(store, spec.checkpoint, folder)
 
     def train(**arguments: Any) -> Any:
+        processes = node.num_processes(config.reward.deepspeed.processes)
+        if node.count * processes > 1:
+            return torchrun.train_reward(node, processes, **arguments)
         from limbeck.trainer.reward import train_reward
 
         return train_reward(**arguments)
 
     identity = checkpoints.identity(store, spec.teacher) if from_teacher else spec.checkpoint.content_hash
-    return stage.run(
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
+    return do(
         teacher_labelled=spec.teacher_labelled,
         student_labelled=spec.student_labelled,
         base_hash=identity,
