@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints, torchrun
+from limbeck import chat as chats
+from limbeck import checkpoints, refining, torchrun
 from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.nodes import Node
 from limbeck.records import Source
 from limbeck.storage import Store
-from limbeck.tasks import attempts, launching, sampled
+from limbeck.tasks import attempts, launching, policy_ranks, sampled
 from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, one_of, read, task, write
 from limbeck.tasks.specs import AnySpec, PpoSpec, RewardSpec, SftSpec
 
@@ -226,30 +227,32 @@ def _reward(spec: RewardSpec, config: Config, node: Node) -> Manifest | None:
 def _ppo(spec: PpoSpec, config: Config, node: Node) -> Manifest | None:
     from limbeck.stages import ppo as stage
 
+    def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+        from limbeck.engine_process import load_tokenizer
+
+        tokenizer, chat = load_tokenizer(folder, config.student), config.chat("student")
+        return lambda message: chats.prompt_ids(tokenizer, chat, message)
+
     def open_sampler(folder: Path) -> "VllmSampler":
         from limbeck.sampler import VllmSampler
 
-        share = {"gpu_memory_utilization": config.ppo.gpu_memory_utilization}
-        engine = config.engine.model_copy(update=share)
-        return VllmSampler(folder, config.student, engine, config.chat("student"))
+        return VllmSampler(folder, config.student, refining.engine(config), config.chat("student"))
 
     def train(**arguments: Any) -> Any:
-        if config.ppo.algorithm == "ppo":
-            from limbeck.trainer.ppo import train_ppo
-
-            return train_ppo(**arguments)
-        from limbeck.trainer.group_relative import train_group_relative
-
-        return train_group_relative(**arguments)
+        processes = node.num_processes(config.ppo.deepspeed.processes)
+        if node.count * processes > 1:
+            return policy_ranks.train_policy(node, processes, spec.teacher, **arguments)
+        return refining.refine(open_sampler=open_sampler, **arguments)
 
     kind: PpoReward = one_of(spec.reward, PpoReward, "ppo, parameter reward")
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
     with sampled.judge_of_rollouts(config, spec.teacher if kind == "judge" else "") as judge:
-        return stage.run(
+        return do(
             prompts=spec.prompts,
             labels=spec.labels,
             checkpoint=spec.checkpoint,
             reward_model=spec.reward_model,
-            open_sampler=open_sampler,
+            open_tokenizer=open_tokenizer,
             train=train,
             config=config,
             store=Store(),
