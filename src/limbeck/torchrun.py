@@ -46,6 +46,8 @@ WORKER = "limbeck.trainer.worker"
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 5.0
 """What torchrun gets to end its processes when this one has failed."""
+NOT_THEIRS = ("PET_", "AWS_")
+"""Variables that the processes do not get: what is told to them by arguments, and the key of the store."""
 LAST_LINES = 3
 """Of a failed rank's log, in the error that is raised."""
 
@@ -150,7 +152,7 @@ def _started(folder: Path, node: Node, num_processes: int, worker: str) -> Itera
         if node.count == 1
         else ["--node-rank", str(node.rank), "--master-addr", node.address, "--master-port", str(node.port)]
     )
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("PET_")}
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
     agent = subprocess.Popen(
         [
             *(sys.executable, "-m", "limbeck.trainer.agent", str(folder)),
@@ -247,7 +249,8 @@ def _failure(job: Job, exit_code: int) -> LimbeckError:
         error.exit_code = told.exit_code
         return error
     code = failed.exit_code
-    ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    killed = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    ended = f"was killed by {killed}" if code < 0 else f"ended with exit code {code}"
     log = Path(failed.log)
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     last = " | ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])

@@ -4,6 +4,8 @@ python -m tests.trainer.states_process FOLDER     run by tests/trainer/test_stat
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -14,8 +16,11 @@ import torch
 from torch import nn
 
 from limbeck.config import DeepSpeedConfig, Dtype
+from limbeck.errors import ConfigError, EngineError, StoppedError
+from limbeck.jobs import OUTBOX, PIDS
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, start_process, wrap
+from limbeck.trainer.rank_saver import RankSaver
 from limbeck.trainer.states import load_engine, save_engine
 
 STEPS, SAVED = 6, 3
@@ -75,13 +80,59 @@ def update(engine: Any, rows: Sequence[torch.Tensor], case: Case) -> float:
     return ranks.mean_of(sum(losses) / len(losses))
 
 
+def saves(folder: Path) -> list[Any]:
+    """How two processes save together: time is over for the first one alone, SIGTERM comes to the other."""
+    job = folder / "job"
+    told: list[Any] = []
+
+    def lies(step: int) -> bool:
+        ranks.barrier()
+        return (job / OUTBOX / f"{step:08d}").is_dir()
+
+    for name in (PIDS, OUTBOX):
+        if ranks.leads():
+            (job / name).mkdir(parents=True, exist_ok=True)
+        ranks.barrier()
+
+    def save(step: int) -> None:
+        state = folder / f"state-{step}"
+        state.mkdir(exist_ok=True)
+        ranks.barrier()
+        saver.save(step, state)
+
+    with RankSaver("sft", 3600.0 * ranks.rank(), job) as saver:  # the first one's time is always over
+        try:
+            saver.begin(ranks.rank())
+        except EngineError as error:
+            told.append(str(error))
+        saver.begin(0)
+        told.append(saver.due())
+        save(1)
+        told.append(lies(1))
+        told += [saver.due(), lies(1)]  # it makes room
+        try:
+            with saver.interruptible(2, lambda: save(2)):
+                if not ranks.leads():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    told.append("not reached")
+        except StoppedError:
+            told.append(lies(2))
+    try:
+        ranks.passes(7, None, "sft")
+    except ConfigError as error:
+        told.append(str(error))
+    return told
+
+
 if __name__ == "__main__":
     own, *others = (Path(argument) for argument in sys.argv[1:])
     start_process(0, DeepSpeedConfig())
-    losses = {"unbroken": {case.name: train(case, own) for case in CASES}}
+    losses: dict[str, Any] = {"unbroken": {case.name: train(case, own) for case in CASES}}
     for saved in (own, *others):
         losses[saved.name] = {case.name: train(case, own, resume=saved / case.name) for case in CASES}
     told = ranks.gather([[ranks.rank()], f"of {ranks.size()}"] if ranks.leads() else [0.1, "ä"])
     shares = ranks.gather(ranks.share(range(7)))
+    saved_together = ranks.gather([saves(own)])
     if ranks.leads():
-        (own / "losses.json").write_text(json.dumps({**losses, "told": told, "shares": shares}))
+        said = {"told": told, "shares": shares, "saves": saved_together}
+        (own / "losses.json").write_text(json.dumps(losses | said))

@@ -9,7 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests import tiny
+from limbeck import torchrun
+from limbeck.config import parse_config
+from limbeck.errors import ConfigError, LimbeckError
+from limbeck.nodes import Node
+from tests import saving, tiny
 from tests.torchrun import in_processes
 from tests.trainer import processes_cases
 from tests.trainer.processes_cases import CASES, Case
@@ -61,3 +65,12 @@ def test_two_processes_give_what_one_gives(
         torch.testing.assert_close(others[name], weight, rtol=0, atol=5 * near)
     moved = [name for name in start.keys() & weights if not torch.equal(start[name], weights[name])]
     assert len(moved) > 5, "the comparison says something"
+
+
+def test_what_a_process_refuses_ends_the_stage_with_its_exit_code(base: Path, tmp_path: Path) -> None:
+    config = parse_config({"student": {"dtype": "float32"}, "sft": {"batch_size": 7}})
+    with pytest.raises(LimbeckError, match=r"a batch that 2 processes cannot share in sft") as caught:
+        torchrun.train_sft(
+            Node(), 2, base, [("sum a", "= w")], config, tmp_path, "sft", None, saving.no_saver()
+        )
+    assert caught.value.exit_code == ConfigError.exit_code

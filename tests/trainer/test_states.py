@@ -1,6 +1,7 @@
 """A training state says the same to any number of processes and any ZeRO stage."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def test_states_of_one_process_and_of_two_go_on_in_one_and_in_two(tmp_path: Path
     by_two = json.loads((two / "losses.json").read_text())
     assert by_two["told"] == [[0], "of 2", 0.1, "ä"]
     assert by_two["shares"] == list(range(7))
+    nodes, *_, batch = by_two["saves"][0]
+    assert by_two["saves"] == [[nodes, True, True, True, False, True, batch]] * 2, "both decide alike"
+    assert re.search("begin at different steps: expected one and the same training state, got 0, 1", nodes)
+    assert re.search(
+        r"a batch that 2 processes cannot share in sft.*a multiple of 2, got 7\. Change sft", batch
+    )
     for case in CASES:
         rest, near = unbroken[case.name][SAVED:], 1e-6 if case.dtype == "float32" else 2e-2
         assert rest[0] > rest[-1]

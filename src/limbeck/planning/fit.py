@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from limbeck.config import GPU_STAGES, Config
 from limbeck.planning.rates import Rates
 from limbeck.planning.speed import engine_of
-from limbeck.planning.workload import Model, Work
+from limbeck.planning.workload import TRAININGS, Model, Work, num_processes
 from limbeck.preflight import memory
 from limbeck.preflight.memory import GIB, Need
 
@@ -15,7 +15,6 @@ Fits = Literal["yes", "perhaps", "no"]
 WORSE: tuple[Fits, ...] = ("yes", "perhaps", "no")
 Changes = dict[str, float]
 """Settings by their place, such as `sft.deepspeed.lora_rank`."""
-TRAININGS = ("sft", "reward", "ppo")
 LORA_RANK = 16
 MANY_GPUS = (2, 4, 8, 16, 32, 64)
 SHARES = (0.3, 0.4, 0.5, 0.6)
@@ -66,12 +65,6 @@ def room(
     judge = teacher.shape if teacher and work.name == "ppo_judge" else None
     need = memory.ppo_need(student.shape, base.shape, config, gpu_bytes, judge=judge, num_gpus=num_gpus)
     return Room(need, gpu_bytes)
-
-
-def num_processes(work: Work, config: Config) -> int:
-    """Over how many processes, one on each GPU, a training is split."""
-    deepspeed = getattr(config, work.stage).deepspeed
-    return int(deepspeed.nodes * (deepspeed.processes or work.request.gpus))
 
 
 def rollouts(config: Config, student: Model, gpu_bytes: int) -> Room:

@@ -6,6 +6,7 @@ generators and learning rate are set before its first update.
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
@@ -179,8 +180,11 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Where it was after the updates that are done."""
         scheduler = super().create_scheduler(self.num_updates, optimizer)
-        for _ in range(self.done):
-            scheduler.step()
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # torch misses the updates, which an earlier attempt made
+            for _ in range(self.done):
+                scheduler.step()
         return scheduler
 
 
