@@ -4,6 +4,8 @@
 {work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first of them
 """
 
+from typing import TYPE_CHECKING
+
 from limbeck.config import Config, parse_config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, find, parse
@@ -14,6 +16,9 @@ from limbeck.tasks.artifacts import Settings, task
 from limbeck.tasks.specs import AnySpec
 from limbeck.trainjob import TRAIN_STAGES, TrainJob, name_of, parse_settings
 
+if TYPE_CHECKING:
+    from limbeck.cluster_api import Cluster
+
 GIVEN, MADE = "given.json", "made.json"
 
 
@@ -22,23 +27,22 @@ def num_nodes(config: Config, stage: str) -> int:
     return int(getattr(config, stage).deepspeed.nodes)
 
 
-def launch(spec: AnySpec, config: Config, values: Settings) -> Manifest:
+def launch(spec: AnySpec, config: Config, values: Settings, cluster: "Cluster") -> Manifest:
     """Have a TrainJob do a training, and wait for it.
 
     Args:
         spec: The training.
         config: Its settings.
         values: The parameter `train_jobs`.
+        cluster: Where this process is a pod.
 
     Raises:
-        ConfigError: when this is no pod of a cluster.
         LimbeckError: when the training fails, or the cluster.
     """
-    from limbeck.cluster_api import own_cluster, own_pod
+    from limbeck.cluster_api import own_pod
     from limbeck.launcher import train
 
     settings, store = parse_settings(values), Store()
-    cluster = own_cluster()
     pod = own_pod(cluster)
     name = name_of(spec.stage, spec.digest)
     place = f"{spec.work_uri.rstrip('/')}/train-jobs/{name}"

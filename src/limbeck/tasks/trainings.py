@@ -128,7 +128,9 @@ def _train(
         checked = parse_config(config, variant)
         spec = given()
         if launching.num_nodes(checked, stage) > 1:
-            manifest: Manifest | None = launching.launch(spec, checked, settings or {})
+            from limbeck.cluster_api import own_cluster
+
+            manifest: Manifest | None = launching.launch(spec, checked, settings or {}, own_cluster())
         else:
             manifest = attempts.run(stage, lambda: work(spec, checked, Node()), checked)
         if manifest is not None:
