@@ -107,10 +107,12 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
         if name in values:
             return list(values[name])
         # A loop over what a task gives: the shards that `shards` counts.
-        counting = spec["root"]["dag"]["tasks"][name.removesuffix("-Output")]
-        (number,) = counting["inputs"]["parameters"].values()
+        parts = [spec["root"], *spec["components"].values()]
+        tasks = {name: task for part in parts if "dag" in part for name, task in part["dag"]["tasks"].items()}
+        (number,) = tasks[name.removesuffix("-Output")]["inputs"]["parameters"].values()
         if "componentInputParameter" in number:
-            return list(range(int(values[number["componentInputParameter"]])))
+            given = number["componentInputParameter"].removeprefix("pipelinechannel--")
+            return list(range(int(values[given])))
         return list(range(int(number["runtimeValue"]["constant"])))
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:

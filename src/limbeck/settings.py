@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.config import Config, Dtype, PpoReward
 from limbeck.manifest import digest
 
-NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states"}}
+NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states", "nodes", "processes"}}
 """Of a training's settings."""
 
 

@@ -144,6 +144,8 @@ class DeepSpeedConfig(Section):
     losses up to rounding. It must be installed, and wants a GPU."""
     nodes: Count = 1
     """Nodes of one training; this version trains on one, and refuses more."""
+    processes: Count | None = None
+    """Training processes on each node; null: one a GPU, one without GPUs. They share each batch."""
     checkpoint_seconds: Positive = 600.0
     """Time between saved training states; a killed trainer loses at most this much, and what it takes to
     upload one. SIGTERM saves one at once."""

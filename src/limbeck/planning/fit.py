@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from limbeck.config import GPU_STAGES, Config
 from limbeck.planning.rates import Rates
 from limbeck.planning.speed import engine_of
-from limbeck.planning.workload import Model, Work
+from limbeck.planning.workload import TRAININGS, Model, Work, num_processes
 from limbeck.preflight import memory
 from limbeck.preflight.memory import GIB, Need
 
@@ -15,7 +15,6 @@ Fits = Literal["yes", "perhaps", "no"]
 WORSE: tuple[Fits, ...] = ("yes", "perhaps", "no")
 Changes = dict[str, float]
 """Settings by their place, such as `sft.deepspeed.lora_rank`."""
-TRAININGS = ("sft", "reward", "ppo")
 LORA_RANK = 16
 MANY_GPUS = (2, 4, 8, 16, 32, 64)
 SHARES = (0.3, 0.4, 0.5, 0.6)
@@ -37,7 +36,7 @@ class Room(NamedTuple):
 
 
 def room(
-    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int = 1
+    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int | None = None
 ) -> Room | None:
     """What a task needs; None where it has no GPU, or its model is a black box.
 
@@ -46,7 +45,7 @@ def room(
         config: The settings.
         models: By role.
         gpu_bytes: Memory of one GPU.
-        num_gpus: GPUs that ZeRO splits a training over.
+        num_gpus: GPUs that ZeRO splits a training over; None: one for each of its processes.
     """
     if work.stage not in GPU_STAGES or not work.request.gpus or work.is_black_box:
         return None
@@ -56,6 +55,7 @@ def room(
             return None
         share = gpu_bytes if engine.kv_cache_mib else int(gpu_bytes * engine.gpu_memory_utilization)
         return Room(memory.engine_need(model.shape, model.dtype, engine), share)
+    num_gpus = num_gpus or num_processes(work, config)
     student, base = models["student"], models[config.reward.init]
     if work.stage == "sft":
         return Room(memory.sft_need(student.shape, student.dtype, config.sft, num_gpus), gpu_bytes)
@@ -75,7 +75,7 @@ def rollouts(config: Config, student: Model, gpu_bytes: int) -> Room:
 
 
 def fits(
-    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int = 1
+    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int | None = None
 ) -> Fits | None:
     """Whether a task fits, PPO's engine in its share as well; None where there is nothing to fit."""
     taken = room(work, config, models, gpu_bytes, num_gpus)
@@ -107,7 +107,7 @@ def smallest(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes:
 def _of_training(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int) -> str:
     """The first settings of a training that fit; nothing where none do."""
 
-    def enough(changes: Changes, num_gpus: int = 1) -> bool:
+    def enough(changes: Changes, num_gpus: int | None = None) -> bool:
         return fits(work, _changed(config, changes), models, gpu_bytes, num_gpus) == "yes"
 
     def need(changes: Changes) -> int:
@@ -129,7 +129,7 @@ def _of_training(work: Work, config: Config, models: Mapping[str, Model], gpu_by
     split = changes | {f"{work.stage}.deepspeed.zero_stage": 3}
     for num_gpus in MANY_GPUS:
         if enough(split, num_gpus):
-            return f"{_words(split)} over {num_gpus} GPUs (by arithmetic: this version trains on one)"
+            return f"{_words(split)} and resources.{work.stage}.gpus {num_gpus}"
     return ""
 
 

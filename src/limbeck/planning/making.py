@@ -8,13 +8,13 @@ from limbeck.compiled import Compiled
 from limbeck.config import GPU_STAGES, Config
 from limbeck.errors import ConfigError
 from limbeck.planning.asked import Given, count_asked
-from limbeck.planning.fit import TRAININGS, fits, room, smallest
+from limbeck.planning.fit import fits, room, smallest
 from limbeck.planning.model import Plan, PlanFinding, PlannedTask
 from limbeck.planning.rates import Gpu, Prices, Rates
 from limbeck.planning.sizes import read_model
 from limbeck.planning.speed import engine_of, flops, seconds
 from limbeck.planning.stored import stored
-from limbeck.planning.workload import Model, Run, Work, accepted, check_pipeline, tasks
+from limbeck.planning.workload import TRAININGS, Model, Run, Work, accepted, check_pipeline, tasks
 from limbeck.preflight import Asked, Finding, context, gpus, memory, store
 from limbeck.preflight.memory import GIB
 from limbeck.preflight.models import ModelFacts

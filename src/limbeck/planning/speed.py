@@ -7,7 +7,7 @@ retries, and rows that wait for a free engine.
 from limbeck.config import Config, EngineConfig
 from limbeck.planning.flops import forward
 from limbeck.planning.rates import Gpu, Rates
-from limbeck.planning.workload import Model, Passed, Sampled, Work
+from limbeck.planning.workload import TRAININGS, Model, Passed, Sampled, Work, num_processes
 from limbeck.preflight import memory
 
 
@@ -45,6 +45,7 @@ def seconds(work: Work, config: Config, gpu: Gpu, rates: Rates, gpu_bytes: int) 
     if not work.request.gpus or work.is_black_box:
         return None
     engine = engine_of(work.stage, config)
+    split = num_processes(work, config) if work.stage in TRAININGS else 1  # batches stay what they are
     total = 0.0
     for asked in work.sampled:
         took = sampling_seconds(asked, engine, gpu, rates, gpu_bytes, work.num_tasks)
@@ -54,7 +55,7 @@ def seconds(work: Work, config: Config, gpu: Gpu, rates: Rates, gpu_bytes: int) 
     for passed in work.passed:
         # Without gradients, a training's models are read as an engine reads prompts.
         share = gpu.training if passed.passes > 1 else gpu.prefill
-        total += passed_flops(passed) / (gpu.flops_per_second(passed.model.dtype) * share)
+        total += passed_flops(passed) / (gpu.flops_per_second(passed.model.dtype) * share * split)
     return total
 
 

@@ -19,6 +19,7 @@ from limbeck.run_file import RunFile
 
 KNOWN = ("distill", "distill-minimal", "distill-gold", "distill-data", "distill-rewards", "evaluate-models")
 """Pipelines whose tasks are known here, by the name that is compiled into them."""
+TRAININGS = ("sft", "reward", "ppo")
 JUDGE_TOKENS = 40
 """Words of the judge's question behind the answer, and its template. Counted in the default by hand."""
 
@@ -309,3 +310,9 @@ def _evaluation(run: Run, name: str, model: str) -> Work:
         f"evaluate {name}", "evaluate", name, 10, request, 1, (sampled,), rows=requests,
         is_black_box=black_box,
     )  # fmt: skip
+
+
+def num_processes(work: Work, config: Config) -> int:
+    """Over how many processes, one on each GPU, a training is split."""
+    deepspeed = getattr(config, work.stage).deepspeed
+    return int(deepspeed.nodes * (deepspeed.processes or work.request.gpus))

@@ -5,7 +5,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from limbeck.config import GPU_STAGES, Config, Dtype
+from limbeck.config import GPU_STAGES, Config, DeepSpeedConfig, Dtype
 from limbeck.errors import ConfigError
 from limbeck.preflight import memory
 from limbeck.preflight.asked import ABLATION, Asked
@@ -178,14 +178,20 @@ def _trainings(
     base = teacher if from_teacher else student
     dtype = config.teacher.dtype if from_teacher else config.student.dtype
     if asked.runs("sft") and student:
-        yield "sft", memory.sft_need(student, config.student.dtype, config.sft)
+        yield "sft", memory.sft_need(student, config.student.dtype, config.sft, _split(config.sft.deepspeed))
     if asked.runs(ABLATION) and teacher:
-        yield "sft", memory.sft_need(teacher, config.teacher.dtype, config.sft)
+        yield "sft", memory.sft_need(teacher, config.teacher.dtype, config.sft, _split(config.sft.deepspeed))
     if asked.runs("reward") and base:
-        yield "reward", memory.reward_need(base, dtype, config.reward)
+        yield "reward", memory.reward_need(base, dtype, config.reward, _split(config.reward.deepspeed))
     if asked.runs("ppo") and student and base:
         judge = teacher if asked.judges_rollouts else None
-        yield "ppo", memory.ppo_need(student, base, config, size, judge=judge)
+        split = _split(config.ppo.deepspeed)
+        yield "ppo", memory.ppo_need(student, base, config, size, judge=judge, num_gpus=split)
+
+
+def _split(deepspeed: DeepSpeedConfig) -> int:
+    """Over how many processes ZeRO splits a training, as far as the settings tell."""
+    return deepspeed.nodes * (deepspeed.processes or 1)
 
 
 def _judge(need: Need, size: int, where: str, remedy: str) -> list[Finding]:

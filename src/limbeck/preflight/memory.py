@@ -129,8 +129,8 @@ def training(
     """One GPU's part of a model that DeepSpeed trains with torch's AdamW.
 
     A trained weight takes w for itself and 8 for the moments; ZeRO and bfloat16 add a float32 master copy.
-    Over several GPUs, ZeRO 1 splits copy and moments, 2 the gradients too, 3 the weights too; stages train on
-    one GPU, where it splits nothing.
+    Over several GPUs, one process on each, ZeRO 1 splits copy and moments, 2 the gradients too, 3 the weights
+    too; on one it splits nothing.
     Source: Rajbhandari et al. 2019 (arXiv 1910.02054), section 3.1 and figure 1; DeepSpeed 0.19.8,
     runtime/zero: stage_1_and_2.py (master copy also for float32; bucket in the backward pass), stage3.py
     (gradients and bucket stay); torch 2.13, optim/adam.py (`exp_avg_sq_sqrt`).
