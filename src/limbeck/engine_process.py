@@ -39,14 +39,23 @@ class EngineProcess:
     """A `StreamingSampler` and a `LiveSampler`: a vLLM engine in a child process."""
 
     def __init__(
-        self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
+        self,
+        folder: Path,
+        model: ModelConfig,
+        engine: EngineConfig,
+        chat: Chat | None = None,
+        devices: str | None = None,
     ) -> None:
         """Load a checkpoint folder; `chat` says how `chat_prompt` puts questions.
+
+        `devices` names the GPUs that it sees, as CUDA_VISIBLE_DEVICES does; None: all that this process sees.
 
         Raises:
             EngineError: when vLLM cannot load or run it.
         """
         self._folder, self._model, self._engine, self._chat = folder, model, engine, chat or Chat()
+        self._devices = devices
+        self._tokens = -1
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
             self._tokenizer = load_tokenizer(folder, model)
@@ -90,27 +99,56 @@ class EngineProcess:
             EngineError: when the engine died, or sampled no token for `engine.stall_seconds`.
         """
         waiting = iter(requests)
-        in_flight = 0
-        tokens, counted = -1, time.monotonic()
         while True:
-            while in_flight < IN_FLIGHT * self._engine.max_num_seqs:
+            while self.room > 0:
                 item = next(waiting, None)
                 if item is None:
                     break
-                number, request = item
-                if in_flight == 0:
-                    counted = time.monotonic()
-                self._send([number, asdict(request)])
-                in_flight += 1
-            if in_flight == 0:
+                self.ask(*item)
+            if not self.in_flight:
                 return
-            for value in self._receive(self._engine.stall_seconds - (time.monotonic() - counted)):
-                if isinstance(value, list):
-                    in_flight -= 1
-                    counted = time.monotonic()
-                    yield value[0], Sample(**value[1])
-                elif value != tokens:
-                    tokens, counted = value, time.monotonic()
+            yield from self.collect()
+
+    @property
+    def room(self) -> int:
+        """How many more requests may be handed out: some decode, as many wait to take their places."""
+        return IN_FLIGHT * self._engine.max_num_seqs - self.in_flight
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long it may still be without a token; below 0 it has stalled."""
+        return self._engine.stall_seconds - (time.monotonic() - self._counted)
+
+    def fileno(self) -> int:
+        """What can be read from when an answer or a count of tokens comes, or the engine ends."""
+        return self._answers.fileno()
+
+    def ask(self, number: int, request: SampleRequest) -> None:
+        """Hand out one request.
+
+        Raises:
+            ConfigError, EngineError: when the engine has ended; see `stream`.
+        """
+        if not self.in_flight:
+            self._counted = time.monotonic()
+        self._send([number, asdict(request)])
+        self.in_flight += 1
+
+    def collect(self) -> list[tuple[int, Sample]]:
+        """Wait until something comes; answers with their requests' numbers, or none yet.
+
+        Raises:
+            ConfigError, EngineError: when the engine has ended or stalled; see `stream`.
+        """
+        found: list[tuple[int, Sample]] = []
+        for value in self._receive(self.patience_seconds):
+            if isinstance(value, list):
+                self.in_flight -= 1
+                self._counted = time.monotonic()
+                found.append((value[0], Sample(**value[1])))
+            elif value != self._tokens:
+                self._tokens, self._counted = value, time.monotonic()
+        return found
 
     def restart(self) -> None:
         """End what is left of the engine and start it again, with the weights of its first folder.
@@ -127,6 +165,11 @@ class EngineProcess:
         self._end()
 
     @property
+    def ended(self) -> bool:
+        """Whether it must be started again."""
+        return self._ended
+
+    @property
     def pid(self) -> int:
         """The id of the process, which leads a group of its own."""
         return self._process.pid
@@ -140,11 +183,13 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             bufsize=0,
             process_group=0,
-            env=_environment(os.environ),
+            env=_environment(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._devices} if self._devices else {}),
         )
         self._requests = cast(IO[bytes], self._process.stdin)  # they are there, as they are pipes
         self._answers = cast(IO[bytes], self._process.stdout)
         self._ended = False
+        self.in_flight = 0
+        self._tokens, self._counted = -1, time.monotonic()
         self._send(
             {
                 "folder": str(self._folder),

@@ -152,7 +152,10 @@ def _of_engine(work: Work, config: Config, models: Mapping[str, Model], gpu_byte
     for parts in MANY_GPUS:
         split = parts > config.engine.tensor_parallel_size and model and model.shape.heads % parts == 0
         if split and fits(work, _changed(config, {place: parts}), models, gpu_bytes) == "yes":
-            return f"{place} {parts} and resources.{work.stage}.gpus {parts}"
+            smaller = _changed(config, {place: parts}).engine
+            return (
+                f"{place} {parts} and resources.{work.stage}.gpus {smaller.gpus * smaller.data_parallel_size}"
+            )
     return ""
 
 

@@ -15,7 +15,8 @@ def engine_of(stage: str, config: Config) -> EngineConfig:
     """The engine of a stage: PPO's has a share of its own."""
     if stage != "ppo":
         return config.engine
-    return config.engine.model_copy(update={"gpu_memory_utilization": config.ppo.gpu_memory_utilization})
+    own = {"gpu_memory_utilization": config.ppo.gpu_memory_utilization, "data_parallel_size": 1}
+    return config.engine.model_copy(update=own)
 
 
 def sampled_flops(asked: Sampled) -> float:
@@ -70,7 +71,8 @@ def sampling_seconds(
     """
     if asked.model is None:
         return None
-    (shape, dtype), parts = asked.model, engine.tensor_parallel_size
+    (shape, dtype), parts = asked.model, engine.gpus
+    num_tasks *= engine.data_parallel_size  # each engine has its share of the rows
     peak = gpu.flops_per_second(dtype) * gpu.prefill * parts
     read = forward(shape, asked.prefilled / num_tasks, asked.prompt_tokens / 2, head=False) / peak
     requests = asked.requests / num_tasks
@@ -79,7 +81,7 @@ def sampling_seconds(
     together = min(requests, asked.at_once, engine.max_num_seqs, room)
     if together < 1:
         return None if requests >= 1 else read
-    cache = together * memory.kv_cache(shape, dtype, 1, parts) * context
+    cache = together * memory.kv_cache(shape, dtype, 1, engine) * context
     moved = (memory.weights(shape, dtype) // parts + cache) / (gpu.gb_per_second * 1e9 * gpu.decode)
     multiplied = forward(shape, together, context, head=True) / peak
     step = max(moved, multiplied) + rates.step_milliseconds / 1000

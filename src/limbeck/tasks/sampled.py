@@ -42,6 +42,7 @@ def model(
     with tempfile.TemporaryDirectory() as scratch:
 
         def open_sampler() -> StreamingSampler:
+            from limbeck.engine_fleet import EngineFleet
             from limbeck.engine_process import EngineProcess
 
             folder = Path(scratch) / "model"
@@ -49,6 +50,8 @@ def model(
                 folder = checkpoints.fetch(store, given, folder)
             else:
                 folder = models.check_folder(checkpoints.fetch_base(store, path, folder), path)
+            if config.engine.data_parallel_size > 1:
+                return EngineFleet(folder, loading, config.engine, chat)
             return EngineProcess(folder, loading, config.engine, chat)
 
         yield store, settings.of_engine(model_hash, loading.dtype, chat.enable_thinking), open_sampler
@@ -82,7 +85,10 @@ def open_teacher(config: Config, teacher: str) -> StreamingSampler:
 
 def _beside(config: Config) -> Config:
     """The settings with the teacher's share of the GPU."""
-    share = {"gpu_memory_utilization": config.ppo.judge_gpu_memory_utilization}
+    share = {
+        "gpu_memory_utilization": config.ppo.judge_gpu_memory_utilization,
+        "data_parallel_size": 1,
+    }
     return config.model_copy(update={"engine": config.engine.model_copy(update=share)})
 
 
