@@ -44,7 +44,7 @@ class Run:
 
     pods: Pods
     requests: Any
-    """The outputs of `preflight`."""
+    """The outputs of `preflight`: what each stage asks for, and the run's outline."""
     work_uri: Any
     config: Any
     shards: Any
@@ -321,5 +321,6 @@ def told(run: Run, prepare_outputs: Any, results: Any, **inputs: Any) -> None:
         heldout=prepare_outputs["heldout"],
         gold=prepare_outputs["gold"],
         results=results,
+        outline=run.requests["outline"],
         **inputs,
     )

@@ -193,6 +193,7 @@ class _Run:
             )
             yield from self._spend("start", scenario.reading_seconds)
             self._ask(requests.listing(shelf.num_objects))
+            num_earlier = shelf.num_parts
             for item in shelf.loose:
                 self._ask(requests.download((item.end - item.first) * scenario.row_bytes))
             looked = self._env.now
@@ -200,14 +201,16 @@ class _Run:
             yield from self._sample(shelf, looked)
             if shelf.loose:
                 self._ask(requests.DELETE)
-            # `spending.spent`: all parts are read again, for the tokens of all attempts together.
+            # Parts of earlier attempts are read for their tokens.
             part = requests.download(shelf.rows_per_part * scenario.row_bytes)
-            self._outcome.traffic.record(self._env.now, part, times=shelf.num_parts)
+            self._outcome.traffic.record(self._env.now, part, times=num_earlier)
             self._ask(requests.RENEW)
             self._outcome.num_renewals += 1
             self._ask(requests.COMMIT)
-        finally:
+        except simpy.Interrupt:
             shard.lease_until = self._renew(taken)
+            raise
+        self._renew(taken)
 
     def _take_lease(self, shard: Shard) -> Steps:
         """Wait until the last attempt's lease is over."""
@@ -301,8 +304,11 @@ class _Run:
         began = self._env.now
         try:
             yield event
-        finally:
+        except simpy.Interrupt:
             self._outcome.spent[phase] += self._env.now - began
+            raise
+        # Not `finally`: what is still waiting at the end of the run is closed when Python clears up.
+        self._outcome.spent[phase] += self._env.now - began
 
     def _ask(self, asked: Requests) -> None:
         self._outcome.traffic.record(self._env.now, asked)

@@ -170,6 +170,11 @@ def test_a_second_run_does_nothing_but_say_so(finished: dict[str, Any]) -> None:
 def test_the_report_has_what_it_promises(finished: dict[str, Any]) -> None:
     out = finished["out"]
     report = json.loads((out / "report.json").read_text())
+    planned = {(task["stage"], task["name"]): task for task in report["plan"]["stages"]}
+    made = {(stage["stage"], stage["name"]) for stage in report["stages"]}
+    assert {stage for stage in made - planned.keys() if stage[0] not in ("prepare", "label")} == set()
+    assert planned["generate", "teacher"]["completion_tokens"] > 0
+    assert "Plan and what came of it" in (out / "report.html").read_text()
     names = {row["name"] for row in report["rows"]}
     assert names == {
         "teacher",

@@ -89,6 +89,15 @@ def test_it_runs_to_its_end_and_the_judge_measures(finished: dict[str, Any]) -> 
     assert report["decision"]["headline"].startswith("By the teacher's judgement: ")
     assert report["labels"]["rule"] == "judge"
     assert report["fidelity"] == []
+    planned = {(task["stage"], task["name"]) for task in report["plan"]["stages"]}
+    made = {(stage["stage"], stage["name"]) for stage in report["stages"]}
+    # Three outputs of `prepare` and two of `label` each, of which one is planned.
+    unplanned = {("prepare", "heldout"), ("prepare", "gold"), ("label", "labels_teacher")}
+    assert made - planned <= unplanned
+    assert ("judge", "judge_student") in planned
+    judged = [stage for stage in report["stages"] if stage["stage"] == "evaluate"]
+    # Sampled answers, one word of a verdict on each.
+    assert all(stage["completion_tokens"] > stage["rows_kept"] for stage in judged)
 
 
 def test_both_sides_are_rewarded_by_judgements_and_no_agreement_chooses_the_policy(

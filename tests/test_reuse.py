@@ -18,6 +18,7 @@ from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
 from limbeck.judged_answers import Judge
 from limbeck.manifest import Manifest
+from limbeck.report.model import PlannedRun
 from limbeck.reuse import Expected, Outlook
 from limbeck.rollout_judge import Teacher
 from limbeck.run_file import RunFile, load_run_file
@@ -189,7 +190,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         student_completions=tuple(again), reward_model=scorer, policies=tuple(policies), policy=policies[0],
         results=tuple(results),
     )  # fmt: skip
-    report.run(inputs, config, store, work)
+    report.run(inputs, config, store, work, PlannedRun(gpu="H100"))
 
 
 def expected(store: Store, path: Path, pipeline: str = "distill") -> dict[str, Expected]:

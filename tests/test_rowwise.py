@@ -8,7 +8,7 @@ from limbeck import lease
 from limbeck.config import parse_config
 from limbeck.errors import LeaseError
 from limbeck.lease import Held, Lease
-from limbeck.records import GoldAnswer
+from limbeck.records import Judgement
 from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
 from limbeck.sampling import Sample, SampleRequest
 from limbeck.storage import Store
@@ -17,13 +17,13 @@ from tests.fakes import ScriptedSampler
 ROWS_PER_PART, NUM_PARTS = 5, 20
 
 
-def plan(part: int, to_prompt: ToPrompt) -> list[Task[GoldAnswer]]:
+def plan(part: int, to_prompt: ToPrompt) -> list[Task[Judgement]]:
     """The rows of one part: number N has the seed N."""
 
-    def task(number: int) -> Task[GoldAnswer]:
-        def row(samples: Sequence[Sample]) -> GoldAnswer:
+    def task(number: int) -> Task[Judgement]:
+        def row(samples: Sequence[Sample]) -> Judgement:
             (sample,) = samples
-            return GoldAnswer(prompt_id=str(number), answer=sample.text)
+            return Judgement(completion_id=sample.text, prompt_id=str(number), p_correct=0.5)
 
         return Task(str(number), Question([SampleRequest(to_prompt("p"), 1.0, 8, seed=number)], row), "p")
 
@@ -33,7 +33,7 @@ def plan(part: int, to_prompt: ToPrompt) -> list[Task[GoldAnswer]]:
 WORK = Work(
     name="test",
     unit="rows",
-    row_type=GoldAnswer,
+    row_type=Judgement,
     sizes=dict.fromkeys(range(NUM_PARTS), ROWS_PER_PART),
     plan=plan,
     place=lambda row: (int(row.prompt_id) // ROWS_PER_PART, row.prompt_id),

@@ -69,6 +69,7 @@ def preflight(
         ("report_cpu", str),
         ("report_memory", str),
         ("train_jobs", dict),
+        ("outline", str),
     ],
 ):
     """Check settings, object store, data, models and GPUs before anything costs time.
@@ -138,6 +139,7 @@ def preflight(
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
         train_jobs: What `sft`, `reward` and `ppo` make TrainJobs of; empty where each trains on one node.
+        outline: What is known of the run, for `report`: stages, GPUs and the sizes of the models, as JSON.
     """
     from limbeck import tasks
 

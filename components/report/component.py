@@ -31,6 +31,7 @@ def report(
     reward_model: Input[Model] | None = None,
     policies: Input[list[Model]] | None = None,
     policy: Input[Model] | None = None,
+    outline: str = "",
     config: dict[str, Any] = {},
 ) -> None:
     """Tell how the run went: one page for people, one JSON for machines, and the promotion decision.
@@ -54,6 +55,7 @@ def report(
         reward_model: Manifest of the reward model.
         policies: Manifests of the policies, one for each kind of reward.
         policy: Manifest of the checkpoint that was picked.
+        outline: The output of `preflight`: the page then has the run's plan beside what was measured.
         config: Settings of all stages; this one reads `report`, `label`, `task` and `seed`.
 
     Returns:
@@ -89,4 +91,5 @@ def report(
         reward_model=reward_model,
         policies=policies,
         policy=policy,
+        outline=outline,
     )

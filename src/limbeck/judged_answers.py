@@ -17,7 +17,7 @@ from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
 from limbeck.manifest import Manifest, commit, find_shard, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import EvalResult, Prompt
-from limbeck.results import accuracy_metrics, key_of, say_accuracy
+from limbeck.results import accuracy_metrics, judge_metrics, key_of, say_accuracy
 from limbeck.rows import is_part, read_part, read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, part_number
 from limbeck.sampling import OpenSampler, Sample
@@ -99,7 +99,7 @@ def judged_answers(
         )
         results = read_rows(store, manifest, EvalResult)
         _check_same(rows, results, uri)
-        metrics = accuracy_metrics(results, config, name)
+        metrics = accuracy_metrics(results, config, name) | judge_metrics(results, config)
         say_accuracy(metrics, stage_name)
         seconds = answered.wall_seconds + time.monotonic() - started
         taken = {"metrics": metrics, "wall_seconds": seconds}
@@ -112,7 +112,8 @@ def _check_same(answers: Mapping[int, Sequence[EvalResult]], judged: Sequence[Ev
     Raises:
         DataError: when one has not: the answers were deleted and made anew.
     """
-    found = {key_of(row): row.model_copy(update={"correct": None}) for row in judged}
+    of_verdict = {"correct": None, "num_judge_prompt_tokens": 0, "num_judge_tokens": 0}
+    found = {key_of(row): row.model_copy(update=of_verdict) for row in judged}
     for row in chain.from_iterable(answers.values()):
         if found.get(key_of(row)) != row:
             raise DataError(
@@ -141,9 +142,14 @@ def _verdicts(
         requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
 
         def judged(samples: Sequence[Sample]) -> EvalResult:
-            p_correct = read_verdict(requests, samples).p_correct or 0.0  # 0 where it is set aside
-            good = p_correct >= config.label.min_p_correct
-            return row.model_copy(update={"correct": good and row.answer is not None})
+            verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
+            good = (verdict.p_correct or 0.0) >= config.label.min_p_correct
+            told = {
+                "correct": good and row.answer is not None,
+                "num_judge_prompt_tokens": verdict.num_prompt_tokens,
+                "num_judge_tokens": verdict.num_tokens,
+            }
+            return row.model_copy(update=told)
 
         return Task(
             key=f"answer to {key_of(row)}",

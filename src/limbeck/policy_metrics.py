@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import NamedTuple
 
 from limbeck.config import Config, PpoReward
 from limbeck.hacking import probes, proxy_length_correlation
 from limbeck.jobs import Course
 from limbeck.progress import say
-from limbeck.spending import spent
+from limbeck.spending import Tokens, spent
 
 SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
@@ -43,13 +42,6 @@ def _agreements(course: Course, reward: PpoReward, config: Config) -> dict[str, 
     }
 
 
-class _Round(NamedTuple):
-    """What the judge took in one round."""
-
-    num_prompt_tokens: int
-    num_tokens: int
-
-
 def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dict[str, float]:
     """The judge over all rounds; nothing where none was asked."""
     rounds = [entry for entry in history if "ppo/unjudged" in entry]
@@ -57,8 +49,9 @@ def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dic
         return {}
     metrics = {"ppo/unjudged": fmean(entry["ppo/unjudged"] for entry in rounds)}
     if config.asks_a_server("teacher"):
-        took = [
-            _Round(int(entry["ppo/judge_prompt_tokens"]), int(entry["ppo/judge_tokens"])) for entry in rounds
-        ]
+        took = Tokens(
+            prompt=sum(int(entry["ppo/judge_prompt_tokens"]) for entry in rounds),
+            completion=sum(int(entry["ppo/judge_tokens"]) for entry in rounds),
+        )
         metrics |= spent(SPENT, took, config.openai)
     return metrics

@@ -159,6 +159,10 @@ class EvalResult(Row):
     """0 when the model was not asked, or nobody counted them."""
     num_tokens: int
     """Sampled tokens, likewise."""
+    num_judge_prompt_tokens: int = 0
+    """Of an answer to an open question: tokens of the questions for a verdict on it, by all votes."""
+    num_judge_tokens: int = 0
+    """Tokens of these verdicts."""
     finish_reason: str
     """`stop`, `length` when it was cut off, `content_filter` when its server cut it, `not asked` where the
     prompt is too long, kills the engine or is refused by a server."""

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from limbeck.config import Config
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult
-from limbeck.spending import spent
+from limbeck.spending import Tokens, spent
 
 DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
 SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
+JUDGE_SPENT = ("evaluate/judge_prompt_tokens", "evaluate/judge_completion_tokens", "evaluate/judge_cost")
 
 
 def result_key(prompt_id: str, decoding: Decoding, index: int) -> str:
@@ -33,7 +34,19 @@ def accuracy_metrics(results: Sequence[EvalResult], config: Config, name: str) -
             metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
             cut = sum(row.finish_reason == "length" for row in asked)
             metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
-    return metrics | spent(SPENT, results, config.openai if config.asks_a_server(name) else None)
+    tokens = Tokens()
+    for row in results:
+        tokens.add(row)
+    return metrics | spent(SPENT, tokens, config.openai if config.asks_a_server(name) else None)
+
+
+def judge_metrics(results: Sequence[EvalResult], config: Config) -> dict[str, float]:
+    """What the verdicts on all answers took."""
+    tokens = Tokens(
+        prompt=sum(row.num_judge_prompt_tokens for row in results),
+        completion=sum(row.num_judge_tokens for row in results),
+    )
+    return spent(JUDGE_SPENT, tokens, config.openai if config.asks_a_server("teacher") else None)
 
 
 def say_accuracy(metrics: Mapping[str, float], name: str) -> None:

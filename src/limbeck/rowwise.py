@@ -25,7 +25,7 @@ from limbeck.config import Config
 from limbeck.errors import EndpointError, EngineError
 from limbeck.lease import Held
 from limbeck.progress import Progress
-from limbeck.records import RejectedRow, Row
+from limbeck.records import Completion, EvalResult, Judgement, RejectedRow
 from limbeck.rows import PART_NAME, finished_parts, is_part, read_part, write_rows
 from limbeck.sampling import (
     ChatPrompt,
@@ -36,10 +36,12 @@ from limbeck.sampling import (
     StreamingSampler,
 )
 from limbeck.shards import WHOLE, Shard, shard_of
+from limbeck.spending import Tokens
 from limbeck.steady import answers, unless_all_refused
 from limbeck.storage import Store, StoredObject
 
-RowType = TypeVar("RowType", bound=Row)
+RowType = TypeVar("RowType", Completion, Judgement, EvalResult)
+"""What models are asked for; each of these rows knows its tokens."""
 ToPrompt = Callable[[str], ChatPrompt]
 
 
@@ -108,6 +110,8 @@ class Made:
     """Parts, and then rows set aside, each in order."""
     rejected: tuple[RejectedRow, ...]
     """Of all attempts, in order."""
+    tokens: Tokens
+    """Of the rows, whichever attempt made them."""
 
     @property
     def num_rows(self) -> int:
@@ -233,7 +237,8 @@ class _Shelf(Generic[RowType]):
 
     def __init__(self, work: Work[RowType], config: Config, store: Store, uri: str, held: Held) -> None:
         """Look up what earlier attempts left."""
-        self._work, self._store, self._uri, self._held = work, store, uri, held
+        self._work: Work[RowType] = work
+        self._store, self._uri, self._held = store, uri, held
         self._settings = config.generate
         self._objects: dict[str, StoredObject] = {}
         self._aside: dict[str, list[RejectedRow]] = {}  # the rows of each rejected part
@@ -243,6 +248,7 @@ class _Shelf(Generic[RowType]):
         self._open: dict[int, _Part[RowType]] = {}
         self._unsaved: dict[str, None] = {}  # keys of finished rows that only this process has
         self._saved = time.monotonic()
+        self._tokens = Tokens()  # of the rows in parts that this attempt has written
 
         self._folder = work.shard.place(uri)
         found = finished_parts(store, uri)
@@ -261,6 +267,7 @@ class _Shelf(Generic[RowType]):
                 self._aside[name] = read_part(store, item, RejectedRow)
                 if _number(name) not in self.whole:
                     self._rejected |= {row.where: row for row in self._aside[name]}
+        self._earlier = [item for name, item in self._objects.items() if name.startswith("part-")]
         self.num_rows = sum(work.sizes[part] for part in self.whole) + len(self._rows)
 
     def _take_loose(self, item: StoredObject, whole: set[int]) -> None:
@@ -323,13 +330,21 @@ class _Shelf(Generic[RowType]):
             self._save()
 
     def made(self) -> Made:
-        """Everything, when all parts are whole; loose parts are deleted."""
+        """Everything, when all parts are whole; loose parts are deleted.
+
+        Parts of earlier attempts are read for their tokens alone, part by part.
+        """
         self._held.check()
         self._store.delete(list(self._loose))
         self._loose.clear()
+        for item in self._earlier:
+            for row in read_part(self._store, item, self._work.row_type):
+                self._tokens.add(row)
+        self._earlier.clear()
         return Made(
             objects=in_order(self._objects.values()),
             rejected=tuple(row for name in sorted(self._aside, key=_number) for row in self._aside[name]),
+            tokens=self._tokens,
         )
 
     def _close(self, number: int, part: _Part[RowType]) -> None:
@@ -350,6 +365,8 @@ class _Shelf(Generic[RowType]):
         if rows:
             name = f"part-{number:05d}"
             self._objects[name] = write_rows(self._store, self._uri, rows, name=name)
+            for row in rows:
+                self._tokens.add(row)
         for keys in self._loose.values():
             keys.difference_update(part.tasks)
         empty = [uri for uri, keys in self._loose.items() if not keys]

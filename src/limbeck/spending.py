@@ -1,6 +1,6 @@
 """The tokens of a stage, and what those of a black-box teacher cost, from its rows."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from limbeck.config import OpenAIConfig
@@ -18,9 +18,20 @@ class Counted(Protocol):
         """Tokens of the answer."""
 
 
-def spent(
-    names: tuple[str, str, str], rows: Iterable[Counted], server: OpenAIConfig | None
-) -> dict[str, float]:
+@dataclass
+class Tokens:
+    """What rows took, added up as they come."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, row: Counted) -> None:
+        """Count one more row."""
+        self.prompt += row.num_prompt_tokens
+        self.completion += row.num_tokens
+
+
+def spent(names: tuple[str, str, str], tokens: Tokens, server: OpenAIConfig | None) -> dict[str, float]:
     """Tokens and cost of a stage.
 
     All attempts together, as finished rows carry what they took. Not known, and not in it: answers that were
@@ -28,19 +39,15 @@ def spent(
 
     Args:
         names: What prompt tokens, completion tokens and cost are called in the manifest.
-        rows: All rows of the stage.
+        tokens: Of all rows of the stage.
         server: The prices of a black box; None where the model runs here.
 
     Returns:
         Metrics; the cost is left out without prices. It is in their currency.
     """
-    prompt_tokens = completion_tokens = 0
-    for row in rows:
-        prompt_tokens += row.num_prompt_tokens
-        completion_tokens += row.num_tokens
-    found = [float(prompt_tokens), float(completion_tokens)]
+    found = [float(tokens.prompt), float(tokens.completion)]
     if server and server.prompt_price is not None and server.completion_price is not None:
         found.append(
-            (prompt_tokens * server.prompt_price + completion_tokens * server.completion_price) / 1e6
+            (tokens.prompt * server.prompt_price + tokens.completion * server.completion_price) / 1e6
         )
     return dict(zip(names, found, strict=False))

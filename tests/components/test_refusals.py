@@ -49,6 +49,7 @@ PARAMETERS = {
     "registry": "",
     "variant": "",
     "judge": "",
+    "outline": "",
     "config": {},
 }
 OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
@@ -107,6 +108,9 @@ CASES = {
         "a black-box teacher cannot be tuned",
     ),
     "no whole method to match": Case("match", {}, 3, "expected ppo_model, got checkpoint. Add `model`"),
+    "no outline": Case(
+        "report", {"outline": "{}"}, 3, "not the outline of a run in report, parameter outline"
+    ),
     "nothing to pick": Case("pick", {"names": ["sft_all"]}, 3, "expected sft_all, got checkpoint"),
 }
 

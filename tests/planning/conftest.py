@@ -50,7 +50,7 @@ def planned() -> Callable[..., Plan]:
         folders: dict[str, str] = FOLDERS,
         **sections: object,
     ) -> Plan:
-        wish = Wish(given, gpu, load_rates(None), prices, folders)
+        wish = Wish(load_rates(None), given, gpu, prices, folders)
         return make_plan(changed(**sections), compiled(pipeline), wish)
 
     return make

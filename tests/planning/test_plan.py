@@ -74,10 +74,99 @@ def test_tokens_of_every_task_follow_from_the_settings(planned: Planned) -> None
                 "evaluate sft_selected", "evaluate ppo_model", "evaluate ppo_mixed", "report",
             ],
         ),
+        (
+            "distill_open",
+            [
+                "prepare", "generate teacher", "judge", "label teacher", "sft selected", "sft all",
+                "generate student", "judge student", "label student", "reward", "ppo model",
+                "evaluate teacher", "evaluate student", "evaluate sft_selected", "evaluate sft_all",
+                "evaluate ppo_model", "report",
+            ],
+        ),
     ],
 )  # fmt: skip
 def test_the_tasks_are_those_of_the_pipeline(pipeline: str, tasks: list[str], planned: Planned) -> None:
     assert [task.task for task in planned(pipeline).tasks] == tasks
+
+
+VARIANT = "ppo.num_updates=100,reward.deepspeed.lora_rank=16"
+
+
+def test_an_ablation_has_the_tasks_of_its_rows_as_well(planned: Planned) -> None:
+    variants = {"reward_variants": [VARIANT], "noise_variants": ["label.noise=0.2"]}
+    plan, alone = planned("ablation", **variants), planned("distill")
+    num_alone = len(alone.tasks)
+    assert plan.tasks[:num_alone] == alone.tasks
+    more = {task.task: task for task in plan.tasks[num_alone:]}
+    longer = next(name for name in more if name.startswith("evaluate sft_selected@sft.num_epochs="))
+    assert set(more) == {
+        "sft teacher_selected", "evaluate teacher_selected", "sft at equal compute", longer, "label gold",
+        "ppo gold", "evaluate ppo_agreement@label.rule=gold,label.calibrate=none",
+        f"reward {VARIANT}", f"ppo model {VARIANT}", f"evaluate ppo_model@{VARIANT}",
+        "noise label.noise=0.2", "reward label.noise=0.2", "ppo model label.noise=0.2",
+        "evaluate ppo_model@label.noise=0.2", "compare rows",
+    }  # fmt: skip
+    whole, half = of(plan, "ppo model"), more[f"ppo model {VARIANT}"]
+    # 100 of 200 rounds, of which ten teach the critic alone.
+    assert half.trained_tokens == 100 * 256 * 350 + 100 * 256 * 350 * 90 // 100
+    assert more["ppo model label.noise=0.2"].trained_tokens == whole.trained_tokens
+    # Adapters alone have moments.
+    assert more[f"reward {VARIANT}"].certain_bytes < of(plan, "reward").certain_bytes / 3
+    assert more["reward label.noise=0.2"].certain_bytes == of(plan, "reward").certain_bytes
+    # The teacher has 6.5 times the student's weights, and learns the same rows.
+    tuned, warmed_up = more["sft teacher_selected"], of(plan, "sft selected")
+    assert tuned.trained_tokens == warmed_up.trained_tokens
+    assert tuned.certain_bytes > 6 * warmed_up.certain_bytes
+    # SFT alone at the FLOPs of SFT, reward model and PPO: more than what the latter two train.
+    assert more["sft at equal compute"].trained_tokens > 3 * warmed_up.trained_tokens
+
+
+def test_the_judge_of_open_questions_has_the_students_answers_and_the_held_out_ones(
+    planned: Planned,
+) -> None:
+    own = ["model", "mixed", "agreement"]  # the default: this pipeline takes no choice
+    plan = planned("distill_open", task={"kind": "open"}, label={"rule": "judge"}, ppo_rewards=own)
+    assert plan.findings == ()
+    student = of(plan, "judge student")
+    assert student.prompt_tokens == 7473 * 200 + 7473 * 30 * (150 + 40)
+    assert student.num_tasks == of(plan, "generate student").num_tasks
+    held_out = of(plan, "evaluate student")
+    answers = 1319 * 9
+    assert held_out.prompt_tokens == 2 * 1319 * 200 + answers * (150 + 40)
+    assert held_out.completion_tokens == answers * 150 + answers
+    # The larger of both engines, which run one after another.
+    assert held_out.memory == of(plan, "evaluate teacher").memory
+    assert held_out.seconds is not None
+    alone = of(planned(), "evaluate student").seconds
+    assert alone is not None
+    assert held_out.seconds > alone
+
+
+def test_a_black_box_that_judges_held_out_answers_costs_its_tokens(planned: Planned) -> None:
+    server = {
+        "base_url": "https://api.test/v1",
+        "prompt_price": 1.0,
+        "completion_price": 2.0,
+        "price_source": "x",
+    }
+    config = _config_of(
+        openai=server, teacher={"sampler": "openai"}, task={"kind": "open"}, label={"rule": "judge"}
+    )
+    plan = planned("distill_open", teacher="big-1", config=config)
+    answers = 1319 * (Config().evaluate.samples_per_prompt + 1)
+    assert of(plan, "evaluate student").api_cost == pytest.approx(answers * (200 + 150 + 40 + 2 * 1) / 1e6)
+    # The teacher's own answers are paid as well.
+    assert of(plan, "evaluate teacher").api_cost == pytest.approx(
+        answers * (200 + 2 * 150 + 200 + 150 + 40 + 2 * 1) / 1e6
+    )
+
+
+def test_models_that_are_only_evaluated_are_called_by_their_folders(planned: Planned) -> None:
+    folders = list(FOLDERS.values())
+    plan = planned("evaluate", models=folders, teacher="", prompts="", heldout="x")
+    names = [task.name for task in plan.tasks if task.stage == "evaluate"]
+    assert names == [Path(folder).name for folder in folders]
+    assert of(plan, f"evaluate {names[0]}").memory["weights"] == 2 * 8_030_261_248
 
 
 def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:

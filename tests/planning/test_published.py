@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.config import DeepSpeedConfig
+from limbeck.config import DeepSpeedConfig, EngineConfig
 from limbeck.errors import ConfigError, DataError
 from limbeck.planning.flops import forward, multiplied, passes
 from limbeck.planning.rates import load_rates
 from limbeck.planning.sizes import read_model, shape_of
+from limbeck.planning.speed import sampling_seconds
+from limbeck.planning.workload import Model, Sampled
 from limbeck.preflight import memory
+from limbeck.preflight.memory import GIB
 from limbeck.preflight.models import Architecture
 from limbeck.preflight.places import Place
 
@@ -105,6 +108,30 @@ def test_flops_of_a_published_training() -> None:
     reached = 3 * once / 312e12
     assert reached == pytest.approx(0.5, abs=0.03)  # between the 44% and 52% of Megatron-LM
     assert load_rates(None).gpu("A100-80GB").training <= reached
+
+
+@pytest.mark.parametrize(
+    ("together", "prompt", "completion", "published"),
+    [
+        # LMDeploy 0.1, Llama 2 7B on one A100 80 GB; `rates.yaml` has the address.
+        (16, 2048, 2048, 601.63),
+        (32, 2048, 2048, 733.34),
+        (64, 1, 128, 4154.81),
+        (64, 128, 128, 3024.07),
+        (64, 128, 2048, 1852.06),
+        # LMDeploy 0.2, the same page: 14.556 conversations a second, 6,981 tokens read or written.
+        (256, 247, 233, 3387.42),
+    ],
+)
+def test_an_engine_writes_about_as_fast_as_published(
+    together: int, prompt: int, completion: int, published: float
+) -> None:
+    rates, requests = load_rates(None), max(together, 3000 if together == 256 else 0)
+    asked = Sampled(Model(shape(LLAMA_2_7B), "bfloat16"), requests, prompt, completion, requests * prompt)
+    engine = EngineConfig(max_model_len=4096, max_num_seqs=together)
+    took = sampling_seconds(asked, engine, rates.gpu("A100-80GB"), rates, 80 * GIB)
+    assert took is not None
+    assert requests * completion / took == pytest.approx(published, rel=0.26)
 
 
 def test_tokens_are_multiplied_with_all_weights_but_the_embedding() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from limbeck.errors import ConfigError, DataError, StorageError
 from limbeck.manifest import Manifest, commit
+from limbeck.planning.outline import parse_outline
 from limbeck.preflight import Asked, Finding, check, check_run_file, conclude
 from limbeck.preflight.findings import warning
 from limbeck.run_file import RunFile
@@ -46,6 +47,9 @@ def test_a_run_that_nothing_stands_against_passes_with_one_line(asked: Asked, st
     assert f"{asked.work_uri} reads, writes, lists" in said
     assert "teacher: a GPU holds 4096 sequences of 64 tokens" in said
     assert json.loads(given)["ppo_gpus"] == "1"
+    outlined = parse_outline(json.loads(given)["outline"], "preflight")
+    assert (outlined.stages, outlined.num_shards) == (tuple(asked.stages), asked.num_shards)
+    assert {name: shape.hidden for name, shape in outlined.shapes.items()} == {"teacher": 32, "student": 32}
     assert loaded == "[]"
     assert store.sizes(asked.work_uri) == {}
 

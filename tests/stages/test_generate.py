@@ -73,6 +73,7 @@ def test_after_a_kill_only_missing_rows_are_asked_and_the_parts_are_those_of_an_
     assert len(second.answered) == made.num_rows - die_after
     assert second.closed
     assert made.content_hash == whole.content_hash
+    assert made.metrics == whole.metrics  # the tokens of both attempts
     assert read_rows(store, made, Completion) == read_rows(store, whole, Completion)
     assert set(store.sizes(made.uri)) - {f"{made.uri}/lease.json"} == {
         f"{made.uri}/manifest.json",

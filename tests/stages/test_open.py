@@ -210,6 +210,15 @@ def test_an_answer_that_cannot_be_judged_is_not_good_and_a_killed_judge_goes_on(
     again = evaluated(prepared, config, store, f"{work_uri}/killed", asked)
     assert asked == ["judge"]
     assert again.content_hash == whole.content_hash
+    # One token a character, of what was asked; `yes` or `no` is answered.
+    judged = [(row, f"judge {of[row.prompt_id]}: {row.text}") for row in rows if row.num_judge_tokens]
+    assert len(judged) == len(rows) - sum(long)
+    for made in (whole, again):
+        assert made.metrics["evaluate/judge_prompt_tokens"] == sum(len(question) for _, question in judged)
+        assert made.metrics["evaluate/judge_completion_tokens"] == sum(
+            len("yes" if row.text.startswith("fine") else "no") for row, _ in judged
+        )
+        assert made.metrics["evaluate/completion_tokens"] == sum(len(row.text) for row in rows)
 
 
 def test_an_answer_that_is_not_there_is_not_good_whatever_the_judge_says(

@@ -13,8 +13,12 @@ def plan(
     run_file: Annotated[Path, typer.Argument(help="YAML of the pipeline's parameters; see `limbeck init`.")],
     pipeline: Pipeline = "distill",
     gpu: Annotated[
-        str, typer.Option(help="The kind of GPU: H100, H200, A100-80GB, A100-40GB, L40S, L4.")
-    ] = "H100",
+        str,
+        typer.Option(
+            help="The kind of GPU: H100, H200, A100-80GB, A100-40GB, L40S, L4.",
+            show_default="report.gpu of the run file",
+        ),
+    ] = "",
     prompts: Annotated[int | None, typer.Option(min=1, help="Prompts; else the data set is counted.")] = None,
     heldout: Annotated[int | None, typer.Option(min=0, help="Held-out prompts; else counted.")] = None,
     prompt_tokens: Annotated[
@@ -57,7 +61,7 @@ def plan(
 
         given = Given(prompts, heldout, prompt_tokens, completion_tokens, completion_share, accepted_share)
         folders = {name: path for name, path in (("teacher", teacher), ("student", student)) if path}
-        wish = Wish(given, gpu, load_rates(rates), load_prices(prices) if prices else None, folders)
+        wish = Wish(load_rates(rates), given, gpu, load_prices(prices) if prices else None, folders)
         made = make_plan(load_run_file(run_file), load(find(pipeline)), wish)
         typer.echo(made.model_dump_json(indent=1) if as_json else text(made))
         errors = sum(finding.severity == "error" for finding in made.findings)

@@ -78,6 +78,8 @@ class ReportConfig(Section):
     currency that you think in. It compares what an answer of each row costs; what the run has paid for a
     black-box teacher follows from the section `openai`, whose `completion_price` its row has unless it is
     named here. Rows without a price are told in tokens."""
+    gpu: str = "H100"
+    """The kind of GPU that the run is planned for: a name in the table of `limbeck plan` (docs/plan.md)."""
 
 
 class Config(Section):

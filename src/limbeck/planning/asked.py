@@ -94,19 +94,40 @@ def count_asked(run_file: RunFile, given: Given, *, trains: bool) -> Asked:
     else:
         heldout = prompts
     if given.prompt_tokens is not None:
-        tokens = given.prompt_tokens
-        notes.append(f"{tokens:g} tokens a prompt, as given")
+        tokens, note = given.prompt_tokens, f"{given.prompt_tokens:g} tokens a prompt, as given"
     else:
-        template = config.task.prompt_template.replace("{prompt}", "") + (config.task.system_prompt or "")
-        own = fmean(lengths) / CHARS_PER_TOKEN if lengths else PROMPT_TOKENS
-        tokens = own + len(template) / CHARS_PER_TOKEN + TEMPLATE_TOKENS
-        known = f"{CHARS_PER_TOKEN:g} characters a token" if lengths else f"{PROMPT_TOKENS} assumed"
-        notes.append(f"{tokens:.0f} tokens a prompt ({known}, and {tokens - own:.0f} of templates)")
+        tokens, note = _prompt_tokens(fmean(lengths) if lengths else None, config)
+    return Asked(prompts, heldout, tokens, given, (*notes, note, _completions(given)))
+
+
+def kept(config: Config, prompts: int, heldout: int, characters: float | None) -> Asked:
+    """What a run has asked, by what `prepare` has kept of its data.
+
+    Args:
+        config: The templates are read.
+        prompts: To train on.
+        heldout: To measure with.
+        characters: Of a typical prompt; None where nobody has told.
+    """
+    tokens, note = _prompt_tokens(characters, config)
+    notes = (f"{prompts:,} prompts and {heldout:,} held-out ones, as the run had them", note)
+    return Asked(prompts, heldout, tokens, Given(), (*notes, _completions(Given())))
+
+
+def _prompt_tokens(characters: float | None, config: Config) -> tuple[float, str]:
+    """Tokens of a prompt with its templates, and what is said of them."""
+    template = config.task.prompt_template.replace("{prompt}", "") + (config.task.system_prompt or "")
+    own = PROMPT_TOKENS if characters is None else characters / CHARS_PER_TOKEN
+    tokens = own + len(template) / CHARS_PER_TOKEN + TEMPLATE_TOKENS
+    known = f"{PROMPT_TOKENS} assumed" if characters is None else f"{CHARS_PER_TOKEN:g} characters a token"
+    return tokens, f"{tokens:.0f} tokens a prompt ({known}, and {tokens - own:.0f} of templates)"
+
+
+def _completions(given: Given) -> str:
+    """What is said of the length of completions."""
     if given.completion_tokens is not None:
-        notes.append(f"{given.completion_tokens:g} tokens a completion, as given; max_tokens if that is less")
-    else:
-        notes.append(f"a completion has {given.completion_share:.0%} of its max_tokens (assumed)")
-    return Asked(prompts, heldout, tokens, given, tuple(notes))
+        return f"{given.completion_tokens:g} tokens a completion, as given; max_tokens if that is less"
+    return f"a completion has {given.completion_share:.0%} of its max_tokens (assumed)"
 
 
 def _lengths(address: str, side: str, config: Config) -> list[int]:

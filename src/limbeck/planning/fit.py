@@ -50,21 +50,28 @@ def room(
     if work.stage not in GPU_STAGES or not work.request.gpus or work.is_black_box:
         return None
     if work.stage not in TRAININGS:
-        engine, model = config.engine, work.sampled[0].model
-        if model is None:
+        engine, loaded = config.engine, loaded_models(work)
+        if not loaded:
             return None
+        needs = [memory.engine_need(model.shape, model.dtype, engine) for model in loaded]
         share = gpu_bytes if engine.kv_cache_mib else int(gpu_bytes * engine.gpu_memory_utilization)
-        return Room(memory.engine_need(model.shape, model.dtype, engine), share)
+        return Room(max(needs, key=lambda need: need.likely), share)
     num_gpus = num_gpus or num_processes(work, config)
-    student, base = models["student"], models[config.reward.init]
     if work.stage == "sft":
-        return Room(memory.sft_need(student.shape, student.dtype, config.sft, num_gpus), gpu_bytes)
+        tuned = work.passed[0].model
+        return Room(memory.sft_need(tuned.shape, tuned.dtype, config.sft, num_gpus), gpu_bytes)
+    student, base = models["student"], models[config.reward.init]
     if work.stage == "reward":
         return Room(memory.reward_need(base.shape, base.dtype, config.reward, num_gpus), gpu_bytes)
     teacher = models.get("teacher")
-    judge = teacher.shape if teacher and work.name == "ppo_judge" else None
+    judge = teacher.shape if teacher and work.name.startswith("ppo_judge") else None
     need = memory.ppo_need(student.shape, base.shape, config, gpu_bytes, judge=judge, num_gpus=num_gpus)
     return Room(need, gpu_bytes)
+
+
+def loaded_models(work: Work) -> list[Model]:
+    """The models that a task without a training loads, one after another."""
+    return [item.model for item in work.sampled if item.model]
 
 
 def rollouts(config: Config, student: Model, gpu_bytes: int) -> Room:
@@ -148,9 +155,9 @@ def _steps(stage: str, config: Config) -> Iterator[tuple[str, float]]:
 
 def _of_engine(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int) -> str:
     """Over how many GPUs an engine fits; nothing where it does over none that its heads allow."""
-    model, place = work.sampled[0].model, "engine.tensor_parallel_size"
+    place, heads = "engine.tensor_parallel_size", [model.shape.heads for model in loaded_models(work)]
     for parts in MANY_GPUS:
-        split = parts > config.engine.tensor_parallel_size and model and model.shape.heads % parts == 0
+        split = parts > config.engine.tensor_parallel_size and not any(number % parts for number in heads)
         if split and fits(work, _changed(config, {place: parts}), models, gpu_bytes) == "yes":
             smaller = _changed(config, {place: parts}).engine
             return (

@@ -2,25 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from limbeck.compiled import Compiled
 from limbeck.config import GPU_STAGES, Config
 from limbeck.errors import ConfigError
+from limbeck.planning.ablation import compared_rows
+from limbeck.planning.asked import Asked as Counted
 from limbeck.planning.asked import Given, count_asked
 from limbeck.planning.fit import fits, room, smallest
 from limbeck.planning.model import Plan, PlanFinding, PlannedTask
-from limbeck.planning.rates import Gpu, Prices, Rates
+from limbeck.planning.outline import Outline, outline
+from limbeck.planning.rates import Prices, Rates
 from limbeck.planning.sizes import read_model
 from limbeck.planning.speed import engine_of, flops, seconds
 from limbeck.planning.stored import stored
 from limbeck.planning.workload import TRAININGS, Model, Run, Work, accepted, check_pipeline, tasks
 from limbeck.preflight import Asked, Finding, context, gpus, memory, store
+from limbeck.preflight.asked import ABLATION, judges
 from limbeck.preflight.memory import GIB
 from limbeck.preflight.models import ModelFacts
 from limbeck.preflight.places import Place, is_stored
 from limbeck.preflight.probes import ProbedStore
-from limbeck.resources import StageRequest, requests
+from limbeck.preflight.world import further_models
+from limbeck.resources import parse_resources, requests
 from limbeck.run_file import RunFile, refusals
 
 HOUR = 3600
@@ -37,9 +42,10 @@ UNCOUNTED = (
 class Wish:
     """What a plan is asked for, beside the run file."""
 
-    given: Given
-    gpu: str
     rates: Rates
+    given: Given = field(default_factory=Given)
+    gpu: str = ""
+    """By default the one of `report.gpu`."""
     prices: Prices | None = None
     folders: Mapping[str, str] = field(default_factory=dict)
     """Where the config.json of `teacher` or `student` lies, if not where the run file says."""
@@ -56,39 +62,78 @@ def make_plan(run_file: RunFile, pipeline: Compiled, wish: Wish) -> Plan:
     """
     name = pipeline.spec["pipelineInfo"]["name"]
     check_pipeline(name)
-    gpu, config, stages = wish.rates.gpu(wish.gpu), run_file.config, tuple(pipeline.stages)
+    asked, config = _asked(run_file, pipeline), run_file.config
+    facts = _facts(asked, config, wish.folders)
+    outlined = outline(asked, facts)
+    plan = planned(outlined, config, count_asked(run_file, wish.given, trains=outlined.trains), wish)
+    findings = [Finding(error) for error in refusals(run_file, pipeline)]
+    findings += _findings(asked, config, facts, int(plan.gpu_memory_gib * GIB))
+    told = tuple(
+        PlanFinding(severity=item.severity, text=str(item.error))
+        for item in {str(finding): finding for finding in findings}.values()
+    )
+    return plan.model_copy(update={"pipeline": name, "findings": told})
+
+
+def planned(outlined: Outline, config: Config, counted: Counted, wish: Wish) -> Plan:
+    """The plan of a run that is known from its outline; nothing is looked at, and nothing found wrong.
+
+    Raises:
+        ConfigError: when the GPU or its price is not known, or the sizes of a model.
+    """
+    name = wish.gpu or config.report.gpu
+    gpu = wish.rates.gpu(name)
     # The smaller: a run file may say less, for a part of a GPU.
     gpu_bytes = int(min(config.engine.gpu_memory_gib or gpu.memory_gib, gpu.memory_gib) * GIB)
-    facts = _facts(run_file, stages, wish.folders)
-    models = {name: Model(item.shape, config.model(name).dtype) for name, item in facts.items() if item.shape}
-    asks = requests(run_file.resources, run_file.gpus, black_box=config.asks_a_server("teacher"))
-    run = Run(
-        run_file=run_file,
-        stages=stages,
-        # `distill_minimal` takes no choice of rewards: it has its own.
-        ppo_rewards=run_file.ppo_rewards if "ppo_rewards" in pipeline.parameters else ("model", "mixed"),
-        requests=asks,
-        models=models,
-        asked=count_asked(run_file, wish.given, trains="judge" in stages or "ppo" in stages),
+    models = {key: Model(shape, config.model(key).dtype) for key, shape in outlined.shapes.items()}
+    _check_sizes(outlined, config, models)
+    asks = requests(outlined.resources, outlined.gpus, black_box=config.asks_a_server("teacher"))
+    run = Run(outlined, config, asks, models, counted)
+    works = [*tasks(run), *compared_rows(run)]
+    return _summed(name, run, [_planned(work, run, name, gpu_bytes, wish) for work in works], gpu_bytes, wish)
+
+
+def _asked(run_file: RunFile, pipeline: Compiled) -> Asked:
+    """The parameters as the pipeline gives them to `preflight`."""
+    given = run_file.model_dump(mode="json", include=set(Asked.__dataclass_fields__))
+    if "ppo_rewards" not in pipeline.parameters:
+        # `distill_minimal` and `distill_open` take no choice of rewards: they have their own.
+        given["ppo_rewards"] = ("model",) if pipeline.open_ended else ("model", "mixed")
+    return Asked(
+        stages=pipeline.stages, gold_labels=pipeline.gold_labels, open_ended=pipeline.open_ended, **given
     )
-    planned = tuple(_planned(work, run, gpu, gpu_bytes, wish) for work in tasks(run))
-    findings = [Finding(error) for error in refusals(run_file, pipeline)]
-    findings += _findings(run_file, pipeline, facts, asks, gpu_bytes)
-    return _summed(name, run, planned, findings, gpu_bytes, wish)
 
 
-def _facts(run_file: RunFile, stages: Sequence[str], folders: Mapping[str, str]) -> dict[str, ModelFacts]:
-    """The models of the run that have weights, by role or, where models are only evaluated, by folder."""
-    config, named = run_file.config, {}
-    judges = "judge" in stages or ("ppo" in stages and "judge" in run_file.ppo_rewards)
-    if judges or ("reward" in stages and config.reward.init == "teacher"):
-        named["teacher"] = folders.get("teacher") or run_file.teacher
-    if "sft" in stages or "ppo" in stages:
-        own = run_file.student if "sft" in stages else run_file.checkpoint
+def _facts(asked: Asked, config: Config, folders: Mapping[str, str]) -> dict[str, ModelFacts]:
+    """The models of the run that have weights, by parameter."""
+    named = {}
+    if judges(asked, config) or (asked.runs("reward") and config.reward.init == "teacher"):
+        named["teacher"] = folders.get("teacher") or asked.teacher
+    if asked.runs("sft", "ppo"):
+        own = asked.student if asked.runs("sft") else asked.checkpoint
         named["student"] = folders.get("student") or own
-    if not named:
-        named = {path.rstrip("/").rpartition("/")[2]: path for path in run_file.models}
+    named |= dict(further_models(asked))
     return {name: _read(name, path) for name, path in named.items() if not config.asks_a_server(name)}
+
+
+def _check_sizes(outlined: Outline, config: Config, models: Mapping[str, Model]) -> None:
+    """Refuse a run with a model of which no sizes are known.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    wanted = {"student"} if outlined.trains else set()
+    if outlined.trains and config.reward.init == "teacher" and "reward" in outlined.stages:
+        wanted.add("teacher")
+    if "judge" in outlined.stages and not config.asks_a_server("teacher"):
+        wanted.add("teacher")
+    if missing := sorted(wanted - models.keys()):
+        raise ConfigError(
+            "the sizes of a model are not known",
+            where=missing[0],
+            expected="a config.json that names them",
+            remedy="Give a dense model of the Llama kind",
+        )
 
 
 def _read(name: str, path: str) -> ModelFacts:
@@ -104,14 +149,13 @@ def _read(name: str, path: str) -> ModelFacts:
     return read_model(Place(name, path, ProbedStore() if stored_there else None))
 
 
-def _planned(work: Work, run: Run, gpu: Gpu, gpu_bytes: int, wish: Wish) -> PlannedTask:
+def _planned(work: Work, run: Run, gpu_name: str, gpu_bytes: int, wish: Wish) -> PlannedTask:
     """All figures of one task."""
-    config = run.config
+    config, gpu = work.config or run.config, wish.rates.gpu(gpu_name)
     taken, fit = room(work, config, run.models, gpu_bytes), fits(work, config, run.models, gpu_bytes)
     took = None if fit == "no" else seconds(work, config, gpu, wish.rates, gpu_bytes)
     hours = (took or 0.0) * work.num_tasks * work.request.gpus / HOUR
-    trained = run.base if work.stage == "reward" else run.models.get("student")
-    kept = stored(work, config, run.asked, trained if work.stage in TRAININGS else None, took)
+    kept = stored(work, config, run.asked, _trained(work, run), took)
     prompt_tokens = sum(item.prefilled for item in work.sampled)
     completion_tokens = sum(item.requests * item.completion_tokens for item in work.sampled)
     sampled = work.sampled[0].model if work.sampled and work.request.gpus else None
@@ -141,9 +185,16 @@ def _planned(work: Work, run: Run, gpu: Gpu, gpu_bytes: int, wish: Wish) -> Plan
         gpu_hours=hours,
         bytes=kept.bytes,
         objects=kept.objects,
-        cost=hours * wish.prices.of_gpu(wish.gpu) if wish.prices else None,
+        cost=hours * wish.prices.of_gpu(gpu_name) if wish.prices else None,
         api_cost=_api_cost(work, config),
     )
+
+
+def _trained(work: Work, run: Run) -> Model | None:
+    """What a task trains; None of others."""
+    if work.stage not in TRAININGS:
+        return None
+    return run.models["student"] if work.stage == "ppo" else work.passed[0].model
 
 
 def _api_cost(work: Work, config: Config) -> float | None:
@@ -157,17 +208,13 @@ def _api_cost(work: Work, config: Config) -> float | None:
 
 
 def _findings(
-    run_file: RunFile,
-    pipeline: Compiled,
-    facts: Mapping[str, ModelFacts],
-    asks: Mapping[str, StageRequest],
-    gpu_bytes: int,
+    asked: Asked, config: Config, facts: Mapping[str, ModelFacts], gpu_bytes: int
 ) -> Iterator[Finding]:
     """What preflight would say of lengths, GPUs and memory."""
-    config = run_file.config
-    given = run_file.model_dump(mode="json", include=set(Asked.__dataclass_fields__))
-    asked = Asked(stages=pipeline.stages, gold_labels=pipeline.gold_labels, **given)
-    on_gpus = Asked(stages=[s for s in GPU_STAGES if asked.runs(s) and asks[s].gpus], **given)
+    asks = requests(parse_resources(asked.resources), asked.gpus, black_box=asked.asks_a_server)
+    with_gpu = [stage for stage in GPU_STAGES if asked.runs(stage) and asks[stage].gpus]
+    more = [ABLATION] if asked.runs(ABLATION) else []
+    on_gpus = replace(asked, stages=[*with_gpu, *more])
     yield from context.check_lengths(asked, config)
     yield from gpus.check_counts(asked, config, asks)
     for name, item in facts.items():
@@ -175,7 +222,7 @@ def _findings(
         yield from context.check_context(item, config)
         yield from gpus.check_split(item, config)
         yield from gpus.check_kv_cache(item, dtype, config)
-        if on_gpus.stages:
+        if with_gpu:
             yield from gpus.check_sampling(item, dtype, config, gpu_bytes)
     if student := facts.get("student"):
         yield from context.check_row_lengths(student, asked, config)
@@ -184,47 +231,39 @@ def _findings(
 
 
 def _summed(
-    pipeline: str,
-    run: Run,
-    planned: Sequence[PlannedTask],
-    findings: Sequence[Finding],
-    gpu_bytes: int,
-    wish: Wish,
+    gpu_name: str, run: Run, planned_tasks: Sequence[PlannedTask], gpu_bytes: int, wish: Wish
 ) -> Plan:
     """The plan with its sums."""
     steps: dict[int, float] = defaultdict(float)
-    for task in planned:
+    for task in planned_tasks:
         steps[task.step] = max(steps[task.step], task.seconds or 0.0)
     prices, asked = wish.prices, run.asked
-    stored_bytes = sum(task.bytes for task in planned)
-    trains = any(task.stage == "sft" for task in planned)
+    stored_bytes = sum(task.bytes for task in planned_tasks)
+    trains = "judge" in run.outline.stages
     good = accepted(run) if trains else 0.0
-    answering = sum(task.gpu_hours for task in planned if (task.stage, task.name) in ANSWERING)
-    api_costs = [task.api_cost for task in planned if task.api_cost is not None]
+    answering = sum(task.gpu_hours for task in planned_tasks if (task.stage, task.name) in ANSWERING)
+    api_costs = [task.api_cost for task in planned_tasks if task.api_cost is not None]
     notes = list(asked.notes)
     if trains:
         notes.append(f"{asked.given.accepted_share:.0%} of the teacher's completions are selected (assumed)")
-    unknown = [task.task for task in planned if task.seconds is None]
+    unknown = [task.task for task in planned_tasks if task.seconds is None]
     if unknown:
         notes.append(f"no time is known of {', '.join(unknown)}: it counts as 0")
     return Plan(
-        pipeline=pipeline,
-        gpu=wish.gpu,
+        pipeline="",
+        gpu=gpu_name,
         gpu_memory_gib=gpu_bytes / GIB,
-        rates_source=wish.rates.gpu(wish.gpu).source,
-        tasks=tuple(planned),
+        rates_source=wish.rates.gpu(gpu_name).source,
+        tasks=tuple(planned_tasks),
         assumptions=(*notes, *UNCOUNTED),
-        findings=tuple(
-            PlanFinding(severity=item.severity, text=str(item.error))
-            for item in {str(finding): finding for finding in findings}.values()
-        ),
+        findings=(),
         hours=sum(steps.values()) / HOUR,
-        gpu_hours=sum(task.gpu_hours for task in planned),
+        gpu_hours=sum(task.gpu_hours for task in planned_tasks),
         bytes=stored_bytes,
-        objects=sum(task.objects for task in planned),
+        objects=sum(task.objects for task in planned_tasks),
         accepted=good,
         accepted_per_gpu_hour=good / answering if answering and good else None,
-        cost=sum(task.cost or 0.0 for task in planned) if prices else None,
+        cost=sum(task.cost or 0.0 for task in planned_tasks) if prices else None,
         storage_cost=stored_bytes / GB * prices.storage_gb_month if prices else None,
         currency=prices.currency if prices else "",
         price_source=prices.source if prices else "",

@@ -48,15 +48,17 @@ def stored(work: Work, config: Config, asked: Asked, model: Model | None, second
     prompt = asked.prompt_tokens * CHARS_PER_TOKEN
     if work.sampled and work.stage != "judge":
         row = work.sampled[0].completion_tokens * CHARS_PER_TOKEN
-    elif work.stage == "label":
-        sampling = config.generate.teacher if work.name.endswith("teacher") else config.generate.student
+    elif work.stage in ("label", "noise"):
+        sampling = config.generate.teacher if "teacher" in work.name else config.generate.student
         row = prompt + asked.completion_tokens(sampling.max_tokens) * CHARS_PER_TOKEN
     else:
         row = prompt if work.stage == "prepare" else 0.0
-    streams = work.stage in ("prepare", "label")
+    streams = work.stage in ("prepare", "label", "noise")
     per_part = PROMPT_FILE_ROWS if streams else config.generate.rows_per_part
     parts = work.num_tasks * ceil(work.rows / work.num_tasks / per_part)
-    more = {"prepare": 2, "label": 1}.get(work.stage, 0)  # outputs, each with a part and a manifest
+    more = {"prepare": 2, "label": 1, "noise": 2}.get(
+        work.stage, 0
+    )  # outputs, each with a part and a manifest
     objects = parts + work.num_tasks * TASK_OBJECTS + 2 * more
     return Stored(int(work.rows * (row + ROW_BYTES)), objects)
 

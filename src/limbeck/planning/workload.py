@@ -13,11 +13,14 @@ from limbeck.config import Config, Dtype, PpoReward, SamplingConfig
 from limbeck.errors import ConfigError
 from limbeck.planning.asked import Asked
 from limbeck.planning.flops import passes
+from limbeck.planning.outline import Outline
 from limbeck.preflight.memory import Shape
 from limbeck.resources import StageRequest
-from limbeck.run_file import RunFile
 
-KNOWN = ("distill", "distill-minimal", "distill-gold", "distill-data", "distill-rewards", "evaluate-models")
+KNOWN = (
+    "distill", "distill-minimal", "distill-gold", "distill-open", "distill-data", "distill-rewards",
+    "ablation", "evaluate-models",
+)  # fmt: skip
 """Pipelines whose tasks are known here, by the name that is compiled into them."""
 TRAININGS = ("sft", "reward", "ppo")
 JUDGE_TOKENS = 40
@@ -78,24 +81,20 @@ class Work:
     rows: float = 0.0
     """Read by a stage without a GPU; of other stages, written by it."""
     is_black_box: bool = False
+    config: Config | None = None
+    """Of a variant in an ablation; else that of the run."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What the workload follows from. Made by `limbeck.planning.making`."""
 
-    run_file: RunFile
-    stages: tuple[str, ...]
-    ppo_rewards: tuple[PpoReward, ...]
+    outline: Outline
+    config: Config
     requests: Mapping[str, StageRequest]
     models: Mapping[str, Model]
-    """`teacher`, `student` and those of `evaluate`, by name; a black box is not there."""
+    """As in the outline; a black box is not there."""
     asked: Asked
-
-    @property
-    def config(self) -> Config:
-        """The settings of the stages."""
-        return self.run_file.config
 
     @property
     def validation(self) -> int:
@@ -125,9 +124,9 @@ def check_pipeline(name: str) -> None:
 
 def tasks(run: Run) -> Iterator[Work]:
     """All tasks with their tokens, in order."""
-    trains = "judge" in run.stages
-    refines = "ppo" in run.stages
-    if "prepare" in run.stages:
+    trains = "judge" in run.outline.stages
+    refines = "ppo" in run.outline.stages
+    if "prepare" in run.outline.stages:
         rows = run.asked.prompts + run.asked.heldout
         yield Work("prepare", "prepare", "prompts", 1, run.requests["prepare"], rows=rows)
     if trains:
@@ -136,13 +135,13 @@ def tasks(run: Run) -> Iterator[Work]:
         yield from _refinement(run)
     names = list(_evaluated(run, trains=trains, refines=refines))
     for name, model in names:
-        yield _evaluation(run, name, model)
+        yield evaluation(run, name, model)
     rows = sum(_evaluated_rows(run) for _ in names)
     if trains:
         rows += 2 * run.asked.prompts * run.config.generate.teacher.samples_per_prompt
     if refines:
         rows += run.asked.prompts * run.config.generate.student.samples_per_prompt
-    yield Work("report", "report", "report", 11, run.requests["report"], rows=rows)
+    yield Work("report", "report", "report", 12, run.requests["report"], rows=rows)
 
 
 def accepted(run: Run) -> float:
@@ -153,25 +152,38 @@ def accepted(run: Run) -> float:
 
 def _teacher_side(run: Run) -> Iterator[Work]:
     """The teacher answers and judges, votes make labels, the student is warmed up."""
-    yield _generation(run, "teacher", run.config.generate.teacher, 2)
-    asked = run.asked
-    samples, black_box = run.config.generate.teacher.samples_per_prompt, run.config.asks_a_server("teacher")
-    rows = float(asked.prompts * samples)
-    completion = asked.completion_tokens(run.config.generate.teacher.max_tokens)
-    verdicts = _verdicts(run, rows, asked.prompts, completion)
-    shards = run.run_file.num_shards
-    request = run.requests["judge"]
-    yield Work("judge", "judge", "judge", 3, request, shards, (verdicts,), rows=rows, is_black_box=black_box)
+    sampling, asked = run.config.generate.teacher, run.asked
+    yield _generation(run, "teacher", sampling, 2)
+    yield _judgement(run, "judge", "judge", sampling, 3)
+    rows = float(asked.prompts * sampling.samples_per_prompt)
     yield Work("label teacher", "label", "labelled_teacher", 4, run.requests["label"], rows=rows)
-    row = min(asked.prompt_tokens + completion, run.config.sft.max_length)
-    learnt = {"selected": accepted(run), "all": (asked.prompts - run.validation) * samples}
-    settings = run.config.sft
+    learnt = {"selected": accepted(run), "all": rows - run.validation * sampling.samples_per_prompt}
     for selection, number in learnt.items():
-        trained = number * settings.num_epochs
-        if settings.max_steps > 0:
-            trained = min(trained, float(settings.max_steps * settings.batch_size))
-        passed = Passed(run.models["student"], trained * row, row, passes(settings.deepspeed))
-        yield Work(f"sft {selection}", "sft", f"sft_{selection}", 5, run.requests["sft"], passed=(passed,))
+        yield warm_up(run, f"sft {selection}", f"sft_{selection}", 5, number)
+
+
+def _judgement(run: Run, task: str, name: str, sampling: SamplingConfig, step: int) -> Work:
+    """The teacher's verdicts on all completions of one role."""
+    rows = float(run.asked.prompts * sampling.samples_per_prompt)
+    verdicts = _verdicts(run, rows, run.asked.prompts, run.asked.completion_tokens(sampling.max_tokens))
+    return Work(
+        task, "judge", name, step, run.requests["judge"], run.outline.num_shards, (verdicts,), rows=rows,
+        is_black_box=run.config.asks_a_server("teacher"),
+    )  # fmt: skip
+
+
+def warm_up(
+    run: Run, task: str, name: str, step: int, number: float, *, model: str = "student", epochs: float = 0.0
+) -> Work:
+    """A training on so many completions of the teacher; without `epochs` on as many as are set."""
+    settings, asked = run.config.sft, run.asked
+    completion = asked.completion_tokens(run.config.generate.teacher.max_tokens)
+    row = min(asked.prompt_tokens + completion, settings.max_length)
+    trained = number * (epochs or settings.num_epochs)
+    if settings.max_steps > 0:
+        trained = min(trained, float(settings.max_steps * settings.batch_size))
+    passed = Passed(run.models[model], trained * row, row, passes(settings.deepspeed))
+    return Work(task, "sft", name, step, run.requests["sft"], passed=(passed,))
 
 
 def _verdicts(run: Run, rows: float, prompts: float, completion: float) -> Sampled:
@@ -203,9 +215,8 @@ def _generation(run: Run, role: str, sampling: SamplingConfig, step: int) -> Wor
         prefilled=(requests if black_box else run.asked.prompts) * run.asked.prompt_tokens,
     )
     request = run.requests["generate_teacher" if role == "teacher" else "generate"]
-    shards = run.run_file.num_shards
     return Work(
-        f"generate {role}", "generate", role, step, request, shards, (asked,), rows=requests,
+        f"generate {role}", "generate", role, step, request, run.outline.num_shards, (asked,), rows=requests,
         is_black_box=black_box,
     )  # fmt: skip
 
@@ -214,14 +225,16 @@ def _refinement(run: Run) -> Iterator[Work]:
     """The student answers, a reward model learns, and PPO refines the student."""
     config, asked = run.config, run.asked
     yield _generation(run, "student", config.generate.student, 6)
+    if run.outline.open_ended:
+        yield _judgement(run, "judge student", "judge_student", config.generate.student, 7)
     rows = float(asked.prompts * config.generate.student.samples_per_prompt)
-    yield Work("label student", "label", "labelled_student", 7, run.requests["label"], rows=rows)
-    yield Work("reward", "reward", "reward", 8, run.requests["reward"], passed=_reward(run))
-    for reward in run.ppo_rewards:
-        yield _ppo(run, reward)
+    yield Work("label student", "label", "labelled_student", 8, run.requests["label"], rows=rows)
+    yield reward_model(run, 9)
+    for reward in run.outline.ppo_rewards:
+        yield policy(run, reward, 10)
 
 
-def _reward(run: Run) -> tuple[Passed, ...]:
+def reward_model(run: Run, step: int) -> Work:
     """The updates of the reward model (`limbeck.trainer.reward`), and its evaluations."""
     settings, asked, generate = run.config.reward, run.asked, run.config.generate
     sides = [sampling.samples_per_prompt for sampling in (generate.teacher, generate.student)]
@@ -234,13 +247,14 @@ def _reward(run: Run) -> tuple[Passed, ...]:
     row = min(asked.prompt_tokens + completion, settings.max_length)
     scored = (updates // settings.evaluate_every + 2) * run.validation * sum(sides)
     trained = updates * settings.batch_size * pair
-    return (
+    passed = (
         Passed(run.base, trained * row, row, passes(settings.deepspeed), head=False),
         Passed(run.base, scored * row, row, 1, head=False),
     )
+    return Work("reward", "reward", "reward", step, run.requests["reward"], passed=passed)
 
 
-def _ppo(run: Run, reward: PpoReward) -> Work:
+def policy(run: Run, reward: PpoReward, step: int) -> Work:
     """Rounds of rollouts and updates (`limbeck.trainer.ppo`), and their validations."""
     settings, asked, student = run.config.ppo, run.asked, run.models["student"]
     completion = asked.completion_tokens(settings.max_tokens)
@@ -272,21 +286,22 @@ def _ppo(run: Run, reward: PpoReward) -> Work:
         passed.append(Passed(student, tokens, row, 1))
     passed += [Passed(student, tokens, row, 1), Passed(student, tokens * learning, row, trained)]
     return Work(
-        f"ppo {reward}", "ppo", f"ppo_{reward}", 9, run.requests["ppo"], sampled=sampled, passed=tuple(passed)
-    )
+        f"ppo {reward}", "ppo", f"ppo_{reward}", step, run.requests["ppo"], sampled=sampled,
+        passed=tuple(passed),
+    )  # fmt: skip
 
 
 def _evaluated(run: Run, *, trains: bool, refines: bool) -> Iterator[tuple[str, str]]:
-    """What is evaluated: the report's name, and which model it is."""
+    """What is evaluated: the report's name, and the model's key."""
     if trains:
         yield from [("teacher", "teacher"), ("student", "student")]
         yield from [("sft_selected", "student"), ("sft_all", "student")]
     elif refines:
         yield "sft_selected", "student"
     else:
-        yield from ((name, name) for name in run.models)
+        yield from ((name, f"models[{number}]") for number, name in enumerate(run.outline.evaluated))
     if refines:
-        yield from ((f"ppo_{reward}", "student") for reward in run.ppo_rewards)
+        yield from ((f"ppo_{reward}", "student") for reward in run.outline.ppo_rewards)
 
 
 def _evaluated_rows(run: Run) -> int:
@@ -294,20 +309,22 @@ def _evaluated_rows(run: Run) -> int:
     return run.asked.heldout * (run.config.evaluate.samples_per_prompt + 1)
 
 
-def _evaluation(run: Run, name: str, model: str) -> Work:
-    """Greedy and sampled answers to the held-out prompts."""
+def evaluation(run: Run, name: str, model: str, step: int = 11) -> Work:
+    """Greedy and sampled answers to the held-out prompts; of open questions, the verdicts on them too."""
     asked, of_teacher = run.asked, model == "teacher"
     requests, black_box = float(_evaluated_rows(run)), run.config.asks_a_server(model)
-    sampled = Sampled(
+    completion = asked.completion_tokens(run.config.evaluate.max_tokens)
+    answers = Sampled(
         model=run.models.get(model),
         requests=requests,
         prompt_tokens=asked.prompt_tokens,
-        completion_tokens=asked.completion_tokens(run.config.evaluate.max_tokens),
+        completion_tokens=completion,
         prefilled=(requests if black_box else asked.heldout) * asked.prompt_tokens,
     )
+    judged = [_verdicts(run, requests, asked.heldout, completion)] if run.config.task.is_open else []
     request = run.requests["evaluate_teacher" if of_teacher else "evaluate"]
     return Work(
-        f"evaluate {name}", "evaluate", name, 10, request, 1, (sampled,), rows=requests,
+        f"evaluate {name}", "evaluate", name, step, request, 1, (answers, *judged), rows=requests,
         is_black_box=black_box,
     )  # fmt: skip
 

@@ -36,6 +36,8 @@ class Outcome:
     findings: list[Finding]
     checked: list[str]
     """What was looked at, for people."""
+    models: dict[str, ModelFacts]
+    """What is known of each model, by parameter; a warmed-up `checkpoint` stands for the student."""
 
 
 def check_run_file(
@@ -80,7 +82,7 @@ def check(given: Asked, *, running: bool = False) -> Outcome:
     if config and requests:
         findings += gpus.check_counts(asked, config, requests)
         findings += _memory(asked, models, config, requests, checked)
-    return Outcome(list({str(finding): finding for finding in findings}.values()), checked)
+    return Outcome(list({str(finding): finding for finding in findings}.values()), checked, models)
 
 
 def _data(asked: Asked, world: World, config: Config | None) -> list[Finding]:

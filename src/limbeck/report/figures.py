@@ -60,6 +60,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def span(seconds: float | None) -> str:
+    """A duration that may not be known."""
+    return DASH if seconds is None else duration(seconds)
+
+
 def temperature(value: float | None) -> str:
     """A temperature, or `all`."""
     return "all" if value is None else f"{value:g}"

@@ -210,6 +210,36 @@ class Accepted(Part):
     per_gpu_hour: float
 
 
+class PlannedStage(Part):
+    """What a task was planned to take, all shards together; None is nothing, or not known."""
+
+    task: str
+    stage: str
+    name: str
+    """As in `StageRow`."""
+    wall_seconds: float | None
+    gpu_hours: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class PlannedRun(Part):
+    """The run by the formulas of `limbeck plan` (docs/plan.md), with the number of prompts that it had."""
+
+    gpu: str
+    """The kind of GPU that it is planned for: `report.gpu`."""
+    missing: str = ""
+    """Why there is no plan; the other fields are empty then."""
+    rates_source: str = ""
+    """Where the speed of this GPU comes from."""
+    assumptions: tuple[str, ...] = ()
+    stages: tuple[PlannedStage, ...] = ()
+    gpu_hours: float | None = None
+    accepted: int | None = None
+    """Completions that SFT was planned to learn from."""
+    accepted_per_gpu_hour: float | None = None
+
+
 class ExampleAnswer(Part):
     """What one model answered."""
 
@@ -257,6 +287,8 @@ class RunReport(Part):
     stages: tuple[StageRow, ...]
     accepted: Accepted | None = None
     """None without GPUs, and where a manifest does not tell of them."""
+    plan: PlannedRun | None = None
+    """None where no `preflight` of this version was run."""
     examples: tuple[Example, ...]
     provenance: tuple[Provenance, ...]
     settings: Config

@@ -21,10 +21,23 @@ def gpu_hours(parts: Sequence[Manifest]) -> float | None:
 
 
 def tokens(parts: Sequence[Manifest], kind: str) -> int | None:
-    """Prompt or completion tokens of all shards of a stage; None where a manifest does not tell."""
+    """Prompt or completion tokens of all shards of a stage, those of verdicts on held-out answers with them.
+
+    None where a manifest does not tell.
+    """
     counted = [part.metrics.get(f"{part.stage}/{kind}_tokens") for part in parts]
     known = [number for number in counted if number is not None]
-    return int(sum(known)) if known and len(known) == len(parts) else None
+    if not known or len(known) < len(parts):
+        return None
+    return int(sum(known) + sum(part.metrics.get(f"{part.stage}/judge_{kind}_tokens", 0.0) for part in parts))
+
+
+def cost(parts: Sequence[Manifest]) -> float | None:
+    """What a black box took in all shards of a stage; None where none was asked."""
+    names = ("cost", "judge_cost")
+    found = [part.metrics.get(f"{part.stage}/{name}") for part in parts for name in names]
+    known = [amount for amount in found if amount is not None]
+    return sum(known) if known else None
 
 
 def accepted(stages: Sequence[StageRow]) -> Accepted | None:

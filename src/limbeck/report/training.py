@@ -92,7 +92,6 @@ def stage_rows(manifests: Sequence[Manifest]) -> tuple[StageRow, ...]:
         for part in parts:
             for reason, number in part.rejected.items():
                 rejected[reason] = rejected.get(reason, 0) + number
-        costs = [part.metrics[f"{stage}/cost"] for part in parts if f"{stage}/cost" in part.metrics]
         rows.append(
             StageRow(
                 stage=stage,
@@ -102,7 +101,7 @@ def stage_rows(manifests: Sequence[Manifest]) -> tuple[StageRow, ...]:
                 rows_in=sum(part.num_input_rows for part in parts),
                 rows_kept=sum(part.num_rows for part in parts),
                 rejected=rejected,
-                cost=sum(costs) if costs else None,
+                cost=spent.cost(parts),
                 gpu_hours=spent.gpu_hours(parts),
                 prompt_tokens=spent.tokens(parts, "prompt"),
                 completion_tokens=spent.tokens(parts, "completion"),

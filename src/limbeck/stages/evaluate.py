@@ -31,7 +31,7 @@ from limbeck.manifest import (
 from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
-from limbeck.results import DECODINGS, accuracy_metrics, key_of, result_key, say_accuracy
+from limbeck.results import DECODINGS, accuracy_metrics, judge_metrics, key_of, result_key, say_accuracy
 from limbeck.rows import read_rows
 from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
@@ -122,10 +122,11 @@ def merged(shards: Sequence[Manifest], config: Config, store: Store) -> Manifest
     if ANSWERS in whole.inputs:
         answers = _merged_answers(whole, [item.shard for item in shards if item.shard], config, store)
         rejected = dict(Counter(answers.rejected) + Counter(by_reason))
+        of_judge = judge_metrics(results, config)
     else:
         _check_fit(results, whole.num_input_rows, whole.uri, config)
-        rejected = _rejected(results, by_reason)
-    metrics = whole.metrics | accuracy_metrics(results, config, whole.name)
+        rejected, of_judge = _rejected(results, by_reason), {}
+    metrics = whole.metrics | accuracy_metrics(results, config, whole.name) | of_judge
     say_accuracy(metrics, name)
     update = {"metrics": metrics, "rejected": rejected}
     return committed(store, whole.model_copy(update=update), name)

@@ -88,6 +88,7 @@ def run(
         num_prompts = sum(map(len, mine.values()))
         if shard == WHOLE:
             _check(made.rejected, num_prompts, sampling, config)
+        server = config.openai if config.asks_a_server(role) else None
         manifest = Manifest(
             stage="generate",
             kind="completions",
@@ -101,11 +102,10 @@ def run(
             num_rows=made.num_rows,
             rejected=made.reasons,
             shard=share(shard, num_parts),
+            metrics=spent(SPENT, made.tokens, server),
+            wall_seconds=time.monotonic() - started,
         )
-        server = config.openai if config.asks_a_server(role) else None
-        metrics = spent(SPENT, iter_rows(store, [manifest], Completion), server)
-        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
-        return commit(store, manifest.model_copy(update=taken), held)
+        return commit(store, manifest, held)
 
 
 def merged(shards: Sequence[Manifest], config: Config, store: Store) -> Manifest:

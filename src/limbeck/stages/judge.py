@@ -89,6 +89,7 @@ def run(
         }
         work = _work(rows, questions, config, stage_name, shard)
         made = make_rows(work, open_sampler, config, store, uri, held)
+        server = config.openai if config.asks_a_server("teacher") else None
         manifest = Manifest(
             stage="judge",
             kind="judgements",
@@ -102,11 +103,10 @@ def run(
             num_rows=made.num_rows,
             rejected=made.reasons,
             shard=share(shard, num_parts),
+            metrics=spent(SPENT, made.tokens, server),
+            wall_seconds=time.monotonic() - started,
         )
-        server = config.openai if config.asks_a_server("teacher") else None
-        metrics = spent(SPENT, iter_rows(store, [manifest], Judgement), server)
-        taken = {"metrics": metrics, "wall_seconds": time.monotonic() - started}
-        return commit(store, manifest.model_copy(update=taken), held)
+        return commit(store, manifest, held)
 
 
 def merged(shards: Sequence[Manifest], store: Store) -> Manifest:

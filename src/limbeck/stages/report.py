@@ -22,7 +22,7 @@ from limbeck.data_statistics import FILE, DataStatistics, parse_statistics
 from limbeck.errors import DataError
 from limbeck.label_quality import label_quality
 from limbeck.label_quality.model import LabelQuality
-from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
+from limbeck.manifest import Manifest, code_version, commit, digest, find, input_hashes, require, stage_uri
 from limbeck.metrics import RELIABILITY, Reliability
 from limbeck.progress import say
 from limbeck.records import Completion, EvalResult, GoldAnswer, Judgement, Prompt, PseudoLabel
@@ -32,7 +32,15 @@ from limbeck.report.decision import POLICY, Contest, contest, decide, no_decisio
 from limbeck.report.fidelity import fidelity
 from limbeck.report.labels_page import label_report, labels_page
 from limbeck.report.lengths import answer_lengths
-from limbeck.report.model import Example, ExampleAnswer, Fidelity, PpoStep, RewardReport, RunReport
+from limbeck.report.model import (
+    Example,
+    ExampleAnswer,
+    Fidelity,
+    PlannedRun,
+    PpoStep,
+    RewardReport,
+    RunReport,
+)
 from limbeck.report.page import html_page, markdown_page
 from limbeck.report.spent import accepted
 from limbeck.report.training import parse_history, ppo_run, provenance, reward_report, stage_rows
@@ -66,7 +74,9 @@ class ReportInputs:
     """One evaluation a model. Where nothing was trained, the others are compared with the first."""
 
 
-def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Manifest:
+def run(
+    inputs: ReportInputs, config: Config, store: Store, work_uri: str, plan: PlannedRun | None = None
+) -> Manifest:
     """Measure, compare, decide, and write the report and, where there are labels, the label report.
 
     Args:
@@ -74,6 +84,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         config: `report`, `label`, `task` and the seed are read; the whole of it is shown.
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
+        plan: What the run was planned to take, to be shown beside what was measured.
 
     Returns:
         report.json, report.html, report.md and, where there are labels, labels.json and labels.html;
@@ -86,7 +97,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
         LeaseError: when another attempt is at work.
     """
     started = time.monotonic()
-    hashes = input_hashes(**vars(inputs))
+    hashes = input_hashes(**vars(inputs)) | ({"plan": digest(plan.model_dump())} if plan else {})
     config_hash = settings.of_report(config)
     uri = stage_uri(work_uri, "report", hashes, config_hash)
     if complete := find(store, uri):
@@ -134,6 +145,7 @@ def run(inputs: ReportInputs, config: Config, store: Store, work_uri: str) -> Ma
             data=_data_statistics(store, [inputs.prompts, inputs.heldout]),
             stages=stages,
             accepted=accepted(stages),
+            plan=plan,
             examples=_examples(
                 nsmallest(
                     config.report.num_examples,

@@ -253,12 +253,15 @@ def report(
     reward_model: Artifact | None,
     policies: Sequence[Artifact] | None,
     policy: Artifact | None,
+    outline: str = "",
 ) -> None:
     """See `limbeck.stages.report`; the pages and the summary also go out as they are."""
     with task("report"):
+        from limbeck.planning.outline import parse_outline
+        from limbeck.planning.page import plan_of_report
         from limbeck.stages import report as stage
 
-        store = Store()
+        store, checked = Store(), parse_config(config)
         inputs = stage.ReportInputs(
             prompts=read(prompts, "prompts") if prompts else None,
             heldout=read(heldout, "heldout"),
@@ -280,7 +283,12 @@ def report(
                 "results",
             ),
         )
-        made = stage.run(inputs, parse_config(config), store, work_uri)
+        plan = None
+        if outline:
+            outlined = parse_outline(outline, "report, parameter outline")
+            # Labels have a row for each prompt too, where a run starts from those of an earlier one.
+            plan = plan_of_report(outlined, inputs.prompts or inputs.labels, inputs.heldout, checked, store)
+        made = stage.run(inputs, checked, store, work_uri, plan)
         write(made, run_report, metrics)
         Path(label_page.path).parent.mkdir(parents=True, exist_ok=True)
         Path(label_page.path).write_text(NO_LABELS, encoding="utf-8")

@@ -17,7 +17,7 @@ from limbeck.trainjob import Settings as TrainJobSettings
 
 
 class Requests(NamedTuple):
-    """What the tasks of each stage ask of their nodes, as Kubernetes quantities."""
+    """What the tasks of each stage ask of their nodes, as Kubernetes quantities; and the run's outline."""
 
     prepare_cpu: str
     prepare_memory: str
@@ -51,6 +51,8 @@ class Requests(NamedTuple):
     report_memory: str
     train_jobs: Settings
     """For the trainings on several nodes; empty where there is none."""
+    outline: str
+    """JSON, for `report`."""
 
 
 def preflight(
@@ -84,6 +86,7 @@ def preflight(
 ) -> Requests:
     """Check everything that can be checked before a GPU is asked for; give what each stage will ask for."""
     with task("preflight"):
+        from limbeck.planning.outline import outline
         from limbeck.preflight import Asked, check, conclude
 
         given = Asked(
@@ -132,7 +135,9 @@ def preflight(
             nodes=on_nodes,
         )
         return Requests(
-            **made, train_jobs=settings.model_dump(mode="json", exclude_none=True) if on_nodes else {}
+            outline=outline(given, outcome.models).model_dump_json(),
+            **made,
+            train_jobs=settings.model_dump(mode="json", exclude_none=True) if on_nodes else {},
         )
 
 
