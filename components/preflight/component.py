@@ -20,6 +20,7 @@ def preflight(
     label_uri: str = "",
     checkpoint: str = "",
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model"],
     reward_variants: list[str] = ["reward.source_weight=0"],
     noise_variants: list[str] = ["label.noise=0.1"],
@@ -88,7 +89,8 @@ def preflight(
         prepared_uri: Prefix of a finished `prepare` to start from; may be empty.
         label_uri: Prefix of a finished `label` to start from; may be empty.
         checkpoint: URI of a warmed-up student to start from; may be empty.
-        num_shards: How many tasks `generate` and `judge` are split into.
+        num_shards: How many tasks share each `generate` and `judge`.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`, `judge`; one of the first two at
             least.
         reward_variants: Variants of an ablation, `section.field=value`, each with a reward model of its own.
@@ -155,6 +157,7 @@ def preflight(
         label_uri=label_uri,
         checkpoint=checkpoint,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=ppo_rewards,
         reward_variants=reward_variants,
         noise_variants=noise_variants,

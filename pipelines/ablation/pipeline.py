@@ -237,6 +237,7 @@ def ablation(
                 reward_variants=reward_variants,
                 noise_variants=noise_variants,
                 num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
                 **pods.nodes,
             )
         )

@@ -47,6 +47,7 @@ def wire(
                 config=config,
                 ppo_rewards=ppo_rewards,
                 num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
                 gold_labels=gold_labels,
                 open_ended=open_ended,
                 **pods.nodes,

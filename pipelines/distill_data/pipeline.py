@@ -83,6 +83,7 @@ def distill_data(
                 resources=resources,
                 config=config,
                 num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
                 **pods.nodes,
             )
         )

@@ -86,6 +86,7 @@ def distill_rewards(
                 config=config,
                 ppo_rewards=ppo_rewards,
                 num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
                 **pods.nodes,
             )
         )

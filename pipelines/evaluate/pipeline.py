@@ -70,6 +70,7 @@ def evaluate(
             heldout=heldout,
             models=models,
             teacher=teacher,
+            num_evaluate_shards=num_evaluate_shards,
             gpus=gpus,
             resources=resources,
             config=config,

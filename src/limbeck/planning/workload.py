@@ -324,7 +324,8 @@ def evaluation(run: Run, name: str, model: str, step: int = 11) -> Work:
     judged = [_verdicts(run, requests, asked.heldout, completion)] if run.config.task.is_open else []
     request = run.requests["evaluate_teacher" if of_teacher else "evaluate"]
     return Work(
-        f"evaluate {name}", "evaluate", name, step, request, 1, (answers, *judged), rows=requests,
+        f"evaluate {name}", "evaluate", name, step, request, run.outline.num_evaluate_shards,
+        (answers, *judged), rows=requests,
         is_black_box=black_box,
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
 MAX_GPUS = 64
 CHOICES = (
     "num_shards",
+    "num_evaluate_shards",
     "ppo_rewards",
     "reward_variants",
     "noise_variants",
@@ -65,6 +66,7 @@ class Asked:
     prepared_uri: str = ""
     label_uri: str = ""
     num_shards: int = 1
+    num_evaluate_shards: int = 1
     ppo_rewards: Sequence[str] = ("model",)
     reward_variants: Sequence[str] = ("reward.source_weight=0",)
     noise_variants: Sequence[str] = ("label.noise=0.1",)
