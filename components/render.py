@@ -23,11 +23,11 @@ MARK = "<!-- Written by `python -m components.render`: change its sources instea
 # The order in which a run meets them.
 ORDER = (
     *("preflight", "prepare", "shards", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate"),
-    *("pick", "report", "export", "load", "noise", "match", "compare"),
+    *("merge", "pick", "report", "export", "load", "noise", "match", "compare", "cleanup"),
 )
 S3 = "S3-compatible"
 
-INPUT_KINDS: dict[str, Kind] = {
+INPUT_KINDS: dict[str, Kind | None] = {
     "prompts": "prompts",
     "heldout": "heldout",
     "gold": "gold",
@@ -65,8 +65,10 @@ INPUT_KINDS: dict[str, Kind] = {
     "gold_policy": "checkpoint",
     "reward_variants": "reward_model",
     "noise_variants": "reward_model",
+    "shards": None,
 }
-"""What the manifest of each input artifact must hold; a test gives each input another kind."""
+"""What the manifest of each input artifact must hold; a test gives each input another kind. `merge` takes
+several."""
 PARAMETER_TYPES = {
     "STRING": "str",
     "NUMBER_INTEGER": "int",

@@ -4,16 +4,20 @@ Each takes the pods' settings and the pipeline's parameters, adds tasks to the p
 gives what later tasks need of them. They are called inside a `@dsl.pipeline` function.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
+from components.cleanup.component import cleanup
 from components.evaluate.component import evaluate
 from components.generate.component import generate
 from components.judge.component import judge
 from components.label.component import label
 from components.load.component import load
+from components.merge.component import merge
 from components.pick.component import pick
 from components.ppo.component import ppo
 from components.prepare.component import prepare
@@ -22,6 +26,16 @@ from components.reward.component import reward
 from components.sft.component import sft
 from components.shards.component import shards
 from pipelines.pods import Pods
+
+TRAININGS = (sft, reward, ppo)
+"""What may train on several nodes."""
+
+
+@contextmanager
+def tidied(pods: Pods, config: Any) -> Iterator[None]:
+    """All tasks of a run; `cleanup` comes after them, however they end."""
+    with dsl.ExitHandler(pods.last(cleanup(config=config)), name="run"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,12 @@ class Run:
     """The outputs of `preflight`: what each stage asks for, and the run's outline."""
     work_uri: Any
     config: Any
+    shards: Any
+    """The shards of `generate` and `judge` to loop over."""
+    num_shards: Any
+    evaluate_shards: Any
+    """Those of `evaluate`."""
+    num_evaluate_shards: Any
     judge: Any = None
     """The teacher, where it judges all answers (the student's, held-out ones): of open questions."""
 
@@ -50,17 +70,32 @@ class Run:
 
         One in which the teacher answers or judges may ask a server.
         """
+        if component in TRAININGS:
+            inputs["train_jobs"] = self.requests["train_jobs"]
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
         return self.pods.stage(
             task, title, self.requests, stage, of_teacher=of_teacher, asks_teacher=asks_teacher
         )
 
     def judged(self, title: str, prompts: Any, completions: Any, teacher: Any) -> Any:
-        """The teacher's judgements of a shard of completions."""
-        task = self.add(
-            judge, title, of_teacher=True, prompts=prompts, completions=completions, model=teacher
-        )
-        return task.outputs["judgements"]
+        """The teacher's judgements of completions."""
+        with dsl.ParallelFor(self.shards, name=f"{title} shards") as shard:
+            task = self.add(
+                judge,
+                title,
+                of_teacher=True,
+                prompts=prompts,
+                completions=completions,
+                model=teacher,
+                shard=shard,
+                num_shards=self.num_shards,
+            )
+        return self.merged(title, task.outputs["judgements"])
+
+    def merged(self, title: str, output: Any) -> Any:
+        """What all shards of a loop have made, as one."""
+        task = merge(shards=dsl.Collected(output), config=self.config)
+        return self.pods.helper(task, f"merge {title}").outputs["merged"]
 
 
 @dataclass(frozen=True)
@@ -96,9 +131,47 @@ def prepared(run: Run, after: dsl.PipelineTask, data: Any, heldout_data: Any) ->
     return task.after(after).outputs
 
 
-def loop_items(run: Run, after: dsl.PipelineTask, num_shards: Any) -> Any:
-    """The shards to loop over."""
-    return run.pods.helper(shards(num_shards=num_shards), "shards").after(after).output
+def begun(
+    pods: Pods,
+    checked: dsl.PipelineTask,
+    work_uri: Any,
+    config: Any,
+    num_shards: Any,
+    num_evaluate_shards: Any,
+    judge: Any = None,
+) -> Run:
+    """What the tasks of a run share, once `preflight` has passed; `num_shards` is None without `generate`."""
+
+    def items(number: Any, name: str) -> Any:
+        return pods.helper(shards(num_shards=number), name).after(checked).output
+
+    return Run(
+        pods=pods,
+        requests=checked.outputs,
+        work_uri=work_uri,
+        config=config,
+        shards=None if num_shards is None else items(num_shards, "shards"),
+        num_shards=num_shards,
+        evaluate_shards=items(num_evaluate_shards, "shards of evaluate"),
+        num_evaluate_shards=num_evaluate_shards,
+        judge=judge,
+    )
+
+
+def generated(run: Run, prompts: Any, role: str, **model: Any) -> Any:
+    """The completions of teacher or student."""
+    with dsl.ParallelFor(run.shards, name=f"{role} shards") as shard:
+        answered = run.add(
+            generate,
+            f"generate {role}",
+            of_teacher=role == "teacher",
+            prompts=prompts,
+            role=role,
+            shard=shard,
+            num_shards=run.num_shards,
+            **model,
+        )
+    return run.merged(f"generate {role}", answered.outputs["completions"])
 
 
 def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **model: Any) -> Any:
@@ -106,8 +179,17 @@ def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = 
     inputs = {name: prepare_outputs[name] for name in ("heldout", "gold")} | model
     if run.judge is not None:
         inputs["judge"] = run.judge
-    task = run.add(evaluate, title, of_teacher=of_teacher, asks_teacher=run.judge is not None, **inputs)
-    return task.outputs["results"]
+    with dsl.ParallelFor(run.evaluate_shards, name=f"{title} shards") as shard:
+        task = run.add(
+            evaluate,
+            title,
+            of_teacher=of_teacher,
+            asks_teacher=run.judge is not None,
+            shard=shard,
+            num_shards=run.num_evaluate_shards,
+            **inputs,
+        )
+    return run.merged(title, task.outputs["results"])
 
 
 def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
@@ -130,8 +212,6 @@ def base_models(run: Run, prepare_outputs: Any, teacher: Any, student: Any) -> d
 def distil_data(
     run: Run,
     prepare_outputs: Any,
-    shard_items: Any,
-    num_shards: Any,
     teacher: Any,
     student: Any,
     *,
@@ -142,24 +222,14 @@ def distil_data(
     With `gold_labels` the labels are gold answers: an upper bound. Nothing else gives these to `label`.
     """
     prompts = prepare_outputs["prompts"]
-    with dsl.ParallelFor(shard_items, name="teacher shards") as shard:
-        answered = run.add(
-            generate,
-            "generate teacher",
-            of_teacher=True,
-            prompts=prompts,
-            model=teacher,
-            role="teacher",
-            shard=shard,
-            num_shards=num_shards,
-        )
-        judgements = run.judged("judge", prompts, answered.outputs["completions"], teacher)
+    completions = generated(run, prompts, "teacher", model=teacher)
+    judgements = run.judged("judge", prompts, completions, teacher)
     voted = run.add(
         label,
         "label teacher",
         prompts=prompts,
-        completions=dsl.Collected(answered.outputs["completions"]),
-        judgements=dsl.Collected(judgements),
+        completions=completions,
+        judgements=judgements,
         **({"gold": prepare_outputs["gold"]} if gold_labels else {}),
     )
     with dsl.ParallelFor(["selected", "all"], name="warm-ups") as selection:
@@ -170,8 +240,8 @@ def distil_data(
     picked = pick(checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]), names=["sft_selected"])
     run.pods.helper(picked, "pick student")
     return Data(
-        teacher_completions=dsl.Collected(answered.outputs["completions"]),
-        judgements=dsl.Collected(judgements),
+        teacher_completions=completions,
+        judgements=judgements,
         labels=voted.outputs["labels"],
         labelled=voted.outputs["labelled"],
         sft_checkpoints=dsl.Collected(warmed_up.outputs["checkpoint"]),
@@ -183,8 +253,6 @@ def distil_data(
 def distil_rewards(
     run: Run,
     prepare_outputs: Any,
-    shard_items: Any,
-    num_shards: Any,
     ppo_rewards: Any,
     teacher: Any,
     labels: Any,
@@ -198,25 +266,10 @@ def distil_rewards(
     """
     prompts = prepare_outputs["prompts"]
     is_open = run.judge is not None
-    with dsl.ParallelFor(shard_items, name="student shards") as shard:
-        answered = run.add(
-            generate,
-            "generate student",
-            prompts=prompts,
-            role="student",
-            shard=shard,
-            num_shards=num_shards,
-            checkpoint=student,
-        )
-        if is_open:
-            judgements = run.judged("judge student", prompts, answered.outputs["completions"], run.judge)
+    completions = generated(run, prompts, "student", checkpoint=student)
+    judged = {"judgements": run.judged("judge student", prompts, completions, run.judge)} if is_open else {}
     compared = run.add(
-        label,
-        "label student",
-        prompts=prompts,
-        completions=dsl.Collected(answered.outputs["completions"]),
-        given_labels=labels,
-        **({"judgements": dsl.Collected(judgements)} if is_open else {}),
+        label, "label student", prompts=prompts, completions=completions, given_labels=labels, **judged
     )
     rewarded = run.add(
         reward,
@@ -246,7 +299,7 @@ def distil_rewards(
     )
     run.pods.helper(picked, "pick policy")
     return Rewards(
-        student_completions=dsl.Collected(answered.outputs["completions"]),
+        student_completions=completions,
         student_labelled=compared.outputs["labelled"],
         reward_model=rewarded.outputs["reward_model"],
         policies=dsl.Collected(refined.outputs["policy"]),

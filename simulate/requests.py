@@ -38,8 +38,6 @@ class Requests(NamedTuple):
         return self.get + self.head + self.pages
 
 
-FIND = Requests(head=1)
-"""`manifest.find`: whether the stage is complete already."""
 TAKE = Requests(get=1, put=1)
 """`lease._take` where nobody was before."""
 LOOK = Requests(get=1, head=1)
@@ -69,6 +67,21 @@ def download(num_bytes: int) -> Requests:
 def listing(num_objects: int) -> Requests:
     """`Store.sizes`, page by page."""
     return Requests(pages=max(1, math.ceil(num_objects / KEYS_A_PAGE)))
+
+
+def find(num_shards: int) -> Requests:
+    """`manifest.find_shard`: whether the stage is complete already, or the shard."""
+    return Requests(head=1 if num_shards == 1 else 2)
+
+
+def others(num_shards: int, num_objects: int) -> Requests:
+    """`lease._end_others`: whether an attempt with another number of shards is at work.
+
+    Args:
+        num_shards: Of this run.
+        num_objects: What lies in the shards' folders.
+    """
+    return listing(num_objects) if num_shards == 1 else listing(num_objects)._replace(get=1)
 
 
 def model(num_bytes: int) -> Requests:

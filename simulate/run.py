@@ -9,6 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import simpy
@@ -107,11 +108,10 @@ class _Run:
         self._model_free_at = 0.0
         self._outcome = Outcome(scenario)
         num_shards = self._protocol.num_shards
-        for number in range(num_shards):
-            num_rows = (
-                scenario.num_rows * (number + 1) // num_shards - scenario.num_rows * number // num_shards
-            )
-            self._queue.put(Shard(Shelf(num_rows, self._protocol.rows_per_part)))
+        ends = [scenario.num_rows * number // num_shards for number in range(num_shards + 1)]
+        self._shelves = [Shelf(end - first, self._protocol.rows_per_part) for first, end in pairwise(ends)]
+        for shelf in self._shelves:
+            self._queue.put(Shard(shelf))
         self._num_open = num_shards
 
     def outcome(self) -> Outcome:
@@ -179,8 +179,11 @@ class _Run:
         scenario, shelf = self._scenario, shard.shelf
         self._outcome.num_attempts += 1
         yield from self._spend("start", scenario.pod_seconds)
-        self._ask(requests.FIND)
+        num_shards = self._protocol.num_shards
+        self._ask(requests.find(num_shards))
         yield from self._take_lease(shard)
+        of_shards = 0 if num_shards == 1 else sum(len(other.loose) + 1 for other in self._shelves)
+        self._ask(requests.others(num_shards, of_shards))
         taken = self._env.now
         try:
             self._ask(requests.REQUIRE)
@@ -192,7 +195,8 @@ class _Run:
                 scenario.num_prompt_parts,
             )
             yield from self._spend("start", scenario.reading_seconds)
-            self._ask(requests.listing(shelf.num_objects))
+            # All shards write below one prefix.
+            self._ask(requests.listing(sum(other.num_objects for other in self._shelves)))
             num_earlier = shelf.num_parts
             for item in shelf.loose:
                 self._ask(requests.download((item.end - item.first) * scenario.row_bytes))

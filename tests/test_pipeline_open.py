@@ -118,6 +118,7 @@ def test_any_models_can_be_compared_by_the_judgement_of_a_teacher(
     given = yaml.safe_load(finished["run_file"].read_text())
     kept = {name: given[name] for name in ("work_uri", "config", "teacher")}
     models = {"models": [given["student"], given["teacher"]], "heldout": given["prompts"]}
+    models |= {"num_evaluate_shards": 2}
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(kept | models))
     _, report = run("evaluate", path, tmp_path / "out")

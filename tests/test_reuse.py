@@ -16,11 +16,13 @@ from limbeck.cli.work import init, status
 from limbeck.compiled import find, load
 from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
+from limbeck.judged_answers import Judge
 from limbeck.manifest import Manifest
 from limbeck.report.model import PlannedRun
 from limbeck.reuse import Expected, Outlook
 from limbeck.rollout_judge import Teacher
 from limbeck.run_file import RunFile, load_run_file
+from limbeck.shards import Shard
 from limbeck.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
 from limbeck.stages.report import ReportInputs
 from limbeck.status import inspect
@@ -40,9 +42,9 @@ SETTINGS: dict[str, Any] = {
     "report": {"num_resamples": 100},
 }
 TASKS = [
-    "prepare", "generate teacher 1/2", "generate teacher 2/2", "judge 1/2", "judge 2/2", "label teacher",
+    "prepare", "generate teacher", "judge", "label teacher",
     "sft selected", "evaluate sft_selected", "sft all", "evaluate sft_all", "evaluate teacher",
-    "evaluate student", "generate student 1/2", "generate student 2/2", "label student", "reward",
+    "evaluate student", "generate student", "label student", "reward",
     "ppo model", "evaluate ppo_model", "ppo mixed", "evaluate ppo_mixed", "report",
 ]  # fmt: skip
 
@@ -77,14 +79,7 @@ def write(path: Path, work_uri: str, settings: dict[str, Any], **more: Any) -> N
     path.write_text(yaml.safe_dump(given | more))
 
 
-class Live(ScriptedSampler):
-    """The scripted sampler with weights to load."""
-
-    def load_weights(self, folder: Path) -> None:
-        """Nothing to load."""
-
-
-def sampler() -> Live:
+def sampler() -> ScriptedSampler:
     def answer(prompt: str, seed: int | None) -> str:
         if "correct?" in prompt:
             return "yes"
@@ -92,7 +87,7 @@ def sampler() -> Live:
             return "no" if "= x" in prompt else "yes"
         return f"= {prompt.split()[1] if seed is None or seed % 3 else 'x'}"
 
-    return Live(answer)
+    return ScriptedSampler(answer)
 
 
 def trained(**arguments: Any) -> Any:
@@ -118,7 +113,8 @@ PPO_HISTORY = [{"update": 0.0}]
 
 def run_all(store: Store, given: RunFile, until: str = "") -> None:
     """All stages in the order of the pipeline `distill`, as its tasks call them, up to one of them."""
-    config, work, shards = given.config, given.work_uri, range(given.num_shards)
+    config, work = given.config, given.work_uri
+    shards = [Shard(index=index, count=given.num_shards) for index in range(given.num_shards)]
 
     def engine(content: str, dtype: Dtype) -> str:
         return settings.of_engine(content, dtype, None)
@@ -138,20 +134,28 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     def measured(name: str, model_hash: str) -> Manifest:
         return evaluate.run(
             made.heldout, made.gold, model_hash, sampler, config, store, work,
-            name=name, judge=evaluate.Judge(judging, sampler),
+            name=name, judge=Judge(judging, sampler),
         )  # fmt: skip
 
     def answered(role: Any, model_hash: str) -> list[Manifest]:
-        return [
+        parts = [
             generate.run(
-                made.prompts, model_hash, sampler, config, store, work,
-                role=role, shard=shard, num_shards=len(shards),
+                made.prompts, model_hash, sampler, config, store, work, role=role, shard=shard
             )
             for shard in shards
         ]  # fmt: skip
+        return [generate.merged(parts, config, store)]
+
+    def judgements(answers: list[Manifest]) -> list[Manifest]:
+        (completions,) = answers
+        parts = [
+            judge.run(made.prompts, completions, judging, sampler, config, store, work, shard=shard)
+            for shard in shards
+        ]
+        return [judge.merged(parts, store)]
 
     answers = answered("teacher", teacher)
-    judged = [judge.run(made.prompts, shard, judging, sampler, config, store, work) for shard in answers]
+    judged = judgements(answers)
     voted = label.run(made.prompts, answers, judged, None, config, store, work)
     base, dtype = model(given.student), config.student.dtype
 
@@ -165,11 +169,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
     results = [measured("teacher", teacher), measured("student", engine(base, dtype))]
     results += [measured(item.name, engine(item.content_hash, dtype)) for item in tuned]
     again = answered("student", engine(tuned[0].content_hash, dtype))
-    judged_too = (
-        [judge.run(made.prompts, shard, judging, sampler, config, store, work) for shard in again]
-        if config.task.is_open
-        else []
-    )
+    judged_too = judgements(again) if config.task.is_open else []
     compared = label.run(made.prompts, again, judged_too, voted.labels, config, store, work)
     scorer = reward.run(
         voted.labelled, compared.labelled, tuned[0].content_hash, folder, trained, config, store, work
@@ -178,8 +178,8 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         return
     policies = [
         ppo.run(
-            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler(), trained, config, store, work,
-            reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
+            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler().prompt_ids, trained, config,
+            store, work, reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
         )
         for kind in given.ppo_rewards
     ]  # fmt: skip
@@ -217,8 +217,8 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     config = SETTINGS | {"judge": {"yes": "true"}}
     write(run_path, load_run_file(run_path).work_uri, config)
     tasks = expected(store, run_path)
-    assert verdicts(tasks)["generate teacher 2/2"] == "reused"
-    assert (tasks["judge 1/2"].verdict, tasks["judge 1/2"].why[-10:]) == ("runs", ": settings")
+    assert verdicts(tasks)["generate teacher"] == "reused"
+    assert (tasks["judge"].verdict, tasks["judge"].why[-10:]) == ("runs", ": settings")
     assert tasks["label teacher"].verdict == "not known"
     assert "its judgements must be made first; all else is as in label/" in tasks["label teacher"].why
     assert tasks["sft all"].why.startswith("its labelled must be made first; all else is as in sft/")
@@ -249,7 +249,7 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     (run_path.parent / "data.jsonl").write_text('{"prompt": "another"}\n')
     tasks = expected(store, run_path)
     assert tasks["prepare"].why.endswith(": inputs (prompts)")
-    assert tasks["generate teacher 1/2"].why.startswith("its prompts must be made first; all else is as in")
+    assert tasks["generate teacher"].why.startswith("its prompts must be made first; all else is as in")
     assert "reused" not in verdicts(tasks).values()
 
 
@@ -264,11 +264,11 @@ def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path:
 
     as_fast = black_box | {"openai": server | {"max_concurrent": 1}, "teacher": {"sampler": "openai"}}
     write(run_path, work_uri, as_fast, teacher="no-such-folder")
-    assert verdicts(expected(store, run_path))["judge 1/2"] == "reused"
+    assert verdicts(expected(store, run_path))["judge"] == "reused"
     for changed in (black_box | {"openai": server | {"revision": "2"}}, black_box):
         write(run_path, work_uri, changed, teacher="another" if changed is black_box else "no-such-folder")
         tasks = expected(store, run_path)
-        assert tasks["generate teacher 1/2"].why.endswith(": inputs (model)")
+        assert tasks["generate teacher"].why.endswith(": inputs (model)")
         assert tasks["evaluate teacher"].why.endswith(": inputs (model)")
         assert tasks["evaluate student"].verdict == "reused"
 
@@ -282,15 +282,15 @@ def test_of_open_questions_the_judge_is_asked_about_all_answers(store: Store, ru
     tasks = expected(store, run_path, "distill_open")
     judged = [f"{name}, judge" for name in tasks if f"{name}, judge" in tasks]
     assert judged == [f"evaluate {name}, judge" for name in ROWS]
-    assert {"judge student 1/2", "judge student 2/2", "ppo model"} <= set(tasks)
+    assert {"judge student", "ppo model"} <= set(tasks)
     assert "ppo mixed" not in tasks
     assert {name: task for name, task in tasks.items() if task.verdict != "reused"} == {}
 
     stricter = opened | {"label": of_judge | {"min_p_correct": 0.6}}
     write(run_path, work_uri, stricter, ppo_rewards=["model"])
     tasks = expected(store, run_path, "distill_open")
-    assert tasks["evaluate teacher"].verdict == tasks["judge 2/2"].verdict == "reused"
-    assert "its completions must be made first" in tasks["judge student 1/2"].why
+    assert tasks["evaluate teacher"].verdict == tasks["judge"].verdict == "reused"
+    assert "its completions must be made first" in tasks["judge student"].why
     assert tasks["evaluate teacher, judge"].why.endswith(": settings")
 
 
@@ -337,14 +337,15 @@ def test_unfinished_and_broken_outputs_are_told_apart(store: Store, run_path: Pa
     run_all(store, given, until="reward")
     tasks = expected(store, run_path)
     assert tasks["ppo model"].verdict == "runs"
-    first, second = (f"{given.work_uri}/{tasks[f'generate student {n}/2'].why}" for n in (1, 2))
+    first, second = (f"{given.work_uri}/{tasks[name].why}" for name in ("generate student", "judge"))
     store.delete([f"{first}/manifest.json"])
-    store.delete([uri for uri in store.sizes(second) if "/part-" in uri])
     tasks = expected(store, run_path)
     address = first.removeprefix(f"{given.work_uri}/")
-    assert tasks["generate student 1/2"][1:] == ("goes on", f"{address}, 1 finished parts")
-    assert tasks["generate student 2/2"].verdict == "runs"
-    assert " is broken: part-00000-" in tasks["generate student 2/2"].why
+    assert tasks["generate student"][1:] == ("goes on", f"{address}, 1 finished parts")
+    store.delete([uri for uri in store.sizes(second) if "/part-" in uri])
+    tasks = expected(store, run_path)
+    assert tasks["judge"].verdict == "runs"
+    assert " is broken: part-00000-" in tasks["judge"].why
 
 
 def test_a_policy_that_the_teacher_has_judged_is_found_again_with_its_calibration(
@@ -368,8 +369,8 @@ def test_a_policy_that_the_teacher_has_judged_is_found_again_with_its_calibratio
         ("distill_data", {}, {"prepare", "sft all", "evaluate teacher", "report"}),
         ("distill_minimal", {}, {"prepare", "sft all", "ppo mixed", "report"}),
         ("evaluate", {"models": 2}, {"prepare", "evaluate teacher", "evaluate student", "report"}),
-        ("distill_open", {}, {"prepare", "judge 1/2", "ppo model", "report"}),
-        ("distill_rewards", {"checkpoint": 1}, {"generate student 1/2", "reward", "ppo model", "report"}),
+        ("distill_open", {}, {"prepare", "judge", "ppo model", "report"}),
+        ("distill_rewards", {"checkpoint": 1}, {"generate student", "reward", "ppo model", "report"}),
     ],
 )
 def test_every_pipeline_has_its_own_tasks(
@@ -396,7 +397,7 @@ def test_the_command_shows_a_line_for_each_task(store: Store, run_path: Path) ->
     shown = CliRunner().invoke(app, ["status", given.work_uri, "--against", str(run_path)])
     assert shown.exit_code == 0, shown.output
     lines = shown.output.splitlines()
-    assert lines[0] == f"{run_path}: 1 of 21 tasks are finished already"
+    assert lines[0] == f"{run_path}: 1 of 18 tasks are finished already"
     assert lines[2].split()[:2] == ["reused", "prepare"]
     assert lines[3].split()[:2] == ["runs", "generate"]
     machine = CliRunner().invoke(app, ["status", given.work_uri, "--against", str(run_path), "--json"])

@@ -34,7 +34,7 @@ WORK = Work(
     name="test",
     unit="rows",
     row_type=Judgement,
-    sizes=[ROWS_PER_PART] * NUM_PARTS,
+    sizes=dict.fromkeys(range(NUM_PARTS), ROWS_PER_PART),
     plan=plan,
     place=lambda row: (int(row.prompt_id) // ROWS_PER_PART, row.prompt_id),
 )

@@ -12,7 +12,7 @@ def hashes(task: dict[str, Any]) -> dict[str, str]:
     config: Config = parse_config({"task": task})
     return {
         "prepare": settings.of_prepare(config),
-        "generate": settings.of_generate(config, "teacher", 0, 1),
+        "generate": settings.of_generate(config, "teacher"),
         "label": settings.of_label(config),
         "sft": settings.of_sft(config, "all"),
         "reward": settings.of_reward(config),

@@ -39,7 +39,7 @@ def hashes(**sections: object) -> dict[str, str]:
     config = parse_config(dict(sections))
     return {
         "prepare": settings.of_prepare(config),
-        "generate": settings.of_generate(config, "teacher", 0, 1),
+        "generate": settings.of_generate(config, "teacher"),
         "judge": settings.of_judge(config),
         "label": settings.of_label(config),
         "sft": settings.of_sft(config, "all"),

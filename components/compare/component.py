@@ -24,12 +24,12 @@ def compare(
     tuned_teacher_results: Input[Dataset] | None = None,
     longer_sft_results: Input[Dataset] | None = None,
     gold_results: Input[Dataset] | None = None,
-    completions: Input[list[Dataset]] | None = None,
-    judgements: Input[list[Dataset]] | None = None,
+    completions: Input[Dataset] | None = None,
+    judgements: Input[Dataset] | None = None,
     labels: Input[Dataset] | None = None,
     gold_labels: Input[Dataset] | None = None,
     noisy_labels: Input[list[Dataset]] | None = None,
-    student_completions: Input[list[Dataset]] | None = None,
+    student_completions: Input[Dataset] | None = None,
     sft_checkpoints: Input[list[Model]] | None = None,
     tuned_teacher: Input[Model] | None = None,
     longer_sft: Input[Model] | None = None,
@@ -57,12 +57,12 @@ def compare(
         tuned_teacher_results: Manifest of the evaluation of the teacher tuned on its own completions.
         longer_sft_results: Manifest of the evaluation of SFT at equal compute.
         gold_results: Manifest of the evaluation of the policy that gold labels rewarded.
-        completions: Manifests of the teacher's completions.
-        judgements: Manifests of the judgements of them.
+        completions: Manifest of the teacher's completions.
+        judgements: Manifest of the judgements of them.
         labels: Manifest of the pseudo labels.
         gold_labels: Manifest of the gold answers as labels.
         noisy_labels: Manifests of the noisy labels.
-        student_completions: Manifests of the warmed-up student's completions.
+        student_completions: Manifest of the warmed-up student's completions.
         sft_checkpoints: Manifests of the warmed-up students.
         tuned_teacher: Manifest of the tuned teacher.
         longer_sft: Manifest of SFT at equal compute.

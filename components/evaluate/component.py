@@ -19,6 +19,8 @@ def evaluate(
     model: str = "",
     checkpoint: Input[Model] | None = None,
     judge: str = "",
+    shard: int = 0,
+    num_shards: int = 1,
     config: dict[str, Any] = {},
 ) -> None:
     """Answer the held-out prompts, greedily and sampled, and compare with the gold answers.
@@ -34,12 +36,14 @@ def evaluate(
         checkpoint: Manifest of the checkpoint to evaluate; without it `model` is.
         judge: URI of the Hugging Face folder of the teacher, or its name at its server, which judges open
             answers; not read for other tasks.
+        shard: Which of the tasks that share the prompts this is, from 0.
+        num_shards: How many tasks share the prompts; a run may go on with another number.
         config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model's;
             for open answers `judge`, `label` and `teacher` too.
 
     Returns:
-        results: Manifest of one row an answer.
-        metrics: Accuracy by decoding.
+        results: Manifest of one row an answer; of a shard, for `merge`.
+        metrics: Accuracy by decoding, of a shard on its own prompts.
     """
     from limbeck import tasks
 
@@ -54,4 +58,6 @@ def evaluate(
         model=model,
         checkpoint=checkpoint,
         judge=judge,
+        shard=shard,
+        num_shards=num_shards,
     )

@@ -29,13 +29,14 @@ def generate(
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         model: URI of the Hugging Face folder that answers; not read when `checkpoint` is given.
         role: Who answers: `teacher` or `student`. It chooses the sampling settings and marks the rows.
-        shard: Which part of the prompts this task answers, from 0.
-        num_shards: Into how many parts the prompts are split.
+        shard: Which of the tasks that share the prompts this is, from 0.
+        num_shards: How many tasks share the prompts; a run may go on with another number.
         checkpoint: Manifest of the checkpoint that answers; without it `model` does.
         config: Settings of all stages; this one reads `generate`, `engine`, `task`, `seed` and the role's.
 
     Returns:
-        completions: Manifest of the completions, each with its temperature, seed and log-probability.
+        completions: Manifest of the completions, each with its temperature, seed and log-probability; of a
+            shard, for `merge`.
     """
     from limbeck import tasks
 

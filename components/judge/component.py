@@ -15,6 +15,8 @@ def judge(
     model: str,
     work_uri: str,
     judgements: Output[Dataset],
+    shard: int = 0,
+    num_shards: int = 1,
     config: dict[str, Any] = {},
 ) -> None:
     """Let a model judge completions: P(correct) of each. In the method the teacher judges its own.
@@ -28,10 +30,12 @@ def judge(
         completions: Manifest of completions of them.
         model: URI of the judge's Hugging Face folder, usually the teacher.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
+        shard: Which of the tasks that share the completions this is, from 0.
+        num_shards: How many tasks share the completions; a run may go on with another number.
         config: Settings of all stages; this one reads `judge`, `teacher`, `engine` and `task`.
 
     Returns:
-        judgements: Manifest of one P(correct) a completion.
+        judgements: Manifest of one P(correct) a completion; of a shard, for `merge`.
     """
     from limbeck import tasks
 
@@ -42,4 +46,6 @@ def judge(
         work_uri=work_uri,
         config=config,
         judgements=judgements,
+        shard=shard,
+        num_shards=num_shards,
     )

@@ -11,11 +11,11 @@ from images.images import TOOLS
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
 def label(
     prompts: Input[Dataset],
-    completions: Input[list[Dataset]],
+    completions: Input[Dataset],
     work_uri: str,
     labels: Output[Dataset],
     labelled: Output[Dataset],
-    judgements: Input[list[Dataset]] | None = None,
+    judgements: Input[Dataset] | None = None,
     given_labels: Input[Dataset] | None = None,
     gold: Input[Dataset] | None = None,
     variant: str = "",
@@ -29,11 +29,11 @@ def label(
 
     Args:
         prompts: Manifest of prompts.
-        completions: Manifests of the completions to label, one a shard.
+        completions: Manifest of the completions to label, of all shards together: see `merge`.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         config: Settings of all stages; this one reads `label` and `task`.
-        judgements: Manifests of the judgements of them, one a shard; not wanted with
-            `given_labels`, unless the task is open, or where `label.rule` is `majority` or `gold`.
+        judgements: Manifest of the judgements of them; not wanted with `given_labels`, unless the task is
+            open, or where `label.rule` is `majority` or `gold`.
         given_labels: Manifest of pseudo labels to go by instead of voting, for the student's completions.
         gold: Manifest of gold answers, for `label.rule: gold` alone; refused with any other rule.
         variant: What an ablation changes in `config`, as `label.rule=gold`; the output is named after it.

@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from limbeck.components import generate, label, prepare, shards
+from limbeck.components import generate, label, merge, prepare, shards
 
 
 @dsl.pipeline(name="example-label")
@@ -27,9 +27,10 @@ def example(
             config=config,
         )
         answered.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    merged = merge(shards=dsl.Collected(answered.outputs["completions"]), config=config)
     label(
         prompts=prompts,
-        completions=dsl.Collected(answered.outputs["completions"]),
+        completions=merged.outputs["merged"],
         work_uri=work_uri,
         config=config,
     )

@@ -20,6 +20,7 @@ def preflight(
     label_uri: str = "",
     checkpoint: str = "",
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model"],
     reward_variants: list[str] = ["reward.source_weight=0"],
     noise_variants: list[str] = ["label.noise=0.1"],
@@ -31,6 +32,9 @@ def preflight(
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
+    s3_secret: str = "limbeck-s3",
+    api_secret: str = "limbeck-api",
     config: dict[str, Any] = {},
 ) -> NamedTuple(
     "Requests",
@@ -65,6 +69,7 @@ def preflight(
         ("evaluate_teacher_gpus", str),
         ("report_cpu", str),
         ("report_memory", str),
+        ("train_jobs", dict),
         ("outline", str),
     ],
 ):
@@ -84,7 +89,8 @@ def preflight(
         prepared_uri: Prefix of a finished `prepare` to start from; may be empty.
         label_uri: Prefix of a finished `label` to start from; may be empty.
         checkpoint: URI of a warmed-up student to start from; may be empty.
-        num_shards: How many tasks `generate` and `judge` are split into.
+        num_shards: How many tasks share each `generate` and `judge`.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: What the PPO runs earn: `model`, `mixed`, `agreement`, `judge`; one of the first two at
             least.
         reward_variants: Variants of an ablation, `section.field=value`, each with a reward model of its own.
@@ -98,6 +104,9 @@ def preflight(
         tolerations: Kubernetes tolerations of GPU tasks.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: What the run says of its TrainJobs: `runtime`, `queue`, `priority_class`.
+        s3_secret: Secret of the object store, for the nodes of TrainJobs.
+        api_secret: Secret with OPENAI_API_KEY, for the same.
         config: Settings of all stages, as under `config` in a run file.
 
     Returns:
@@ -131,6 +140,7 @@ def preflight(
         evaluate_teacher_gpus: GPUs of each `evaluate` task in which the teacher answers; none of a black box.
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
+        train_jobs: What `sft`, `reward` and `ppo` make TrainJobs of; empty where each trains on one node.
         outline: What is known of the run, for `report`: stages, GPUs and the sizes of the models, as JSON.
     """
     from limbeck import tasks
@@ -147,6 +157,7 @@ def preflight(
         label_uri=label_uri,
         checkpoint=checkpoint,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=ppo_rewards,
         reward_variants=reward_variants,
         noise_variants=noise_variants,
@@ -158,5 +169,8 @@ def preflight(
         node_affinity=node_affinity,
         tolerations=tolerations,
         resources=resources,
+        train_jobs=train_jobs,
+        s3_secret=s3_secret,
+        api_secret=api_secret,
         config=config,
     )

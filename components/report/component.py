@@ -23,10 +23,10 @@ def report(
     student_results: Input[Dataset] | None = None,
     policy_results: Input[list[Dataset]] | None = None,
     prompts: Input[Dataset] | None = None,
-    completions: Input[list[Dataset]] | None = None,
-    judgements: Input[list[Dataset]] | None = None,
+    completions: Input[Dataset] | None = None,
+    judgements: Input[Dataset] | None = None,
     labels: Input[Dataset] | None = None,
-    student_completions: Input[list[Dataset]] | None = None,
+    student_completions: Input[Dataset] | None = None,
     sft_checkpoints: Input[list[Model]] | None = None,
     reward_model: Input[Model] | None = None,
     policies: Input[list[Model]] | None = None,
@@ -47,10 +47,10 @@ def report(
         student_results: Manifest of the evaluation of the student as it came.
         policy_results: Manifests of the evaluations of the policies.
         prompts: Manifest of training prompts.
-        completions: Manifests of the teacher's completions.
-        judgements: Manifests of the teacher's judgements of them.
+        completions: Manifest of the teacher's completions.
+        judgements: Manifest of the teacher's judgements of them.
         labels: Manifest of the pseudo labels.
-        student_completions: Manifests of the warmed-up student's completions.
+        student_completions: Manifest of the warmed-up student's completions.
         sft_checkpoints: Manifests of the warmed-up students.
         reward_model: Manifest of the reward model.
         policies: Manifests of the policies, one for each kind of reward.

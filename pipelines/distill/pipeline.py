@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, base_models, distil_data, distil_rewards, loop_items, prepared, told
+from pipelines.wiring import base_models, begun, distil_data, distil_rewards, prepared, tidied, told
 
 STAGES = ["prepare", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate", "report"]
 
@@ -21,6 +21,7 @@ def wire(
     student: Any,
     config: Any,
     num_shards: Any,
+    num_evaluate_shards: Any,
     ppo_rewards: Any,
     gpus: Any,
     resources: Any,
@@ -32,55 +33,55 @@ def wire(
     `distill_minimal` gives most values itself; `distill_gold` lets gold answers be the labels; in
     `distill_open` the teacher judges the student's answers too.
     """
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prompts=prompts,
-            heldout=heldout,
-            teacher=teacher,
-            student=student,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            ppo_rewards=ppo_rewards,
-            num_shards=num_shards,
-            gold_labels=gold_labels,
-            open_ended=open_ended,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prompts=prompts,
+                heldout=heldout,
+                teacher=teacher,
+                student=student,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                ppo_rewards=ppo_rewards,
+                num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
+                gold_labels=gold_labels,
+                open_ended=open_ended,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config, judge=teacher if open_ended else None)
-    data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)
-    refined = distil_rewards(
-        run,
-        data,
-        shard_items,
-        num_shards,
-        ppo_rewards,
-        teacher=teacher,
-        labels=made.labels,
-        labelled=made.labelled,
-        student=made.student,
-    )
-    told(
-        run,
-        data,
-        made.sft_results,
-        prompts=data["prompts"],
-        completions=made.teacher_completions,
-        judgements=made.judgements,
-        labels=made.labels,
-        student_completions=refined.student_completions,
-        sft_checkpoints=made.sft_checkpoints,
-        reward_model=refined.reward_model,
-        policies=refined.policies,
-        policy=refined.policy,
-        policy_results=refined.policy_results,
-        **base_models(run, data, teacher, student),
-    )
+        judge = teacher if open_ended else None
+        run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards, judge)
+        data = prepared(run, checked, prompts, heldout)
+        made = distil_data(run, data, teacher, student, gold_labels=gold_labels)
+        refined = distil_rewards(
+            run,
+            data,
+            ppo_rewards,
+            teacher=teacher,
+            labels=made.labels,
+            labelled=made.labelled,
+            student=made.student,
+        )
+        told(
+            run,
+            data,
+            made.sft_results,
+            prompts=data["prompts"],
+            completions=made.teacher_completions,
+            judgements=made.judgements,
+            labels=made.labels,
+            student_completions=refined.student_completions,
+            sft_checkpoints=made.sft_checkpoints,
+            reward_model=refined.reward_model,
+            policies=refined.policies,
+            policy=refined.policy,
+            policy_results=refined.policy_results,
+            **base_models(run, data, teacher, student),
+        )
 
 
 @dsl.pipeline(name="distill")
@@ -92,10 +93,12 @@ def distill(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model", "mixed", "agreement"],
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -117,12 +120,15 @@ def distill(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -140,6 +146,7 @@ def distill(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
     wire(
         pods,
@@ -150,6 +157,7 @@ def distill(
         student=student,
         config=config,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=ppo_rewards,
         gpus=gpus,
         resources=resources,

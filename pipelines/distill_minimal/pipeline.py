@@ -41,6 +41,7 @@ def distill_minimal(
         student=student,
         config={},
         num_shards=1,
+        num_evaluate_shards=1,
         ppo_rewards=["model", "mixed"],
         gpus=1,
         resources={},

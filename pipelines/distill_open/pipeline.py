@@ -17,9 +17,11 @@ def distill_open(
     heldout: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -41,11 +43,14 @@ def distill_open(
         student: URI of the smaller model's Hugging Face folder.
         heldout: The same for held-out prompts; empty holds out a part of `prompts`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -63,6 +68,7 @@ def distill_open(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
     wire(
         pods,
@@ -73,6 +79,7 @@ def distill_open(
         student=student,
         config=config,
         num_shards=num_shards,
+        num_evaluate_shards=num_evaluate_shards,
         ppo_rewards=["model"],
         gpus=gpus,
         resources=resources,

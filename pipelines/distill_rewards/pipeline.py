@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, distil_rewards, evaluated, loaded, loop_items, told
+from pipelines.wiring import begun, distil_rewards, evaluated, loaded, tidied, told
 
 STAGES = ["generate", "label", "reward", "ppo", "evaluate", "report"]
 PARTS = ("prompts", "heldout", "gold")
@@ -21,10 +21,12 @@ def distill_rewards(
     teacher: str = "",
     config: dict[str, Any] = {},
     num_shards: int = 1,
+    num_evaluate_shards: int = 1,
     ppo_rewards: list[str] = ["model", "mixed", "agreement"],
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -42,12 +44,15 @@ def distill_rewards(
         teacher: URI of the teacher's Hugging Face folder, or its name at its server; read when `reward.init`
             is `teacher`, and for the reward `judge`.
         config: Settings of all stages, as under `config` in a run file.
-        num_shards: Into how many tasks generating and judging are split.
+        num_shards: How many tasks share each generating and judging; a run may go on with another number.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         ppo_rewards: One PPO run for each: `model`, `mixed`, `agreement`, `judge`.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -65,47 +70,48 @@ def distill_rewards(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prepared_uri=prepared_uri,
-            label_uri=label_uri,
-            checkpoint=checkpoint,
-            teacher=teacher,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            ppo_rewards=ppo_rewards,
-            num_shards=num_shards,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prepared_uri=prepared_uri,
+                label_uri=label_uri,
+                checkpoint=checkpoint,
+                teacher=teacher,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                ppo_rewards=ppo_rewards,
+                num_shards=num_shards,
+                num_evaluate_shards=num_evaluate_shards,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config)
-    data = {part: loaded(run, checked, prepared_uri, part) for part in PARTS}
-    labels, labelled = (loaded(run, checked, label_uri, part) for part in ("labels", "labelled"))
-    student = loaded(run, checked, checkpoint, "checkpoint")
-    refined = distil_rewards(
-        run,
-        data,
-        loop_items(run, checked, num_shards),
-        num_shards,
-        ppo_rewards,
-        teacher=teacher,
-        labels=labels,
-        labelled=labelled,
-        student=student,
-    )
-    told(
-        run,
-        data,
-        refined.policy_results,
-        prompts=data["prompts"],
-        labels=labels,
-        student_completions=refined.student_completions,
-        reward_model=refined.reward_model,
-        policies=refined.policies,
-        policy=refined.policy,
-        student_results=evaluated(run, data, "evaluate sft", checkpoint=student),
-    )
+        run = begun(pods, checked, work_uri, config, num_shards, num_evaluate_shards)
+        data = {part: loaded(run, checked, prepared_uri, part) for part in PARTS}
+        labels, labelled = (loaded(run, checked, label_uri, part) for part in ("labels", "labelled"))
+        student = loaded(run, checked, checkpoint, "checkpoint")
+        refined = distil_rewards(
+            run,
+            data,
+            ppo_rewards,
+            teacher=teacher,
+            labels=labels,
+            labelled=labelled,
+            student=student,
+        )
+        told(
+            run,
+            data,
+            refined.policy_results,
+            prompts=data["prompts"],
+            labels=labels,
+            student_completions=refined.student_completions,
+            reward_model=refined.reward_model,
+            policies=refined.policies,
+            policy=refined.policy,
+            student_results=evaluated(run, data, "evaluate sft", checkpoint=student),
+        )

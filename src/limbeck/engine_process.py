@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,37 +31,65 @@ IN_FLIGHT = 2
 END_SECONDS = 10.0
 """What a process that closed its output gets to end by itself, so that its exit code is known."""
 
+OF_RANKS = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PET_")
+"""How the variables begin by which torchrun tells a process that it is one of several."""
+
 
 class EngineProcess:
-    """A `StreamingSampler`: a vLLM engine in a child process."""
+    """A `StreamingSampler` and a `LiveSampler`: a vLLM engine in a child process."""
 
     def __init__(
-        self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
+        self,
+        folder: Path,
+        model: ModelConfig,
+        engine: EngineConfig,
+        chat: Chat | None = None,
+        devices: str | None = None,
     ) -> None:
         """Load a checkpoint folder; `chat` says how `chat_prompt` puts questions.
+
+        `devices` names the GPUs that it sees, as CUDA_VISIBLE_DEVICES does; None: all that this process sees.
 
         Raises:
             EngineError: when vLLM cannot load or run it.
         """
         self._folder, self._model, self._engine, self._chat = folder, model, engine, chat or Chat()
+        self._devices = devices
+        self._tokens = -1
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=model.trust_remote_code
-            )
-        except (OSError, ValueError, KeyError) as error:
+            self._tokenizer = load_tokenizer(folder, model)
+        except EngineError:
             self._end()
-            raise EngineError(
-                "no tokenizer that can be loaded",
-                where=folder.name,
-                got=str(error)[:600],
-                remedy="Check the checkpoint",
-            ) from error
+            raise
         self._wait_until_ready()
 
     def chat_prompt(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
         return chats.prompt_ids(self._tokenizer, self._chat, user_message)
+
+    def prompt_ids(self, user_message: str) -> list[int]:
+        """The same, as reinforcement learning asks for it."""
+        return self.chat_prompt(user_message)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        """One sample for each request, in order.
+
+        Raises:
+            ConfigError, EngineError: as `stream` does.
+        """
+        samples = dict(self.stream(enumerate(requests)))
+        return [samples[number] for number in range(len(requests))]
+
+    def load_weights(self, folder: Path) -> None:
+        """Take over the weights of a checkpoint folder of the same shape; nothing may be in flight.
+
+        Raises:
+            EngineError: when the engine died.
+        """
+        self._send({"weights": str(folder)})
+        while "loaded" not in self._receive(None):
+            pass
 
     def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
         """Answers with their requests' numbers, in the order in which they finish.
@@ -71,30 +99,59 @@ class EngineProcess:
             EngineError: when the engine died, or sampled no token for `engine.stall_seconds`.
         """
         waiting = iter(requests)
-        in_flight = 0
-        tokens, counted = -1, time.monotonic()
         while True:
-            while in_flight < IN_FLIGHT * self._engine.max_num_seqs:
+            while self.room > 0:
                 item = next(waiting, None)
                 if item is None:
                     break
-                number, request = item
-                if in_flight == 0:
-                    counted = time.monotonic()
-                self._send([number, asdict(request)])
-                in_flight += 1
-            if in_flight == 0:
+                self.ask(*item)
+            if not self.in_flight:
                 return
-            for value in self._receive(self._engine.stall_seconds - (time.monotonic() - counted)):
-                if isinstance(value, list):
-                    in_flight -= 1
-                    counted = time.monotonic()
-                    yield value[0], Sample(**value[1])
-                elif value != tokens:
-                    tokens, counted = value, time.monotonic()
+            yield from self.collect()
+
+    @property
+    def room(self) -> int:
+        """How many more requests may be handed out: some decode, as many wait to take their places."""
+        return IN_FLIGHT * self._engine.max_num_seqs - self.in_flight
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long it may still be without a token; below 0 it has stalled."""
+        return self._engine.stall_seconds - (time.monotonic() - self._counted)
+
+    def fileno(self) -> int:
+        """What can be read from when an answer or a count of tokens comes, or the engine ends."""
+        return self._answers.fileno()
+
+    def ask(self, number: int, request: SampleRequest) -> None:
+        """Hand out one request.
+
+        Raises:
+            ConfigError, EngineError: when the engine has ended; see `stream`.
+        """
+        if not self.in_flight:
+            self._counted = time.monotonic()
+        self._send([number, asdict(request)])
+        self.in_flight += 1
+
+    def collect(self) -> list[tuple[int, Sample]]:
+        """Wait until something comes; answers with their requests' numbers, or none yet.
+
+        Raises:
+            ConfigError, EngineError: when the engine has ended or stalled; see `stream`.
+        """
+        found: list[tuple[int, Sample]] = []
+        for value in self._receive(self.patience_seconds):
+            if isinstance(value, list):
+                self.in_flight -= 1
+                self._counted = time.monotonic()
+                found.append((value[0], Sample(**value[1])))
+            elif value != self._tokens:
+                self._tokens, self._counted = value, time.monotonic()
+        return found
 
     def restart(self) -> None:
-        """End what is left of the engine and start it again, with the same weights.
+        """End what is left of the engine and start it again, with the weights of its first folder.
 
         Raises:
             EngineError: when it does not come up.
@@ -106,6 +163,11 @@ class EngineProcess:
     def close(self) -> None:
         """End the process."""
         self._end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it must be started again."""
+        return self._ended
 
     @property
     def pid(self) -> int:
@@ -121,10 +183,13 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             bufsize=0,
             process_group=0,
+            env=_environment(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._devices} if self._devices else {}),
         )
         self._requests = cast(IO[bytes], self._process.stdin)  # they are there, as they are pipes
         self._answers = cast(IO[bytes], self._process.stdout)
         self._ended = False
+        self.in_flight = 0
+        self._tokens, self._counted = -1, time.monotonic()
         self._send(
             {
                 "folder": str(self._folder),
@@ -202,3 +267,32 @@ class EngineProcess:
         self._process.wait()
         self._requests.close()
         self._answers.close()
+
+
+def load_tokenizer(folder: Path, model: ModelConfig) -> Any:
+    """The tokenizer of a checkpoint folder, without an engine.
+
+    Raises:
+        EngineError: when there is none that can be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(
+            "no tokenizer that can be loaded",
+            where=folder.name,
+            got=str(error)[:600],
+            remedy="Check the checkpoint",
+        ) from error
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What an engine's process is told: nothing of the process group that its owner trains in.
+
+    Beside one of several training processes on a machine it sees the GPU of that one alone.
+    """
+    told = {name: value for name, value in ours.items() if not name.startswith(OF_RANKS)}
+    if int(ours.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        rank, visible = int(ours["LOCAL_RANK"]), ours.get("CUDA_VISIBLE_DEVICES")
+        told["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    return told

@@ -18,6 +18,7 @@ from limbeck.errors import DataError
 from limbeck.keys import fault
 from limbeck.lease import LEASE
 from limbeck.manifest import MANIFEST, Manifest, digest, parse
+from limbeck.shards import shard_of
 from limbeck.sources import file_hash, folder_hash
 from limbeck.sources.files import is_data
 from limbeck.status import MAX_BYTES, STAGES, THREADS, Place, StageState, by_place, latest_step, state_of
@@ -135,11 +136,15 @@ def _look(store: Store, base: str, listing: Mapping[str, Listed], now: datetime)
     """Read what the listing leads to: manifests, training states, leases."""
     places = by_place(listing, base)
     own = {"/".join((base, *filter(None, place), MANIFEST)) for place in places}
-    roots = [uri.removesuffix(f"/{LEASE}") for uri in listing if _is_lease(uri, base)]
+    places_of_leases = [uri.removesuffix(f"/{LEASE}") for uri in listing if _is_lease(uri, base)]
     elsewhere = [
         uri
         for uri, item in listing.items()
-        if uri.endswith(f"/{MANIFEST}") and uri not in own and item.bytes <= MAX_BYTES and _addressable(uri)
+        if uri.endswith(f"/{MANIFEST}")
+        and not shard_of(uri.removesuffix(f"/{MANIFEST}"))  # it is over with the whole
+        and uri not in own
+        and item.bytes <= MAX_BYTES
+        and _addressable(uri)
     ]
     with ThreadPoolExecutor(THREADS) as pool:
         states = dict(
@@ -150,7 +155,7 @@ def _look(store: Store, base: str, listing: Mapping[str, Listed], now: datetime)
             )
         )
         others = dict(zip(elsewhere, pool.map(lambda uri: _manifest(store, uri), elsewhere), strict=True))
-        leases = dict(zip(roots, pool.map(lambda root: lease.live(store, root), roots), strict=True))
+        leases = list(pool.map(lambda place: lease.live(store, place), places_of_leases))
     manifests = [state.manifest for state in states.values() if state.manifest]
     found = {uri: item for uri, item in others.items() if item is not None}
     manifests += found.values()
@@ -160,7 +165,11 @@ def _look(store: Store, base: str, listing: Mapping[str, Listed], now: datetime)
         listing,
         places,
         states,
-        {root: holder for root, holder in leases.items() if holder is not None},
+        {
+            lease.lease_root(f"{place}/{LEASE}"): holder
+            for place, holder in zip(places_of_leases, leases, strict=True)
+            if holder is not None
+        },
         frozenset(map(_key, [*found, *(item.uri for manifest in manifests for item in manifest.objects)])),
         frozenset(value for manifest in manifests for value in manifest.inputs.values()),
     )
@@ -189,7 +198,7 @@ def _of_stages(store: Store, seen: _Seen, policy: Policy) -> Iterator[Garbage]:
             if why != "training state, unfinished and left" or policy.unfinished_states:
                 yield Garbage(root, f"{state.uri}/{name}", why, item.bytes, item.modified)
     for uri, item in seen.listing.items():
-        root = uri.removesuffix(f"/{LEASE}")
+        root = lease.lease_root(uri)
         if _is_lease(uri, seen.base) and root not in seen.live:
             over = finished[root] if root in finished else _is_old(item.modified, seen, policy)
             if over:
@@ -316,8 +325,8 @@ def _is_old(moment: datetime, seen: _Seen, policy: Policy) -> bool:
 
 
 def _is_lease(uri: str, base: str) -> bool:
-    stage, *rest = uri.removeprefix(f"{base}/").split("/")
-    return stage in STAGES and len(rest) == 2 and rest[1] == LEASE and _addressable(uri)
+    stage, *rest = lease.lease_root(uri).removeprefix(f"{base}/").split("/")
+    return stage in STAGES and len(rest) == 1 and _addressable(uri)
 
 
 def _addressable(uri: str) -> bool:

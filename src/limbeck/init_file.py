@@ -31,6 +31,7 @@ FIRST = (
     "engine.kv_cache_mib",
     "engine.enforce_eager",
     "engine.tensor_parallel_size",
+    "engine.data_parallel_size",
     "generate.teacher.samples_per_prompt",
     "generate.teacher.temperatures",
     "generate.teacher.max_tokens",

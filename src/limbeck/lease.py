@@ -1,10 +1,15 @@
 """Leases: of all attempts of a stage, one at a time is at work below its prefix.
 
-    {work_uri}/{stage}/{key}/lease.json      who holds it; rewritten by conditional writes alone
+    {work_uri}/{stage}/{key}/lease.json                    who holds it; rewritten by conditional writes alone
+    {work_uri}/{stage}/{key}/shards/0-of-4/lease.json      likewise, of one shard: see `limbeck.shards`
 
 The holder renews it three times in its lifetime. A lease that was not renewed for that long, by the store's
 own clock or by the patience of the one who waits, is taken over; whoever held it finds another ETag there
 and stops. No two clocks are compared: what a holder says of the time is for people.
+
+Shards of one number work side by side; shards of another number, and an attempt at the whole, do not. Whoever
+begins takes its own lease first and looks at the others then, so of two that begin at once one sees the
+other. It ends the leases of those that are dead, so that one that only seemed so finds its own gone.
 
 A holder that was paused past the lifetime and finds that nobody took over goes on: the conditional write is
 what decides, not the time.
@@ -26,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limbeck.errors import LeaseError, StorageError
 from limbeck.progress import say
+from limbeck.shards import SHARDS, WHOLE, Shard, shard_of
 from limbeck.storage import Store
 
 LEASE = "lease.json"
@@ -55,6 +61,12 @@ class Lease(BaseModel):
     renewals: int = 0
     state: Literal["held", "released", "finished"] = "held"
     """Finished: released after the stage's manifest was written."""
+    rows_done: int = Field(default=0, ge=0)
+    """Of a stage that makes rows: how many were done at the last renewal, by all attempts."""
+    rows_total: int | None = Field(default=None, ge=0)
+    """How many it makes, where it has told."""
+    rows_per_second: float = Field(default=0.0, ge=0.0)
+    """Of this attempt."""
 
     def __str__(self) -> str:
         """Who holds it."""
@@ -69,6 +81,7 @@ class Held:
         self._store, self._address = store, f"{uri}/{LEASE}"
         self._lease, self._etag = lease, etag
         self._count = 0
+        self._told: dict[str, float] = {}
         self._valid_until = time.monotonic() + lease.ttl_seconds
         self._lost = self._finished = False
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -94,6 +107,14 @@ class Held:
         """
         self._renew()
         self.check()
+
+    def tell(self, rows_done: int, rows_total: int, rows_per_second: float) -> None:
+        """Note how far the work has come; the next renewal says so, and `status` shows it."""
+        self._told = {
+            "rows_done": rows_done,
+            "rows_total": rows_total,
+            "rows_per_second": round(rows_per_second, 3),
+        }
 
     def finish(self) -> None:
         """Remember that the stage's manifest is written; those who wait for the lease are told."""
@@ -122,7 +143,7 @@ class Held:
                 return  # a renewal that comes late must not undo the release
             started = time.monotonic()
             self._count += 1  # never the same content twice: some servers make the ETag of it
-            lease = self._lease.model_copy(update={"renewals": self._count, "state": state})
+            lease = self._lease.model_copy(update={"renewals": self._count, "state": state, **self._told})
             etag = _replace(self._store, self._address, lease, self._etag)
             if etag is None:
                 self._lost = True
@@ -143,9 +164,19 @@ class Held:
         )
 
 
+def lease_root(uri: str) -> str:
+    """The stage's prefix that a lease is of, or a shard's lease is below; empty for other objects."""
+    folder, _, name = uri.rpartition("/")
+    if name != LEASE:
+        return ""
+    return folder.rpartition(f"/{SHARDS}/")[0] if shard_of(folder) else folder
+
+
 @contextmanager
-def held(store: Store, uri: str, name: str, ttl_seconds: float = TTL_SECONDS) -> Iterator[Held]:
-    """Hold the lease of a stage's prefix while the block runs.
+def held(
+    store: Store, uri: str, name: str, ttl_seconds: float = TTL_SECONDS, shard: Shard = WHOLE
+) -> Iterator[Held]:
+    """Hold the lease of a stage's prefix, or of one shard of it, while the block runs.
 
     The lease of a holder that has died is waited for, at most for its lifetime; not at all if that was a
     process of this machine, or if the store's clock says that its time is over.
@@ -155,9 +186,11 @@ def held(store: Store, uri: str, name: str, ttl_seconds: float = TTL_SECONDS) ->
         uri: The stage's prefix.
         name: Who takes it, in messages: `generate(teacher)`.
         ttl_seconds: How long it lasts without a renewal.
+        shard: Which shard's; shards of the same number do not exclude each other.
 
     Raises:
-        LeaseError: when another attempt is at work there, or has finished while this one waited.
+        LeaseError: when another attempt is at work there, also with another number of shards, or has finished
+            while this one waited.
         StorageError: when the store does not answer.
     """
     pid = os.getpid()
@@ -171,9 +204,11 @@ def held(store: Store, uri: str, name: str, ttl_seconds: float = TTL_SECONDS) ->
         since=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         ttl_seconds=ttl_seconds,
     )
-    mine = Held(store, uri, lease, _take(store, f"{uri}/{LEASE}", lease))
+    place = shard.place(uri)
+    mine = Held(store, place, lease, _take(store, f"{place}/{LEASE}", lease))
     threading.Thread(target=mine.keep, name=f"lease of {name}", daemon=True).start()
     try:
+        _end_others(store, uri, shard, lease)
         yield mine
     finally:
         mine.release()
@@ -181,13 +216,39 @@ def held(store: Store, uri: str, name: str, ttl_seconds: float = TTL_SECONDS) ->
 
 def live(store: Store, uri: str) -> Lease | None:
     """The lease that an attempt at work may be holding at a prefix; None if there is none or it is over."""
+    found = last(store, uri)
+    return found[0] if found and found[1] else None
+
+
+def last(store: Store, uri: str) -> tuple[Lease, bool] | None:
+    """The lease of the last attempt at a prefix, and whether it may be at work; None if there was none."""
     found = store.read_tagged(f"{uri}/{LEASE}")
     if found is None:
         return None
     lease = _parse(found[0])
     age = store.age(f"{uri}/{LEASE}")
-    over = lease.state != "held" or (age is not None and age >= lease.ttl_seconds)
-    return None if over else lease
+    return lease, lease.state == "held" and (age is None or age < lease.ttl_seconds)
+
+
+def _end_others(store: Store, uri: str, shard: Shard, mine: Lease) -> None:
+    """End the leases of dead attempts with another number of shards.
+
+    Raises:
+        LeaseError: when one of them is alive.
+    """
+    listed = store.sizes(f"{uri}/{SHARDS}")
+    folders = [address.removesuffix(f"/{LEASE}") for address in listed if address.endswith(f"/{LEASE}")]
+    others = [folder for folder in folders if (other := shard_of(folder)) and other.count != shard.count]
+    if shard != WHOLE:
+        others.append(uri)
+    for address in (f"{folder}/{LEASE}" for folder in others):
+        found = store.read_tagged(address)
+        if found is None:
+            continue
+        if _parse(found[0]).state == "held":
+            _take(store, address, mine.model_copy(update={"state": "released"}))
+        if address != f"{uri}/{LEASE}":
+            store.delete([address])  # whoever held it finds it gone, and nobody reads it again
 
 
 def _take(store: Store, address: str, mine: Lease) -> str:

@@ -83,10 +83,16 @@ def _by_hash(complete: Iterable[StageState]) -> dict[str, list[StageState]]:
 
 
 def _hashes(manifest: Manifest) -> list[str]:
-    """What may stand for an output: its content, a list of it alone, a model of a number type."""
+    """What may stand for an output: its content or key, a list of it alone, a model of a number type."""
     content = manifest.content_hash
     models = [digest([content, dtype]) for dtype in get_args(Dtype)]
-    return [content, digest([content]), *(models if manifest.kind in ("checkpoint", "reward_model") else [])]
+    key = manifest.uri.rpartition("/")[2]
+    return [
+        content,
+        digest([content]),
+        key,
+        *(models if manifest.kind in ("checkpoint", "reward_model") else []),
+    ]
 
 
 def _origins(store: Store, head: StageState) -> set[str]:

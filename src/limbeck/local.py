@@ -104,8 +104,16 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
         if "raw" in iterator["items"]:
             return list(json.loads(iterator["items"]["raw"]))
         name = iterator["items"]["inputParameter"].removeprefix("pipelinechannel--")
+        if name in values:
+            return list(values[name])
         # A loop over what a task gives: the shards that `shards` counts.
-        return list(values[name]) if name in values else list(range(int(values["num_shards"])))
+        parts = [spec["root"], *spec["components"].values()]
+        tasks = {name: task for part in parts if "dag" in part for name, task in part["dag"]["tasks"].items()}
+        (number,) = tasks[name.removesuffix("-Output")]["inputs"]["parameters"].values()
+        if "componentInputParameter" in number:
+            given = number["componentInputParameter"].removeprefix("pipelinechannel--")
+            return list(range(int(values[given])))
+        return list(range(int(number["runtimeValue"]["constant"])))
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:
         for name, task in component["dag"]["tasks"].items():
@@ -119,9 +127,8 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
                 loop = items(task["parameterIterator"])
                 for index, item in enumerate(loop):
                     shown = f" {item}" if isinstance(item, str) else f" {index + 1}/{len(loop)}"
-                    yield from walk(
-                        inner, f"{place}{name}-iteration-{index}/", shown if len(loop) > 1 else loop_item
-                    )
+                    which = loop_item + shown if len(loop) > 1 else loop_item
+                    yield from walk(inner, f"{place}{name}-iteration-{index}/", which)
 
     return dict(walk(spec["root"], "", ""))
 

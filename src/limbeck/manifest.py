@@ -18,6 +18,7 @@ import limbeck
 from limbeck.devices import num_gpus
 from limbeck.errors import DataError, LeaseError, StorageError
 from limbeck.lease import Held
+from limbeck.shards import WHOLE, Shard, Share
 from limbeck.storage import Store, StoredObject, split
 
 MANIFEST = "manifest.json"
@@ -26,6 +27,7 @@ LAUNCHERS = (
     "ablation",
     "apiserver.py",
     "cli",
+    "cluster_api.py",
     "compiled.py",
     "components",
     "demo",
@@ -36,6 +38,7 @@ LAUNCHERS = (
     "init_file.py",
     "inputs.py",
     "kubeflow.py",
+    "launcher.py",
     "lease.py",
     "lineage.py",
     "lint.py",
@@ -44,6 +47,7 @@ LAUNCHERS = (
     "models.py",
     "parameters.py",
     "planning",
+    "pod_log.py",
     "preflight",
     "processes.py",
     "progress.py",
@@ -53,12 +57,14 @@ LAUNCHERS = (
     "saver.py",
     "screen.py",
     "seaweed.py",
+    "shard_status.py",
     "shapes.py",
     "stamp.py",
     "status.py",
     "status_text.py",
     "submit.py",
     "tasks",
+    "trainjob.py",
 )
 SCHEMA_VERSION = 1
 """Raised when a manifest's meaning changes: an older reader then refuses it instead of misreading it."""
@@ -94,6 +100,8 @@ class Manifest(BaseModel):
     """Of the attempt that finished it."""
     num_gpus: int | None = None
     """GPUs that this attempt could see; None where no stage has made it, and in manifests of before."""
+    shard: Share | None = None
+    """Of one shard alone; its prefix is that of the whole, which `limbeck.merging` makes of all of them."""
 
     @property
     def content_hash(self) -> str:
@@ -158,6 +166,12 @@ def find(store: Store, uri: str) -> Manifest | None:
     return manifest if _objects_are_there(store, manifest) else None
 
 
+def find_shard(store: Store, uri: str, shard: Shard) -> Manifest | None:
+    """The complete manifest of the whole or else, if that is what is asked for, of one shard of it."""
+    whole = find(store, uri)
+    return whole if whole or shard == WHOLE else find(store, shard.place(uri))
+
+
 def _objects_are_there(store: Store, manifest: Manifest) -> bool:
     """Whether all objects are there with their size, by one listing."""
     sizes = store.sizes(manifest.uri)
@@ -199,20 +213,21 @@ def commit(store: Store, manifest: Manifest, held: Held | None = None) -> Manife
     if held:
         manifest = manifest.model_copy(update={"num_gpus": num_gpus()})
         held.confirm()
-    if store.write_new(f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()) is None:
-        manifest = _settled(store, manifest)
+    place = (manifest.shard or WHOLE).place(manifest.uri)
+    if store.write_new(f"{place}/{MANIFEST}", manifest.to_json().encode()) is None:
+        manifest = _settled(store, manifest, f"{place}/{MANIFEST}")
     if held:
         held.finish()
     return manifest
 
 
-def _settled(store: Store, manifest: Manifest) -> Manifest:
+def _settled(store: Store, manifest: Manifest, where: str) -> Manifest:
     """What becomes of a manifest where one lies already.
 
     One of the same content stays. One that cannot be read, or whose objects are not all there, is why the
     stage ran again: it is replaced.
     """
-    where, data = f"{manifest.uri}/{MANIFEST}", manifest.to_json().encode()
+    data = manifest.to_json().encode()
     found = store.read_tagged(where)
     if found is None:
         written = store.write_new(where, data)

@@ -54,6 +54,11 @@ class Progress:
         if done:
             say(f"{self.stage}: {done}/{self.total} {self.unit} are there already, going on")
 
+    @property
+    def rate(self) -> float:
+        """Units a second in this attempt."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-6)
+
     def add(self, count: int, detail: str = "") -> None:
         """Count finished units, and print a line if one is due."""
         self.done += count
@@ -63,7 +68,7 @@ class Progress:
         if now - self._shown < INTERVAL_SECONDS and not finished:
             return
         self._shown = now
-        rate = (self.done - self._first) / max(now - self._start, 1e-6)
+        rate = self.rate
         left = (self.total - self.done) / rate if rate else 0.0
         tail = f", {detail}" if detail else ""
         ends = "done" if finished else f"{left:.0f} s left"

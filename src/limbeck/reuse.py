@@ -16,6 +16,7 @@ from limbeck.checkpoints import identity
 from limbeck.compiled import Compiled
 from limbeck.config import PpoReward
 from limbeck.inputs import check_inputs, data_files
+from limbeck.judged_answers import ANSWERS
 from limbeck.keys import uploaded_files
 from limbeck.manifest import Manifest, code_version, digest, load_manifest, stage_uri
 from limbeck.rollout_judge import lines_of
@@ -40,7 +41,7 @@ class Expected(NamedTuple):
 
 
 class Outlook:
-    """Follows the tasks of a run, as far as their inputs are known."""
+    """Follows the tasks of a run, as far as their inputs are known; shards are one task with their merge."""
 
     def __init__(
         self, store: Store, run_file: RunFile, pipeline: Compiled, states: Iterable[StageState]
@@ -114,30 +115,22 @@ class Outlook:
         """The teacher answers, judges and votes: its labels, and its labelled completions."""
         answers = self._generate("teacher", teacher)
         judgements = self._judged("judge", answers)
-        given = {"prompts": self.prompts, **_listed("completions", answers)}
+        given = {"prompts": self.prompts, "completions.0": answers}
         if self.config.label.rule == "gold":
             given["gold"] = self.gold
         made = self._task(
             "label teacher",
             "label",
             settings.of_label(self.config),
-            given | _listed("judgements", judgements),
+            given | {"judgements.0": judgements},
             ("labels_teacher", "labelled_teacher"),
             OUTPUTS["label"],
         )
         return made.get("labels"), made.get("labelled")
 
-    def _judged(self, task: str, answers: Sequence[Given]) -> list[Given]:
-        return [
-            self._one(
-                f"{task}{self._of(shard)}",
-                "judge",
-                settings.of_judge(self.config),
-                {"prompts": self.prompts, "completions": answered, "model": self.judge},
-                "judge",
-            )
-            for shard, answered in enumerate(answers)
-        ]
+    def _judged(self, task: str, answers: Given) -> Given:
+        given = {"prompts": self.prompts, "completions": answers, "model": self.judge}
+        return self._one(task, "judge", settings.of_judge(self.config), given, "judge")
 
     def _warm_up(self, selection: str, labelled: Given, student: Given) -> Given:
         name, hashed = f"sft_{selection}", settings.of_sft(self.config, selection)
@@ -149,9 +142,9 @@ class Outlook:
     def _rewards(self, labels: Given, labelled: Given, student: Given, teacher: Given) -> None:
         """The student answers, a reward model learns, and PPO refines the student."""
         answers = self._generate("student", student)
-        given = {"prompts": self.prompts, **_listed("completions", answers), "given_labels": labels}
+        given = {"prompts": self.prompts, "completions.0": answers, "given_labels": labels}
         if self.config.task.is_open:
-            given |= _listed("judgements", self._judged("judge student", answers))
+            given["judgements.0"] = self._judged("judge student", answers)
         hashed = settings.of_label(self.config)
         made = self._task("label student", "label", hashed, given, ["labelled_student"], ["labelled"])
         given = {"teacher_labelled": labelled, "student_labelled": made.get("labelled")}
@@ -168,26 +161,17 @@ class Outlook:
             policy = self._one(f"ppo {kind}", "ppo", hashed, given, f"ppo_{kind}")
             self._evaluate(f"ppo_{kind}", policy)
 
-    def _generate(self, role: Literal["teacher", "student"], base: Given) -> list[Given]:
+    def _generate(self, role: Literal["teacher", "student"], base: Given) -> Given:
         given = {"prompts": self.prompts, "model": self._sampled(role, base)}
-        num_shards = self.run_file.num_shards
-        return [
-            self._one(
-                f"generate {role}{self._of(shard)}",
-                "generate",
-                settings.of_generate(self.config, role, shard, num_shards),
-                given,
-                role,
-            )
-            for shard in range(num_shards)
-        ]
+        return self._one(f"generate {role}", "generate", settings.of_generate(self.config, role), given, role)
 
     def _evaluate(self, name: str, base: Given, role: str = "student") -> None:
         given = {"heldout": self.heldout, "gold": self.gold, "model": self._sampled(role, base)}
         hashed = settings.of_evaluate(self.config, name)
         answers = self._one(f"evaluate {name}", "evaluate", hashed, given, name)
         if self.config.task.is_open:
-            given = {"heldout": self.heldout, "answers": answers, "judge": self.judge}
+            key = answers.uri.rpartition("/")[2] if answers else None
+            given = {"heldout": self.heldout, ANSWERS: key, "judge": self.judge}
             hashed = settings.of_judged_answers(self.config)
             self._one(f"evaluate {name}, judge", "evaluate", hashed, given, name)
 
@@ -258,9 +242,6 @@ class Outlook:
         made = [state.manifest for state in complete if state.stage == stage and state.manifest]
         return [manifest for manifest in made if manifest.name in names]
 
-    def _of(self, shard: int) -> str:
-        return f" {shard + 1}/{self.run_file.num_shards}" if self.run_file.num_shards > 1 else ""
-
     def _finished(self, uri: str, kind: str) -> Manifest | None:
         return load_manifest(self.store, uri, kind) if "://" in uri else None
 
@@ -321,11 +302,6 @@ def as_json(tasks: Sequence[Expected]) -> str:
 
 def _hash(value: Given) -> str | None:
     return value.content_hash if isinstance(value, Manifest) else value
-
-
-def _listed(name: str, values: Sequence[Given]) -> dict[str, Given]:
-    """A list as stages name its items."""
-    return {f"{name}.{index}": value for index, value in enumerate(values)}
 
 
 def _foreseen(

@@ -127,14 +127,27 @@ class PartWriter(Generic[RowType]):
 
 
 def finished_parts(store: Store, uri: str) -> dict[str, StoredObject]:
-    """The parts that an earlier attempt left under a prefix, by the name given to `write_rows`."""
+    """The parts that earlier attempts left under a prefix, by the folder below it, if any, and their name.
+
+    Of two with the same name, which only an attempt that has lost its lease can leave, one is taken.
+    """
     parts = {}
     for part_uri, size in store.sizes(uri).items():
         match = PART_NAME.search(part_uri)
         item = listed_part(part_uri, size) or (store.stored(part_uri) if match else None)
         if match and item is not None:
-            parts[match["name"]] = item
+            folder = part_uri[: match.start() + 1].removeprefix(f"{uri}/")
+            parts[folder + match["name"]] = item
     return parts
+
+
+def num_rows(store: Store, item: StoredObject) -> int:
+    """How many rows a part holds: as its name or manifest tells; parts of others may have to be read."""
+    if item.rows:
+        return item.rows
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.read_file(item, Path(folder) / "part.parquet")
+        return sum(1 for _ in parquet_rows(path, item.uri))
 
 
 def listed_part(uri: str, size: int) -> StoredObject | None:

@@ -6,6 +6,9 @@
     loose-00007-....parquet      finished rows of parts that are not whole yet, in any order; deleted when
                                  they are in a part. `loose-rejected-` likewise
 
+Several shards may make the parts of one prefix side by side; where their loose parts lie, `limbeck.shards`
+says. A shard takes over loose rows of its parts that another number of shards has left.
+
 A task has a key. Within a stage's prefix, which hashes model, template and settings, the key stands for
 (prompt, temperature, sample index, seed, model revision, template), so a row that is there is never
 asked for again.
@@ -13,7 +16,7 @@ asked for again.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -23,7 +26,7 @@ from limbeck.errors import EndpointError, EngineError
 from limbeck.lease import Held
 from limbeck.progress import Progress
 from limbeck.records import Completion, EvalResult, Judgement, RejectedRow
-from limbeck.rows import finished_parts, read_part, write_rows
+from limbeck.rows import PART_NAME, finished_parts, is_part, read_part, write_rows
 from limbeck.sampling import (
     ChatPrompt,
     OpenSampler,
@@ -32,6 +35,7 @@ from limbeck.sampling import (
     SampleRequest,
     StreamingSampler,
 )
+from limbeck.shards import WHOLE, Shard, shard_of
 from limbeck.spending import Tokens
 from limbeck.steady import answers, unless_all_refused
 from limbeck.storage import Store, StoredObject
@@ -68,19 +72,22 @@ class Task(Generic[RowType]):
 
 @dataclass(frozen=True)
 class Work(Generic[RowType]):
-    """All rows that a stage makes, in stretches of one part each."""
+    """The rows that a stage makes, or one shard of it, in stretches of one part each."""
 
     name: str
     """What progress is headed with: `generate(teacher)`."""
     unit: str
     """What is counted, in plural."""
     row_type: type[RowType]
-    sizes: Sequence[int]
-    """How many rows each part stands for, set aside or not."""
+    sizes: Mapping[int, int]
+    """How many rows each part stands for, set aside or not; by the number of the part, in order."""
     plan: Callable[[int, ToPrompt], list[Task[RowType]]]
     """The tasks of a part, in the order of its rows; the same at each attempt."""
     place: Callable[[RowType], tuple[int, str]]
-    """The number of the part that a row belongs to, and the key of its task."""
+    """The number of the part that a row belongs to, any other number if it is another shard's; and the key
+    of its task."""
+    shard: Shard = WHOLE
+    """Which one."""
 
 
 @dataclass
@@ -109,13 +116,18 @@ class Made:
     @property
     def num_rows(self) -> int:
         """Rows in the parts."""
-        return sum(item.rows for item in self.objects if "/part-" in item.uri)
+        return sum(item.rows for item in self.objects if is_part(item))
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many were set aside, by reason; one that two parts set aside counts once."""
-        by_key = {row.where: row.reason.split(":")[0] for row in self.rejected}
-        return dict(Counter(by_key.values()))
+        """How many were set aside, by reason."""
+        return reasons(self.rejected)
+
+
+def reasons(rejected: Sequence[RejectedRow]) -> dict[str, int]:
+    """How many rows were set aside, by reason; one that two parts set aside counts once."""
+    by_key = {row.where: row.reason.split(":")[0] for row in rejected}
+    return dict(Counter(by_key.values()))
 
 
 def make_rows(
@@ -129,7 +141,7 @@ def make_rows(
         config: `generate.rows_per_part`, `generate.commit_seconds` and `engine.max_restarts` are read.
         store: Where rows go.
         uri: The stage's prefix.
-        held: The lease of the prefix.
+        held: The lease of the prefix, or of the shard.
 
     Raises:
         LeaseError: when another attempt has taken the lease.
@@ -137,12 +149,13 @@ def make_rows(
         EndpointError: when a server is away for too long, or refuses. Finished rows are kept.
     """
     shelf = _Shelf(work, config, store, uri, held)
-    progress = Progress(work.name, sum(work.sizes), work.unit)
+    progress = Progress(work.name, sum(work.sizes.values()), work.unit)
     progress.resume(shelf.num_rows)
-    missing = [number for number in range(len(work.sizes)) if number not in shelf.whole]
+    held.tell(progress.done, progress.total, 0.0)
+    missing = [number for number in work.sizes if number not in shelf.whole]
     if missing:
         with closing(open_sampler()) as sampler:
-            _make(work, missing, sampler, config, shelf, progress)
+            _make(work, missing, sampler, config, shelf, progress, held)
     return shelf.made()
 
 
@@ -153,6 +166,7 @@ def _make(
     config: Config,
     shelf: "_Shelf[RowType]",
     progress: Progress,
+    held: Held,
 ) -> None:
     """Make the missing parts."""
     asked: dict[int, tuple[_Asked[RowType], int]] = {}  # by request, and not answered
@@ -202,6 +216,7 @@ def _make(
             shelf.commit(now=isinstance(answer, EngineError))
             rate = tokens / max(time.monotonic() - started, 1e-6)
             progress.add(whole.task.num_rows, f"{rate:,.0f} tokens/s")
+            held.tell(progress.done, progress.total, progress.rate)
     except EndpointError:
         shelf.commit(now=True)  # they are paid
         raise
@@ -235,27 +250,44 @@ class _Shelf(Generic[RowType]):
         self._saved = time.monotonic()
         self._tokens = Tokens()  # of the rows in parts that this attempt has written
 
+        self._folder = work.shard.place(uri)
         found = finished_parts(store, uri)
-        self._num_loose = 1 + max((_number(name) for name in found if name.startswith("loose-")), default=-1)
-        self.whole = {_number(name) for name in found if name.startswith("part-")}
+        loose = [item for name, item in found.items() if name.rpartition("/")[2].startswith("loose-")]
+        mine = [part_number(item) for item in loose if item.uri.rpartition("/")[0] == self._folder]
+        self._num_loose = 1 + max(mine, default=-1)
+        whole = {_number(name) for name in found if name.startswith("part-")}
+        self.whole = whole & work.sizes.keys()
+        for item in loose:
+            self._take_loose(item, whole)
         for name, item in found.items():
-            if name.startswith("loose-rejected-"):
-                aside = {row.where: row for row in read_part(store, item, RejectedRow)}
-                self._rejected |= aside
-                self._loose[item.uri] = set(aside)
-            elif name.startswith("loose-"):
-                placed = [(work.place(row), row) for row in read_part(store, item, work.row_type)]
-                rows = {key: row for (part, key), row in placed if part not in self.whole}
-                self._rows |= rows
-                self._loose[item.uri] = set(rows)
-            else:
-                self._objects[name] = item
-                if name.startswith("rejected-"):
-                    self._aside[name] = read_part(store, item, RejectedRow)
-                    if _number(name) not in self.whole:
-                        self._rejected |= {row.where: row for row in self._aside[name]}
+            if not name.startswith(("part-", "rejected-")) or _number(name) not in work.sizes:
+                continue
+            self._objects[name] = item
+            if name.startswith("rejected-"):
+                self._aside[name] = read_part(store, item, RejectedRow)
+                if _number(name) not in self.whole:
+                    self._rejected |= {row.where: row for row in self._aside[name]}
         self._earlier = [item for name, item in self._objects.items() if name.startswith("part-")]
         self.num_rows = sum(work.sizes[part] for part in self.whole) + len(self._rows)
+
+    def _take_loose(self, item: StoredObject, whole: set[int]) -> None:
+        """Take the rows of a loose part that are in no part yet."""
+        work, folder = self._work, item.uri.rpartition("/")[0]
+        left = shard_of(folder) or WHOLE
+        if left.count == work.shard.count and left != work.shard:
+            return  # a sibling's: none of its rows is in a part of this shard
+        if "/loose-rejected-" in item.uri:
+            aside = {row.where: row for row in read_part(self._store, item, RejectedRow)}
+            self._rejected |= aside
+            keys = set(aside)
+        else:
+            placed = [(work.place(row), row) for row in read_part(self._store, item, work.row_type)]
+            rows = {key: row for (part, key), row in placed if part in work.sizes and part not in whole}
+            self._rows |= rows
+            keys = set(rows)
+        # What another number of shards has left goes when all is merged: siblings may read it as well.
+        if folder == self._folder or work.shard == WHOLE:
+            self._loose[item.uri] = keys
 
     def open(self, part: int, tasks: Sequence[Task[RowType]]) -> set[str]:
         """Begin a part.
@@ -309,10 +341,9 @@ class _Shelf(Generic[RowType]):
             for row in read_part(self._store, item, self._work.row_type):
                 self._tokens.add(row)
         self._earlier.clear()
-        names = sorted(self._objects)  # part- before rejected-
         return Made(
-            objects=tuple(self._objects[name] for name in names),
-            rejected=tuple(row for name in sorted(self._aside) for row in self._aside[name]),
+            objects=in_order(self._objects.values()),
+            rejected=tuple(row for name in sorted(self._aside, key=_number) for row in self._aside[name]),
             tokens=self._tokens,
         )
 
@@ -349,17 +380,28 @@ class _Shelf(Generic[RowType]):
         aside = [self._rejected[key] for key in self._unsaved if key in self._rejected]
         if rows:
             name = f"loose-{self._num_loose:05d}"
-            item = write_rows(self._store, self._uri, rows, name=name)
+            item = write_rows(self._store, self._folder, rows, name=name)
             self._loose[item.uri] = {self._work.place(row)[1] for row in rows}
         if aside:
             name = f"loose-rejected-{self._num_loose:05d}"
-            item = write_rows(self._store, self._uri, aside, name=name)
+            item = write_rows(self._store, self._folder, aside, name=name)
             self._loose[item.uri] = {row.where for row in aside}
         self._num_loose += 1
         self._unsaved.clear()
         self._saved = time.monotonic()
 
 
+def in_order(objects: Iterable[StoredObject]) -> tuple[StoredObject, ...]:
+    """Parts, and then rows set aside, each by number."""
+    return tuple(sorted(objects, key=lambda item: (not is_part(item), part_number(item))))
+
+
+def part_number(item: StoredObject) -> int:
+    """The number of the part that an object is, or was set aside of."""
+    match = PART_NAME.search(item.uri)
+    return _number(match["name"]) if match else -1
+
+
 def _number(name: str) -> int:
     """The number in a part's name: 3 of `loose-rejected-00003`."""
-    return int(name[-5:])
+    return int(name.rpartition("-")[2])

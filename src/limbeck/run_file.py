@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
 from limbeck.section import Section, parse
+from limbeck.trainjob import TrainJobs
 from limbeck.variants import check_swept
 
 GPU_RESOURCE = r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][\w.-]*$"
@@ -60,7 +61,9 @@ class RunFile(Section):
     config: Config = Config()
     """The settings of the stages."""
     num_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many tasks `generate` and `judge` are split into."""
+    """How many tasks share each `generate` and `judge`; a run may go on with another number."""
+    num_evaluate_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many tasks share the evaluation of each model. Each loads it: more than a few pay for long data."""
     ppo_rewards: Annotated[tuple[PpoReward, ...], Field(min_length=1)] = ("model", "mixed", "agreement")
     """One PPO run for each: `model`, `mixed`, `agreement` or `judge` (docs/rl.md). The policy is the better
     of `model` and `mixed` by validation agreement."""
@@ -87,6 +90,8 @@ class RunFile(Section):
     """What the cluster calls its GPUs."""
     resources: Resources = Resources()
     """CPU, memory and GPUs by stage, where the defaults do not fit."""
+    train_jobs: TrainJobs = TrainJobs()
+    """Kueue's queue and priority, and the runtime, of trainings on several nodes (docs/multi-node.md)."""
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels that the nodes of GPU tasks must have, such as the GPU's model."""
     node_affinity: NodeAffinity = Field(default_factory=NodeAffinity)

@@ -49,6 +49,7 @@ class VllmSampler:
                 gpu_memory_utilization=engine.gpu_memory_utilization,
                 enforce_eager=engine.enforce_eager,
                 tensor_parallel_size=engine.tensor_parallel_size,
+                pipeline_parallel_size=engine.pipeline_parallel_size,
                 enable_prefix_caching=True,
                 disable_log_stats=True,
                 **cache,

@@ -9,15 +9,31 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Protocol, Self
 
 from limbeck.errors import StoppedError, StorageError
 from limbeck.progress import say
 
 Upload = Callable[[int, Path], object]
+
+
+class StateSaver(Protocol):
+    """What a trainer asks when to save, and gives its states to: `Saver`, or one process of several."""
+
+    def begin(self, step: int) -> None:
+        """See `Saver.begin`."""
+
+    def due(self) -> bool:
+        """See `Saver.due`."""
+
+    def save(self, step: int, folder: Path) -> None:
+        """See `Saver.save`."""
+
+    def interruptible(self, step: int, save: Callable[[], None]) -> AbstractContextManager[None]:
+        """See `Saver.interruptible`."""
 
 
 class Saver:
@@ -40,9 +56,15 @@ class Saver:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._uploads: list[tuple[Path, Future[StorageError | None]]] = []
         self._step = self._stored = 0  # of the newest state that was handed over, and that is in the store
-        self._saved = self._due = time.monotonic()
+        self._saved = time.monotonic()
+        self._due: float | None = None  # when the newest state began to be written, where that is known
         self._asked = False
         self._interruptible = True
+
+    @property
+    def asked(self) -> bool:
+        """Whether SIGTERM has come."""
+        return self._asked
 
     def __enter__(self) -> Self:
         """Take SIGTERM."""
@@ -78,6 +100,15 @@ class Saver:
         self._make_room()
         return True
 
+    def idle(self) -> bool:
+        """Whether a state that were saved now would be uploaded at once.
+
+        Raises:
+            LimbeckError: when an upload met something worse than a store that fails.
+        """
+        self._look()
+        return not self._uploads
+
     def save(self, step: int, folder: Path) -> None:
         """Take over a state that lies in a folder, which is removed after its upload.
 
@@ -86,9 +117,10 @@ class Saver:
             StorageError: after SIGTERM, when it could not be stored.
         """
         self._step, self._saved = step, time.monotonic()
-        self._uploads.append((folder, self._pool.submit(self._send, step, folder, self._saved - self._due)))
+        written = f"written in {self._saved - self._due:.1f} s, " if self._due else ""
+        self._uploads.append((folder, self._pool.submit(self._send, step, folder, written)))
         if self._asked:
-            self._stop()
+            self.stop()
 
     @contextmanager
     def interruptible(self, step: int, save: Callable[[], None]) -> Iterator[None]:
@@ -113,7 +145,7 @@ class Saver:
             if step > self._stored:
                 self._make_room()
                 save()
-            self._stop()
+            self.stop()
         finally:
             self._interruptible = False
 
@@ -132,7 +164,7 @@ class Saver:
         for _, upload in done:
             upload.result()
 
-    def _send(self, step: int, folder: Path, write_seconds: float) -> StorageError | None:
+    def _send(self, step: int, folder: Path, written: str) -> StorageError | None:
         """Upload one state; a failure is said, and the training goes on."""
         started = time.monotonic()
         try:
@@ -144,14 +176,16 @@ class Saver:
             shutil.rmtree(folder)
         self._stored = step
         upload_seconds = time.monotonic() - started
-        say(
-            f"{self._name}: the state of step {step} is stored: written in {write_seconds:.1f} s, "
-            f"uploaded in {upload_seconds:.1f} s"
-        )
+        say(f"{self._name}: the state of step {step} is stored: {written}uploaded in {upload_seconds:.1f} s")
         return None
 
-    def _stop(self) -> None:
-        """End the training once all its states have been uploaded."""
+    def stop(self) -> NoReturn:
+        """End the training once all its states have been uploaded.
+
+        Raises:
+            StoppedError: when the last one is stored.
+            StorageError: when it could not be stored.
+        """
         if failure := self._failure():
             raise failure
         kept = f"the state of step {self._stored} is stored" if self._stored else "no step was finished yet"

@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.config import Config, Dtype, PpoReward
 from limbeck.manifest import digest
 
-NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states"}}
+NOT_DECISIVE: dict[str, Any] = {"deepspeed": {"checkpoint_seconds", "keep_states", "nodes", "processes"}}
 """Of a training's settings."""
 
 
@@ -34,8 +34,8 @@ def of_black_box(config: Config, name: str) -> str:
     return digest([server.base_url, name, server.revision, server.send_seeds, server.top_logprobs, thinking])
 
 
-def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
-    """Of one shard of `generate`, by teacher or student."""
+def of_generate(config: Config, role: str) -> str:
+    """Of `generate`, by teacher or student; how many tasks share the prompts decides nothing."""
     sampling = config.generate.teacher if role == "teacher" else config.generate.student
     return digest(
         [
@@ -45,8 +45,6 @@ def of_generate(config: Config, role: str, shard: int, num_shards: int) -> str:
             sampling.model_dump(),
             config.generate.rows_per_part,
             role,
-            shard,
-            num_shards,
         ]
     )
 
@@ -145,7 +143,6 @@ def of_judged_answers(config: Config) -> str:
             config.label.min_p_correct,
             config.task.model_dump(),
             config.engine.max_model_len,
-            config.generate.rows_per_part,
         ]
     )
 

@@ -5,8 +5,8 @@ have been written by others: what cannot be read is shown as broken, with the re
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from limbeck.checkpoints import LATEST
 from limbeck.errors import DataError
 from limbeck.keys import fault
-from limbeck.lease import LEASE, live
+from limbeck.lease import LEASE, lease_root
 from limbeck.manifest import MANIFEST, Manifest, parse
 from limbeck.resources import Resources
 from limbeck.rows import PART_NAME, listed_part
+from limbeck.shard_status import ShardState, shard_states
 from limbeck.storage import Listed, ObjectError, Store, StoredObject
 
 STAGES = (*Resources.model_fields, "ablation", "export")
@@ -67,7 +68,9 @@ class StageState(BaseModel):
     step: int | None = None
     """Updates done in the newest training state of an unfinished training."""
     holder: str = ""
-    """Of an unfinished output: who is at work on it, by the lease; empty when nobody is."""
+    """Of an unfinished output: who is at work on it, by the lease; empty when nobody is, or shards are."""
+    shards: tuple[ShardState, ...] = ()
+    """Of an unfinished output: the tasks that share its rows, as far as their leases tell."""
     manifest: Manifest | None = None
     """None when there is none, or none that can be read."""
 
@@ -120,7 +123,8 @@ def inspect(store: Store, work_uri: str, stage: str = "") -> WorkState:
     places = by_place(listing, base)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(lambda place: state_of(store, base, place, places[place]), places))
-        states = list(pool.map(lambda state: _with_holder(store, base, state, listing), states))
+        leases = _leases(listing)
+        states = [_with_shards(store, base, state, leases, pool) for state in states]
         rows, unknown = _counted(dict(zip(places, states, strict=True)), places)
         for uri, number in zip(unknown, pool.map(lambda uri: _rows(store, uri), unknown), strict=True):
             rows[uri.rpartition("/")[0]] += number
@@ -142,7 +146,7 @@ def by_place(listing: Mapping[str, Listed], base: str) -> dict[Place, dict[str, 
         stage, _, rest = uri.removeprefix(f"{base}/").partition("/")
         key, _, name = rest.partition("/")
         output, _, inner = name.partition("/")
-        if stage not in STAGES or not name or name == LEASE:
+        if stage not in STAGES or not name or lease_root(uri):
             continue
         if inner and output in OUTPUTS.get(stage, ()):
             places.setdefault(Place(stage, key, output), {})[inner] = item
@@ -177,16 +181,27 @@ def state_of(store: Store, base: str, place: Place, objects: Mapping[str, Listed
     return known.model_copy(update={"state": "in progress" if going else "started"})
 
 
-def _with_holder(store: Store, base: str, state: StageState, listing: Mapping[str, Listed]) -> StageState:
+def _leases(listing: Mapping[str, Listed]) -> dict[str, list[str]]:
+    """The folders of leases by the stage's prefix that they are of, the one written last first."""
+    found: dict[str, list[str]] = {}
+    for uri in sorted(listing, key=lambda uri: listing[uri].modified, reverse=True):
+        root = lease_root(uri)
+        if root and not fault(root.partition("://")[2].partition("/")[2]):
+            found.setdefault(root, []).append(uri.removesuffix(f"/{LEASE}"))
+    return found
+
+
+def _with_shards(
+    store: Store, base: str, state: StageState, leases: Mapping[str, Sequence[str]], pool: Executor
+) -> StageState:
     """The state of an unfinished output, with who is at work on it."""
     root = f"{base}/{state.stage}/{state.key}"
-    if state.state == "complete" or f"{root}/{LEASE}" not in listing or fault(state.key):
+    if state.state == "complete" or root not in leases:
         return state
-    try:
-        holder = live(store, root)
-    except ObjectError:
-        return state
-    return state.model_copy(update={"holder": str(holder) if holder else ""})
+    shards = shard_states(store, leases[root], pool)
+    holder = shards[0].holder if len(shards) == 1 else ""
+    told = [shard for shard in shards if shard.expected is not None or len(shards) > 1]
+    return state.model_copy(update={"holder": holder, "shards": tuple(told)})
 
 
 def _with_manifest(store: Store, known: StageState, objects: Mapping[str, Listed]) -> StageState:
@@ -271,8 +286,9 @@ def _parts(objects: Iterable[str]) -> list[str]:
 
 def _loose_rows(objects: Iterable[str]) -> int:
     """The rows in loose parts, without those that were set aside; see `limbeck.rowwise`."""
-    names = [name for name in objects if name.startswith("loose-") and not name.startswith("loose-rejected-")]
-    return sum(item.rows for name in names if (item := listed_part(f"/{name}", 0)))
+    names = [name.rpartition("/")[2] for name in objects]
+    loose = [name for name in names if name.startswith("loose-") and not name.startswith("loose-rejected-")]
+    return sum(item.rows for name in loose if (item := listed_part(f"/{name}", 0)))
 
 
 def _counted(

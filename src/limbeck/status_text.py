@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from limbeck.lineage import Chain
+from limbeck.shard_status import ShardState
 from limbeck.status import StageState, WorkState
 
 METRICS = {
@@ -18,6 +19,8 @@ METRICS = {
 }
 """What of a stage's metrics is worth a line."""
 MAX_LINE = 1000
+MAX_SHARDS = 32
+"""Of more shards only those that straggle have a line; `--json` has all."""
 HEADINGS = ("state", "name", "rows", "size", "took", "written (UTC)", "address")
 ROW = "{mark} {:11}  {:16}  {:>13}  {:>8}  {:>7}  {:16}  {}"
 DETAIL = " " * 15
@@ -100,7 +103,7 @@ def _lines(state: StageState, *, marked: bool, now: datetime) -> list[str]:
         mark="*" if marked else " ",
     )
     holder = f"at work: {state.holder}" if state.holder else ""
-    details = [state.reason, _done(state, now), holder, "; ".join(_figures(state))]
+    details = [state.reason, _done(state, now), holder, *_shards(state.shards), "; ".join(_figures(state))]
     if made:
         details.append(f"code {made.code_version[:30]}, config {made.config_hash[:30]}")
     return [row, *(DETAIL + detail for detail in details if detail)]
@@ -115,6 +118,38 @@ def _done(state: StageState, now: datetime) -> str:
     step = f"training state of step {state.step}, " if state.step is not None else ""
     age = max(0.0, (now - state.modified).total_seconds())
     return f"{parts}{loose}{step}last written {duration(age)} ago"
+
+
+def _shards(shards: Sequence[ShardState]) -> list[str]:
+    """How far each shard has come; of very many, those that straggle."""
+    if not shards:
+        return []
+    if len(shards) == 1:
+        return [_rows(shards[0].rows, shards[0].expected, shards[0].rows_per_second)]
+    counted = Counter(shard.state for shard in shards)
+    states = ", ".join(f"{number} {name}" for name, number in counted.items())
+    known = [shard.expected for shard in shards if shard.expected is not None]
+    total = sum(known) if len(known) == len(shards) else None
+    rate = sum(shard.rows_per_second for shard in shards)
+    lines = [f"{len(shards)} shards: {states}; {_rows(sum(shard.rows for shard in shards), total, rate)}"]
+    shown = shards if len(shards) <= MAX_SHARDS else [shard for shard in shards if shard.straggles]
+    for shard in shown[:MAX_SHARDS]:
+        mark = ", far behind the others" if shard.straggles else ""
+        rows = (
+            ""
+            if shard.state == "waiting"
+            else f": {_rows(shard.rows, shard.expected, shard.rows_per_second)}"
+        )
+        lines.append(f"  {shard.index + 1}/{shard.count} {shard.state}{rows}{mark}")
+    if len(shown) > MAX_SHARDS:
+        lines.append(f"  and {len(shown) - MAX_SHARDS} more that are far behind")
+    return lines
+
+
+def _rows(done: int, expected: int | None, rate: float) -> str:
+    """`1,200 of 6,000 rows, 12.0/s`."""
+    of = "" if expected is None else f" of {expected:,}"
+    return f"{done:,}{of} rows" + (f", {rate:,.1f}/s" if rate else "")
 
 
 def _figures(state: StageState) -> list[str]:

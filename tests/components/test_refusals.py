@@ -15,10 +15,16 @@ from limbeck import local
 from limbeck.manifest import Manifest
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import MADE_BY
+from limbeck.tasks.stages import SHARDED
 from tests import tiny
 
 COMPONENTS = {name: read_component(Path("components") / name) for name in ORDER}
-INPUTS = [(item.name, port.name) for item in COMPONENTS.values() for port in item.inputs if port.kind]
+INPUTS = [
+    (item.name, port.name)
+    for item in COMPONENTS.values()
+    for port in item.inputs
+    if port.kind or port.name == "shards"
+]
 WORK_URI = "s3://test/refusals"
 PARAMETERS = {
     "work_uri": WORK_URI,
@@ -139,10 +145,10 @@ def arguments(folder: Path, name: str, values: dict[str, Any], wrong: dict[str, 
         if port.name != "Output"
     }
     for port in COMPONENTS[name].inputs:
-        if port.kind is None:
+        if port.name in values:
             made[port.name] = values[port.name]
             continue
-        (folder / port.name).write_text(wrong.get(port.name, manifest(port.kind)), encoding="latin-1")
+        (folder / port.name).write_text(wrong.get(port.name, manifest(port.kind or "")), encoding="latin-1")
         artifact = {"path": str(folder / port.name)}
         made[port.name] = [artifact] if port.type.startswith("list") else artifact
     return made
@@ -184,9 +190,10 @@ def test_an_artifact_of_another_kind_is_refused_with_what_to_wire_instead(
     outcomes: dict[str, Outcome], name: str, port: str
 ) -> None:
     kind, outcome = INPUT_KINDS[port], outcomes[f"{name} {port}"]
+    kinds = [kind] if kind else list(SHARDED)
     assert outcome.exit_code == 3, outcome.message
-    assert f"wrong kind in input {port}: expected a manifest of {kind}, got" in outcome.message
-    assert f"Wire it to {MADE_BY[kind]}" in outcome.message
+    assert f"wrong kind in input {port}: expected a manifest of {' or '.join(kinds)}, got" in outcome.message
+    assert f"Wire it to {' or '.join(MADE_BY[kind] for kind in kinds)}" in outcome.message
 
 
 @pytest.mark.parametrize(

@@ -256,8 +256,7 @@ def test_zero_over_more_gpus_is_what_is_left_where_adapters_alone_do_not_fit(
     plan = planned(folders=FOLDERS | {"teacher": str(tmp_path)}, reward={"init": "teacher"})
     # Half of 128 GiB of frozen weights, and what scoring takes, is more than a GPU of 80 has.
     assert of(plan, "reward").smallest == (
-        "reward.deepspeed.lora_rank: 16, reward.deepspeed.zero_stage: 3 over 4 GPUs "
-        "(by arithmetic: this version trains on one)"
+        "reward.deepspeed.lora_rank: 16, reward.deepspeed.zero_stage: 3 and resources.reward.gpus 4"
     )
     assert of(plan, "judge").smallest == "engine.tensor_parallel_size 2 and resources.judge.gpus 2"
 

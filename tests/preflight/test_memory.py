@@ -42,7 +42,10 @@ def test_weights() -> None:
 @pytest.mark.parametrize(("split", "expected"), [(1, 320), (2, 160), (4, 160)])
 def test_kv_cache_of_ten_tokens(split: int, expected: int) -> None:
     # 2 (key, value) x 2 layers x 2 heads x 2 x 2 bytes = 32 a token; a GPU has at least one head.
-    assert memory.kv_cache(TOY, "bfloat16", 10, split) == expected
+    engine = EngineConfig(tensor_parallel_size=split)
+    assert memory.kv_cache(TOY, "bfloat16", 10, engine) == expected
+    half = EngineConfig(tensor_parallel_size=split, pipeline_parallel_size=2)  # a layer on each of two
+    assert memory.kv_cache(TOY, "bfloat16", 10, half) == expected // 2
 
 
 def test_kv_cache_of_a_model_that_people_know() -> None:

@@ -18,7 +18,7 @@ SMALL = Path("/proc")  # a file system of size zero
 def test_an_engine_that_is_split_needs_shared_memory() -> None:
     (line,) = lines(check_shared_memory(RUN, SPLIT, SMALL))
     assert line.startswith("error: too little shared memory for an engine that is split over GPUs")
-    assert "expected at least 1024 MiB for engine.tensor_parallel_size 2, got 0 MiB" in line
+    assert "expected at least 1024 MiB for an engine of 2 GPUs, got 0 MiB" in line
     assert "`limbeck compile --shm 16Gi`" in line
 
 

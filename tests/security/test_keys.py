@@ -19,6 +19,7 @@ from limbeck.manifest import Manifest
 from limbeck.records import Completion, Judgement, Prompt, Row
 from limbeck.rows import read_rows, write_rows
 from limbeck.run_file import RunFile
+from limbeck.shards import Shard
 from limbeck.stages.generate import run as generate
 from limbeck.stages.label import run as label
 from limbeck.storage import Store, StoredObject
@@ -259,13 +260,21 @@ def test_ids_become_neither_keys_nor_paths(store: Store, work_uri: str, tmp_path
     )
     answered = [
         generate(
-            asked, "model", sampler, config, store, f"{work_uri}/out", role="teacher", shard=n, num_shards=2
+            asked,
+            "model",
+            sampler,
+            config,
+            store,
+            f"{work_uri}/out",
+            role="teacher",
+            shard=Shard(index=n, count=2),
         )
         for n in range(2)
     ]
     new = [uri for uri in store.sizes("s3://test") if uri not in before]
     name = (
-        r"[a-z]+/[0-9a-f]{16}/([a-z]+/)?([a-z]+-\d{5}-\d+-[0-9a-f]{64}\.parquet|manifest\.json|lease\.json)"
+        r"[a-z]+/[0-9a-f]{16}/([a-z]+/|shards/[01]-of-2/)?"
+        r"([a-z]+-\d{5}-\d+-[0-9a-f]{64}\.parquet|manifest\.json|lease\.json)"
     )
     assert result.labels.num_rows == len(HOSTILE_IDS)
     assert {row.prompt_id for made in answered for row in read_rows(store, made, Completion)} == {

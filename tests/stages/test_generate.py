@@ -13,6 +13,7 @@ from limbeck.errors import DataError, EngineError
 from limbeck.manifest import Manifest
 from limbeck.records import Completion, RejectedRow
 from limbeck.rows import read_part, read_rows
+from limbeck.shards import Shard
 from limbeck.stages.generate import run
 from limbeck.stages.prepare import Prepared
 from limbeck.storage import Store, StoredObject
@@ -33,7 +34,7 @@ def answer(prompt: str, seed: int | None) -> str:
 
 
 def generate(
-    prompts: Manifest, sampler: ScriptedSampler, config: Config, store: Store, work_uri: str, **where: int
+    prompts: Manifest, sampler: ScriptedSampler, config: Config, store: Store, work_uri: str, **where: Any
 ) -> Manifest:
     return run(prompts, "hash", lambda: sampler, config, store, work_uri, role="teacher", **where)
 
@@ -93,8 +94,7 @@ def test_shards_split_the_prompts(
             config_for(**GRID),
             store,
             work_uri,
-            shard=n,
-            num_shards=3,
+            shard=Shard(index=n, count=3),
         )
         for n in range(3)
     ]

@@ -8,10 +8,10 @@ import pytest
 
 from limbeck.config import Config
 from limbeck.errors import ConfigError, DataError
+from limbeck.judged_answers import Judge
 from limbeck.manifest import Manifest, commit
 from limbeck.records import EvalResult, LabelledCompletion, Prompt, PseudoLabel
 from limbeck.rows import read_rows
-from limbeck.stages.evaluate import Judge
 from limbeck.stages.evaluate import run as evaluate
 from limbeck.stages.generate import run as generate
 from limbeck.stages.judge import run as judge

@@ -52,6 +52,28 @@ def test_sft_trains_on_what_was_selected_and_never_on_validation_prompts(
     assert len(trainer.calls) == 1
 
 
+def test_a_node_that_does_not_lead_trains_alike_and_writes_nothing(
+    store: Store, work_uri: str, config_for: ConfigFor
+) -> None:
+    labelled = given(store, f"{work_uri}/labelled", "labelled", [row(n) for n in range(40)])
+    trainer, scorer = (
+        Trainer({"history": []}),
+        Trainer({"history": [], "validation_scores": np.array(RIGHT * 2)}),
+    )
+    teacher, student = both_sides(store, work_uri)
+    there = store.sizes(work_uri)
+    sft.follow(labelled, "hash", no_base, trainer, config_for(), store, work_uri, selection="all")
+    reward.follow(teacher, student, "hash", no_base, scorer, config_for(), store, work_uri)
+    assert store.sizes(work_uri) == there
+    sft.run(labelled, "hash", no_base, trainer, config_for(), store, work_uri, selection="all")
+    reward.run(teacher, student, "hash", no_base, scorer, config_for(), store, work_uri)
+    sft.follow(labelled, "hash", no_base, trainer, config_for(), store, work_uri, selection="all")
+    reward.follow(teacher, student, "hash", no_base, scorer, config_for(), store, work_uri)
+    for calls, learnt in ((trainer.calls, "pairs"), (scorer.calls, "training")):
+        assert len(calls) == 2, "once done, it is done for all nodes"
+        assert calls[0][learnt] == calls[1][learnt]
+
+
 def test_sft_with_nothing_selected_stops(store: Store, work_uri: str, config_for: ConfigFor) -> None:
     labelled = given(store, f"{work_uri}/labelled", "labelled", [row(n, selected=False) for n in range(20)])
     with pytest.raises(DataError, match=r"no completion was selected.*20 labelled"):

@@ -73,10 +73,8 @@ def train(
     folder.mkdir()
     return train_reward(
         base,
-        config.student,
         training,
         HELD,
-        lambda prompt: prompt,
         config,
         folder,
         resume,
@@ -131,10 +129,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     random.seed(2)
     resumed = train(tmp_path / "resumed", base, ROWS, resume=state)
     assert random.getstate() == after, "generators go on where they were"
-    assert resumed.validation_scores.tolist() == pytest.approx(whole.validation_scores.tolist(), abs=1e-4)
-    assert [entry["reward/loss"] for entry in resumed.history] == pytest.approx(
-        [entry["reward/loss"] for entry in whole.history], abs=1e-4
-    )
+    assert resumed.validation_scores.tolist() == whole.validation_scores.tolist()
+    assert resumed.history == whole.history
 
 
 def test_a_resumed_run_keeps_the_best_weights_of_before(tmp_path: Path) -> None:
@@ -162,8 +158,8 @@ def test_small_passes_and_recomputed_activations_change_no_loss(tmp_path: Path, 
         assert one["reward/loss"] == pytest.approx(other["reward/loss"], abs=1e-4)
 
 
-def test_more_than_one_node_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"several nodes in deepspeed\.nodes: expected 1, got 2"):
+def test_more_than_one_node_is_refused_outside_of_a_trainjob(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"several nodes, of which this is none in deepspeed\.nodes.*got 2"):
         train(tmp_path / "run", tmp_path, ROWS, deepspeed={"nodes": 2})
 
 

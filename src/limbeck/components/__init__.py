@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
 __all__ = [
+    "cleanup",
     "compare",
     "evaluate",
     "export",
@@ -22,6 +23,7 @@ __all__ = [
     "label",
     "load",
     "match",
+    "merge",
     "noise",
     "pick",
     "ppo",
@@ -33,6 +35,7 @@ __all__ = [
     "shards",
 ]
 
+cleanup: "BaseComponent"
 compare: "BaseComponent"
 evaluate: "BaseComponent"
 export: "BaseComponent"
@@ -41,6 +44,7 @@ judge: "BaseComponent"
 label: "BaseComponent"
 load: "BaseComponent"
 match: "BaseComponent"
+merge: "BaseComponent"
 noise: "BaseComponent"
 pick: "BaseComponent"
 ppo: "BaseComponent"

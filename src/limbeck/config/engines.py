@@ -115,7 +115,12 @@ class EngineConfig(Section):
     enforce_eager: bool = False
     """Skip graph capture and compilation: a faster start, slower tokens."""
     tensor_parallel_size: Count = 1
-    """Over how many GPUs one model is split."""
+    """Over how many GPUs each layer of a model is split; they should share one node's fast links."""
+    pipeline_parallel_size: Count = 1
+    """Over how many such groups of GPUs the layers of a model are dealt out, for one that fits no group."""
+    data_parallel_size: Count = 1
+    """How many engines, each with all weights and GPUs of its own, share the rows of one task of `generate`,
+    `judge` or `evaluate`. A task uses the product of the three sizes; PPO's engine that of the first two."""
     checkpoint_in_memory: bool = False
     """Whether `generate`, `judge`, `evaluate` put the model into memory (/dev/shm), not onto the disk. It
     stays there while the engine runs: the task's memory must hold the weights once more."""
@@ -126,6 +131,11 @@ class EngineConfig(Section):
     """An engine that has work but samples no token for so long is killed and started again."""
     gpu_memory_gib: Positive | None = None
     """Memory of one GPU in GiB; `preflight` then checks that models and contexts fit."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one engine."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 class DeepSpeedConfig(Section):
@@ -144,6 +154,8 @@ class DeepSpeedConfig(Section):
     losses up to rounding. It must be installed, and wants a GPU."""
     nodes: Count = 1
     """Nodes of one training; this version trains on one, and refuses more."""
+    processes: Count | None = None
+    """Training processes on each node; null: one a GPU, one without GPUs. They share each batch."""
     checkpoint_seconds: Positive = 600.0
     """Time between saved training states; a killed trainer loses at most this much, and what it takes to
     upload one. SIGTERM saves one at once."""

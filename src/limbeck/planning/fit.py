@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from limbeck.config import GPU_STAGES, Config
 from limbeck.planning.rates import Rates
 from limbeck.planning.speed import engine_of
-from limbeck.planning.workload import Model, Work
+from limbeck.planning.workload import TRAININGS, Model, Work, num_processes
 from limbeck.preflight import memory
 from limbeck.preflight.memory import GIB, Need
 
@@ -15,7 +15,6 @@ Fits = Literal["yes", "perhaps", "no"]
 WORSE: tuple[Fits, ...] = ("yes", "perhaps", "no")
 Changes = dict[str, float]
 """Settings by their place, such as `sft.deepspeed.lora_rank`."""
-TRAININGS = ("sft", "reward", "ppo")
 LORA_RANK = 16
 MANY_GPUS = (2, 4, 8, 16, 32, 64)
 SHARES = (0.3, 0.4, 0.5, 0.6)
@@ -37,7 +36,7 @@ class Room(NamedTuple):
 
 
 def room(
-    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int = 1
+    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int | None = None
 ) -> Room | None:
     """What a task needs; None where it has no GPU, or its model is a black box.
 
@@ -46,7 +45,7 @@ def room(
         config: The settings.
         models: By role.
         gpu_bytes: Memory of one GPU.
-        num_gpus: GPUs that ZeRO splits a training over.
+        num_gpus: GPUs that ZeRO splits a training over; None: one for each of its processes.
     """
     if work.stage not in GPU_STAGES or not work.request.gpus or work.is_black_box:
         return None
@@ -57,6 +56,7 @@ def room(
         needs = [memory.engine_need(model.shape, model.dtype, engine) for model in loaded]
         share = gpu_bytes if engine.kv_cache_mib else int(gpu_bytes * engine.gpu_memory_utilization)
         return Room(max(needs, key=lambda need: need.likely), share)
+    num_gpus = num_gpus or num_processes(work, config)
     if work.stage == "sft":
         tuned = work.passed[0].model
         return Room(memory.sft_need(tuned.shape, tuned.dtype, config.sft, num_gpus), gpu_bytes)
@@ -82,7 +82,7 @@ def rollouts(config: Config, student: Model, gpu_bytes: int) -> Room:
 
 
 def fits(
-    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int = 1
+    work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int, num_gpus: int | None = None
 ) -> Fits | None:
     """Whether a task fits, PPO's engine in its share as well; None where there is nothing to fit."""
     taken = room(work, config, models, gpu_bytes, num_gpus)
@@ -114,7 +114,7 @@ def smallest(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes:
 def _of_training(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes: int) -> str:
     """The first settings of a training that fit; nothing where none do."""
 
-    def enough(changes: Changes, num_gpus: int = 1) -> bool:
+    def enough(changes: Changes, num_gpus: int | None = None) -> bool:
         return fits(work, _changed(config, changes), models, gpu_bytes, num_gpus) == "yes"
 
     def need(changes: Changes) -> int:
@@ -136,7 +136,7 @@ def _of_training(work: Work, config: Config, models: Mapping[str, Model], gpu_by
     split = changes | {f"{work.stage}.deepspeed.zero_stage": 3}
     for num_gpus in MANY_GPUS:
         if enough(split, num_gpus):
-            return f"{_words(split)} over {num_gpus} GPUs (by arithmetic: this version trains on one)"
+            return f"{_words(split)} and resources.{work.stage}.gpus {num_gpus}"
     return ""
 
 
@@ -159,7 +159,10 @@ def _of_engine(work: Work, config: Config, models: Mapping[str, Model], gpu_byte
     for parts in MANY_GPUS:
         split = parts > config.engine.tensor_parallel_size and not any(number % parts for number in heads)
         if split and fits(work, _changed(config, {place: parts}), models, gpu_bytes) == "yes":
-            return f"{place} {parts} and resources.{work.stage}.gpus {parts}"
+            smaller = _changed(config, {place: parts}).engine
+            return (
+                f"{place} {parts} and resources.{work.stage}.gpus {smaller.gpus * smaller.data_parallel_size}"
+            )
     return ""
 
 

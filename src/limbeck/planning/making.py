@@ -10,14 +10,14 @@ from limbeck.errors import ConfigError
 from limbeck.planning.ablation import compared_rows
 from limbeck.planning.asked import Asked as Counted
 from limbeck.planning.asked import Given, count_asked
-from limbeck.planning.fit import TRAININGS, fits, room, smallest
+from limbeck.planning.fit import fits, room, smallest
 from limbeck.planning.model import Plan, PlanFinding, PlannedTask
 from limbeck.planning.outline import Outline, outline
 from limbeck.planning.rates import Prices, Rates
 from limbeck.planning.sizes import read_model
 from limbeck.planning.speed import engine_of, flops, seconds
 from limbeck.planning.stored import stored
-from limbeck.planning.workload import Model, Run, Work, accepted, check_pipeline, tasks
+from limbeck.planning.workload import TRAININGS, Model, Run, Work, accepted, check_pipeline, tasks
 from limbeck.preflight import Asked, Finding, context, gpus, memory, store
 from limbeck.preflight.asked import ABLATION, judges
 from limbeck.preflight.memory import GIB

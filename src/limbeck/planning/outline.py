@@ -27,6 +27,8 @@ class Outline(Section):
     """Whether the student's completions are judged too."""
     num_shards: Count
     """Of `generate` and `judge`."""
+    num_evaluate_shards: Count = 1
+    """Of the evaluation of each model."""
     ppo_rewards: tuple[PpoReward, ...]
     """A PPO run for each."""
     reward_variants: tuple[str, ...]

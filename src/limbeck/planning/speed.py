@@ -7,7 +7,7 @@ retries, and rows that wait for a free engine.
 from limbeck.config import Config, EngineConfig
 from limbeck.planning.flops import forward
 from limbeck.planning.rates import Gpu, Rates
-from limbeck.planning.workload import Model, Passed, Sampled, Work
+from limbeck.planning.workload import TRAININGS, Model, Passed, Sampled, Work, num_processes
 from limbeck.preflight import memory
 
 
@@ -15,7 +15,8 @@ def engine_of(stage: str, config: Config) -> EngineConfig:
     """The engine of a stage: PPO's has a share of its own."""
     if stage != "ppo":
         return config.engine
-    return config.engine.model_copy(update={"gpu_memory_utilization": config.ppo.gpu_memory_utilization})
+    own = {"gpu_memory_utilization": config.ppo.gpu_memory_utilization, "data_parallel_size": 1}
+    return config.engine.model_copy(update=own)
 
 
 def sampled_flops(asked: Sampled) -> float:
@@ -45,6 +46,7 @@ def seconds(work: Work, config: Config, gpu: Gpu, rates: Rates, gpu_bytes: int) 
     if not work.request.gpus or work.is_black_box:
         return None
     engine = engine_of(work.stage, config)
+    split = num_processes(work, config) if work.stage in TRAININGS else 1  # batches stay what they are
     total = 0.0
     for asked in work.sampled:
         took = sampling_seconds(asked, engine, gpu, rates, gpu_bytes, work.num_tasks)
@@ -54,7 +56,7 @@ def seconds(work: Work, config: Config, gpu: Gpu, rates: Rates, gpu_bytes: int) 
     for passed in work.passed:
         # Without gradients, a training's models are read as an engine reads prompts.
         share = gpu.training if passed.passes > 1 else gpu.prefill
-        total += passed_flops(passed) / (gpu.flops_per_second(passed.model.dtype) * share)
+        total += passed_flops(passed) / (gpu.flops_per_second(passed.model.dtype) * share * split)
     return total
 
 
@@ -69,7 +71,8 @@ def sampling_seconds(
     """
     if asked.model is None:
         return None
-    (shape, dtype), parts = asked.model, engine.tensor_parallel_size
+    (shape, dtype), parts = asked.model, engine.gpus
+    num_tasks *= engine.data_parallel_size  # each engine has its share of the rows
     peak = gpu.flops_per_second(dtype) * gpu.prefill * parts
     read = forward(shape, asked.prefilled / num_tasks, asked.prompt_tokens / 2, head=False) / peak
     requests = asked.requests / num_tasks
@@ -78,7 +81,7 @@ def sampling_seconds(
     together = min(requests, asked.at_once, engine.max_num_seqs, room)
     if together < 1:
         return None if requests >= 1 else read
-    cache = together * memory.kv_cache(shape, dtype, 1, parts) * context
+    cache = together * memory.kv_cache(shape, dtype, 1, engine) * context
     moved = (memory.weights(shape, dtype) // parts + cache) / (gpu.gb_per_second * 1e9 * gpu.decode)
     multiplied = forward(shape, together, context, head=True) / peak
     step = max(moved, multiplied) + rates.step_milliseconds / 1000

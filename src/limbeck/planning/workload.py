@@ -22,6 +22,7 @@ KNOWN = (
     "ablation", "evaluate-models",
 )  # fmt: skip
 """Pipelines whose tasks are known here, by the name that is compiled into them."""
+TRAININGS = ("sft", "reward", "ppo")
 JUDGE_TOKENS = 40
 """Words of the judge's question behind the answer, and its template. Counted in the default by hand."""
 
@@ -323,6 +324,13 @@ def evaluation(run: Run, name: str, model: str, step: int = 11) -> Work:
     judged = [_verdicts(run, requests, asked.heldout, completion)] if run.config.task.is_open else []
     request = run.requests["evaluate_teacher" if of_teacher else "evaluate"]
     return Work(
-        f"evaluate {name}", "evaluate", name, step, request, 1, (answers, *judged), rows=requests,
+        f"evaluate {name}", "evaluate", name, step, request, run.outline.num_evaluate_shards,
+        (answers, *judged), rows=requests,
         is_black_box=black_box,
     )  # fmt: skip
+
+
+def num_processes(work: Work, config: Config) -> int:
+    """Over how many processes, one on each GPU, a training is split."""
+    deepspeed = getattr(config, work.stage).deepspeed
+    return int(deepspeed.nodes * (deepspeed.processes or work.request.gpus))

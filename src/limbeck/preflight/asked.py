@@ -37,10 +37,12 @@ TRAIN_STAGES = ("generate", "judge", "label", "sft", "reward", "ppo")
 MAX_GPUS = 64
 CHOICES = (
     "num_shards",
+    "num_evaluate_shards",
     "ppo_rewards",
     "reward_variants",
     "noise_variants",
     "gpu_resource",
+    "train_jobs",
     "node_selector",
     "node_affinity",
     "tolerations",
@@ -64,6 +66,7 @@ class Asked:
     prepared_uri: str = ""
     label_uri: str = ""
     num_shards: int = 1
+    num_evaluate_shards: int = 1
     ppo_rewards: Sequence[str] = ("model",)
     reward_variants: Sequence[str] = ("reward.source_weight=0",)
     noise_variants: Sequence[str] = ("label.noise=0.1",)
@@ -77,6 +80,7 @@ class Asked:
     node_affinity: dict[str, Any] = field(default_factory=dict)
     tolerations: Sequence[dict[str, Any]] = ()
     resources: dict[str, Any] = field(default_factory=dict)
+    train_jobs: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     def runs(self, *stages: str) -> bool:

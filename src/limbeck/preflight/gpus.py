@@ -5,7 +5,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from limbeck.config import GPU_STAGES, Config, Dtype
+from limbeck.config import GPU_STAGES, Config, DeepSpeedConfig, Dtype
 from limbeck.errors import ConfigError
 from limbeck.preflight import memory
 from limbeck.preflight.asked import ABLATION, Asked
@@ -32,13 +32,22 @@ SMALLER = {
 }
 
 
+SIZES = "tensor_parallel_size x pipeline_parallel_size x data_parallel_size"
+
+
+def num_gpus(stage: str, config: Config) -> int:
+    """How many GPUs a task of a stage uses; PPO has one engine beside what it trains."""
+    if stage == "ppo":
+        return config.engine.gpus
+    return config.engine.gpus * config.engine.data_parallel_size if stage in SAMPLING_STAGES else 1
+
+
 def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageRequest]) -> list[Finding]:
     """Each stage has as many GPUs as it uses; stages that fare alike share a line."""
-    split = config.engine.tensor_parallel_size
     alike: dict[tuple[int, int], list[str]] = defaultdict(list)
     for stage in GPU_STAGES:
         if asked.runs(stage) and requests[stage].gpus:
-            alike[requests[stage].gpus, split if stage in SAMPLING_STAGES else 1].append(stage)
+            alike[requests[stage].gpus, num_gpus(stage, config)].append(stage)
     findings = []
     for (gpus, used), stages in alike.items():
         where = f"GPUs of {', '.join(stages)}: parameter gpus, or resources.STAGE.gpus"
@@ -46,7 +55,7 @@ def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageReque
             error = ConfigError(
                 "fewer GPUs than the engine is split over",
                 where=where,
-                expected=f"{used} (config.engine.tensor_parallel_size)",
+                expected=f"{used} ({SIZES} of config.engine)",
                 got=str(gpus),
                 remedy="Raise the one or lower the other",
             )
@@ -57,7 +66,7 @@ def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageReque
                 where=where,
                 expected=str(used),
                 got=str(gpus),
-                remedy="Ask for fewer: sampling uses engine.tensor_parallel_size of them, a training one",
+                remedy=f"Ask for fewer: sampling uses {SIZES} of engine, a training one",
             )
             findings.append(warning(error))
     return findings + _on_cpus(asked, config, requests)
@@ -130,7 +139,7 @@ def check_kv_cache(facts: ModelFacts, dtype: Dtype, config: Config) -> list[Find
     engine = config.engine
     if engine.kv_cache_mib is None or facts.shape is None:
         return []
-    need = memory.kv_cache(facts.shape, dtype, engine.max_model_len, engine.tensor_parallel_size)
+    need = memory.kv_cache(facts.shape, dtype, engine.max_model_len, engine)
     if need <= engine.kv_cache_mib << 20:
         return []
     error = ConfigError(
@@ -178,14 +187,20 @@ def _trainings(
     base = teacher if from_teacher else student
     dtype = config.teacher.dtype if from_teacher else config.student.dtype
     if asked.runs("sft") and student:
-        yield "sft", memory.sft_need(student, config.student.dtype, config.sft)
+        yield "sft", memory.sft_need(student, config.student.dtype, config.sft, _split(config.sft.deepspeed))
     if asked.runs(ABLATION) and teacher:
-        yield "sft", memory.sft_need(teacher, config.teacher.dtype, config.sft)
+        yield "sft", memory.sft_need(teacher, config.teacher.dtype, config.sft, _split(config.sft.deepspeed))
     if asked.runs("reward") and base:
-        yield "reward", memory.reward_need(base, dtype, config.reward)
+        yield "reward", memory.reward_need(base, dtype, config.reward, _split(config.reward.deepspeed))
     if asked.runs("ppo") and student and base:
         judge = teacher if asked.judges_rollouts else None
-        yield "ppo", memory.ppo_need(student, base, config, size, judge=judge)
+        split = _split(config.ppo.deepspeed)
+        yield "ppo", memory.ppo_need(student, base, config, size, judge=judge, num_gpus=split)
+
+
+def _split(deepspeed: DeepSpeedConfig) -> int:
+    """Over how many processes ZeRO splits a training, as far as the settings tell."""
+    return deepspeed.nodes * (deepspeed.processes or 1)
 
 
 def _judge(need: Need, size: int, where: str, remedy: str) -> list[Finding]:

@@ -65,14 +65,16 @@ def weights(shape: Shape, dtype: Dtype) -> int:
     return shape.stored_bytes if shape.quantized else shape.parameters * WIDTH[dtype]
 
 
-def kv_cache(shape: Shape, dtype: Dtype, tokens: int, tensor_parallel_size: int = 1) -> int:
-    """Keys and values of some tokens on one GPU: 2 x layers x kv x w a token.
+def kv_cache(shape: Shape, dtype: Dtype, tokens: int, engine: EngineConfig | None = None) -> int:
+    """Keys and values of some tokens on one GPU of an engine: 2 x layers x kv x w a token.
 
     Source: vLLM 0.32, v1/kv_cache_interface.py, `FullAttentionSpec`; a GPU has at least one head
     (config/model.py, `get_num_kv_heads`).
     """
-    heads = max(1, shape.kv_heads // tensor_parallel_size)
-    return 2 * shape.layers * heads * shape.head_dim * WIDTH[dtype] * tokens
+    engine = engine or EngineConfig()
+    heads = max(1, shape.kv_heads // engine.tensor_parallel_size)
+    layers = -(-shape.layers // engine.pipeline_parallel_size)
+    return 2 * layers * heads * shape.head_dim * WIDTH[dtype] * tokens
 
 
 def engine_workspace(shape: Shape, dtype: Dtype, engine: EngineConfig) -> int:
@@ -90,8 +92,8 @@ def engine_workspace(shape: Shape, dtype: Dtype, engine: EngineConfig) -> int:
 def engine_need(shape: Shape, dtype: Dtype, engine: EngineConfig) -> Need:
     """A vLLM engine with a KV cache for one sequence of `max_model_len`: less does not start."""
     parts = {
-        "weights": weights(shape, dtype) // engine.tensor_parallel_size,
-        "KV cache of one sequence": kv_cache(shape, dtype, engine.max_model_len, engine.tensor_parallel_size),
+        "weights": weights(shape, dtype) // engine.gpus,
+        "KV cache of one sequence": kv_cache(shape, dtype, engine.max_model_len, engine),
         "workspace": engine_workspace(shape, dtype, engine),
     }
     if engine.kv_cache_mib:
@@ -102,10 +104,10 @@ def engine_need(shape: Shape, dtype: Dtype, engine: EngineConfig) -> Need:
 
 def sequences(shape: Shape, dtype: Dtype, engine: EngineConfig, gpu_bytes: int) -> int:
     """How many sequences of `max_model_len` the KV cache holds at once."""
-    each = kv_cache(shape, dtype, engine.max_model_len, engine.tensor_parallel_size)
+    each = kv_cache(shape, dtype, engine.max_model_len, engine)
     if engine.kv_cache_mib:
         return (engine.kv_cache_mib << 20) // each
-    taken = weights(shape, dtype) // engine.tensor_parallel_size + engine_workspace(shape, dtype, engine)
+    taken = weights(shape, dtype) // engine.gpus + engine_workspace(shape, dtype, engine)
     return max(0, int(gpu_bytes * engine.gpu_memory_utilization) - taken) // each
 
 
@@ -129,8 +131,8 @@ def training(
     """One GPU's part of a model that DeepSpeed trains with torch's AdamW.
 
     A trained weight takes w for itself and 8 for the moments; ZeRO and bfloat16 add a float32 master copy.
-    Over several GPUs, ZeRO 1 splits copy and moments, 2 the gradients too, 3 the weights too; stages train on
-    one GPU, where it splits nothing.
+    Over several GPUs, one process on each, ZeRO 1 splits copy and moments, 2 the gradients too, 3 the weights
+    too; on one it splits nothing.
     Source: Rajbhandari et al. 2019 (arXiv 1910.02054), section 3.1 and figure 1; DeepSpeed 0.19.8,
     runtime/zero: stage_1_and_2.py (master copy also for float32; bucket in the backward pass), stage3.py
     (gradients and bucket stay); torch 2.13, optim/adam.py (`exp_avg_sq_sqrt`).

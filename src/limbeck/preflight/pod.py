@@ -22,7 +22,7 @@ Docker's 64 MiB; 1 GiB is NCCL's own advice."""
 
 def check_shared_memory(asked: Asked, config: Config, folder: Path = SHARED_MEMORY) -> list[Finding]:
     """The workers of an engine that is split over GPUs meet in shared memory."""
-    if config.engine.tensor_parallel_size == 1 or not asked.runs(*SAMPLING_STAGES) or not folder.is_dir():
+    if config.engine.gpus == 1 or not asked.runs(*SAMPLING_STAGES) or not folder.is_dir():
         return []
     total = shutil.disk_usage(folder).total
     if total >= SHARED_MEMORY_BYTES:
@@ -30,8 +30,7 @@ def check_shared_memory(asked: Asked, config: Config, folder: Path = SHARED_MEMO
     error = ConfigError(
         "too little shared memory for an engine that is split over GPUs",
         where=str(folder),
-        expected=f"at least {SHARED_MEMORY_BYTES >> 20} MiB for engine.tensor_parallel_size "
-        f"{config.engine.tensor_parallel_size}",
+        expected=f"at least {SHARED_MEMORY_BYTES >> 20} MiB for an engine of {config.engine.gpus} GPUs",
         got=f"{total >> 20} MiB",
         remedy="Compile the pipeline with `limbeck compile --shm 16Gi`; on this machine remount it larger",
     )

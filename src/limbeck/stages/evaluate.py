@@ -9,8 +9,7 @@ it, and the model's revision, the template and all settings are in the hash of t
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -18,31 +17,30 @@ from limbeck.answers import Same, extract_answer, normalise
 from limbeck.comparing import Comparer
 from limbeck.config import Config
 from limbeck.errors import ConfigError, DataError
-from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
-from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
+from limbeck.judged_answers import ANSWERS, Judge, judged_answers
+from limbeck.manifest import (
+    Manifest,
+    code_version,
+    commit,
+    find,
+    find_shard,
+    input_hashes,
+    require,
+    stage_uri,
+)
+from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
+from limbeck.results import DECODINGS, accuracy_metrics, judge_metrics, key_of, result_key, say_accuracy
 from limbeck.rows import read_rows
-from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
-from limbeck.spending import Tokens, spent
+from limbeck.shards import WHOLE, Shard, rows_per_part, share
 from limbeck.storage import Store
 
 PROMPTS_PER_PART = 500
-DECODINGS: tuple[Decoding, ...] = ("greedy", "sampled")
 NO_SAMPLE = Sample(text="", token_ids=[], logprob=None, finish_reason=NOT_ASKED, usage=Usage(0, 0))
 """Of a prompt that is too long, kills the engine, or is refused by a server."""
-SPENT = ("evaluate/prompt_tokens", "evaluate/completion_tokens", "evaluate/cost")
-JUDGE_SPENT = ("evaluate/judge_prompt_tokens", "evaluate/judge_completion_tokens", "evaluate/judge_cost")
-
-
-class Judge(NamedTuple):
-    """The model that judges the answers to open questions."""
-
-    model_hash: str
-    """What stands for its weights in the output's key."""
-    open_sampler: OpenSampler
-    """Loads it; called only when there is work to do."""
 
 
 def run(
@@ -56,6 +54,7 @@ def run(
     *,
     name: str,
     judge: Judge | None = None,
+    shard: Shard = WHOLE,
 ) -> Manifest:
     """Answer the held-out prompts and compare with gold, or have the answers judged.
 
@@ -70,6 +69,7 @@ def run(
         work_uri: Prefix of all results.
         name: The model's row in the report.
         judge: Who judges the answers of an open task; not read for others.
+        shard: Which of the tasks that share the prompts.
 
     Returns:
         One result for each prompt, decoding and sample; metrics `evaluate/accuracy_greedy` and
@@ -81,12 +81,13 @@ def run(
     Raises:
         ConfigError: when the task is open and there is no judge.
         LeaseError: when another attempt is at work.
-        DataError: when no held-out prompt fits the context.
+        DataError: when no held-out prompt fits the context (of shards, `merged` tells), or what lies there
+            are verdicts on other answers.
         EngineError: when the engine cannot be kept alive, or formulas cannot be compared.
         EndpointError: when the server of a black box is away for too long, or refuses.
     """
     if not config.task.is_open:
-        return _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name)
+        return _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name, shard)
     if judge is None:
         raise ConfigError(
             "nobody judges the answers",
@@ -95,8 +96,47 @@ def run(
             got="none",
             remedy="Give it; the pipelines distill_open and evaluate take it from `teacher`",
         )
-    answered = _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name)
-    return _judged(heldout, answered, judge, config, store, work_uri)
+    answered = _answered(heldout, gold, model_hash, open_sampler, config, store, work_uri, name, shard)
+    return judged_answers(heldout, answered, judge, config, store, work_uri, shard)
+
+
+def merged(shards: Sequence[Manifest], config: Config, store: Store) -> Manifest:
+    """The results of all shards, as one task would have given them.
+
+    Args:
+        shards: What `run` gave for each shard.
+        config: As for `run`.
+        store: Where the shards lie.
+
+    Raises:
+        DataError: when shards are missing or do not belong together, or no held-out prompt fits the context.
+        LeaseError: when an attempt is at work.
+    """
+    whole = merge(shards)
+    name = f"evaluate({whole.name})"
+    if complete := find(store, whole.uri):
+        say(f"merge of {name}: already complete, {complete.num_rows} results")
+        return complete
+    results = read_rows(store, whole, EvalResult)
+    by_reason = reasons(rejected_rows(store, whole))
+    if ANSWERS in whole.inputs:
+        answers = _merged_answers(whole, [item.shard for item in shards if item.shard], config, store)
+        rejected = dict(Counter(answers.rejected) + Counter(by_reason))
+        of_judge = judge_metrics(results, config)
+    else:
+        _check_fit(results, whole.num_input_rows, whole.uri, config)
+        rejected, of_judge = _rejected(results, by_reason), {}
+    metrics = whole.metrics | accuracy_metrics(results, config, whole.name) | of_judge
+    say_accuracy(metrics, name)
+    update = {"metrics": metrics, "rejected": rejected}
+    return committed(store, whole.model_copy(update=update), name)
+
+
+def _merged_answers(verdicts: Manifest, shards: Sequence[Shard], config: Config, store: Store) -> Manifest:
+    """The answers that verdicts are on; they lie beside them."""
+    uri = f"{verdicts.uri.rpartition('/')[0]}/{verdicts.inputs[ANSWERS]}"
+    found = [find_shard(store, uri, shard) for shard in shards]
+    return merged([item for item in found if item is not None], config, store)
 
 
 def _answered(
@@ -108,22 +148,26 @@ def _answered(
     store: Store,
     work_uri: str,
     name: str,
+    shard: Shard,
 ) -> Manifest:
     """The answers, compared with gold; those to open questions are neither right nor wrong yet."""
     started = time.monotonic()
+    stage_name = shard.called(f"evaluate({name})")
     inputs = input_hashes(heldout=heldout, gold=gold) | {"model": model_hash}
     config_hash = deciding.of_evaluate(config, name)
     uri = stage_uri(work_uri, "evaluate", inputs, config_hash)
-    if complete := find(store, uri):
-        say(f"evaluate({name}): already complete, {complete.num_rows} results")
+    if complete := find_shard(store, uri, shard):
+        say(f"{stage_name}: already complete, {complete.num_rows} results")
         return complete
 
-    with lease.held(store, uri, f"evaluate({name})") as held, Comparer(config.task) as comparer:
+    with lease.held(store, uri, stage_name, shard=shard) as held, Comparer(config.task) as comparer:
         require(store, heldout)
         known = [] if config.task.is_open else read_rows(store, gold, GoldAnswer)
         answers = {row.prompt_id: normalise(row.answer, config.task) for row in known}
         prompts = read_rows(store, heldout, Prompt)
-        work = _work(prompts, answers, comparer.same, config, name)
+        parts = _parts(prompts, config)
+        mine = {number: part for number, part in enumerate(parts) if shard.has(number)}
+        work = _work(mine, answers, comparer.same, config, name, shard)
         made = make_rows(work, open_sampler, config, store, uri, held)
 
         manifest = Manifest(
@@ -135,115 +179,69 @@ def _answered(
             inputs=inputs,
             config_hash=config_hash,
             code_version=code_version("evaluate"),
-            num_input_rows=len(prompts),
+            num_input_rows=sum(len(part) for decoding, part in mine.values() if decoding == DECODINGS[0]),
             num_rows=made.num_rows,
+            shard=share(shard, len(parts)),
         )
         results = read_rows(store, manifest, EvalResult)
-        too_long = {row.prompt_id for row in results if row.sample_index < 0}
-        if len(too_long) == len(prompts):
-            raise DataError(
-                "no held-out prompt fits the context",
-                where=heldout.uri,
-                expected=f"prompts under {config.engine.max_model_len - config.evaluate.max_tokens} tokens",
-                remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
-            )
-        metrics = _metrics(results, config, name)
+        if shard == WHOLE:
+            _check_fit(results, len(prompts), heldout.uri, config)
+        metrics = accuracy_metrics(results, config, name)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
-        # A prompt that is too long is set aside in both decodings; it counts once.
-        rejected = made.reasons | ({"prompt too long": len(too_long)} if too_long else {})
         if config.task.is_open:
-            say(f"evaluate({name}): {len(results)} answers, which are to be judged")
+            say(f"{stage_name}: {len(results)} answers, which are to be judged")
         else:
-            _say_accuracy(metrics, name)
-        return commit(
-            store,
-            manifest.model_copy(
-                update={
-                    "metrics": metrics,
-                    "rejected": rejected,
-                    "wall_seconds": time.monotonic() - started,
-                }
-            ),
-            held,
-        )
-
-
-def _judged(
-    heldout: Manifest, answered: Manifest, judge: Judge, config: Config, store: Store, work_uri: str
-) -> Manifest:
-    """The same answers, each right where it is judged good: results of their own, so answers stay known."""
-    started, name = time.monotonic(), answered.name
-    inputs = input_hashes(heldout=heldout, answers=answered) | {"judge": judge.model_hash}
-    config_hash = deciding.of_judged_answers(config)
-    uri = stage_uri(work_uri, "evaluate", inputs, config_hash)
-    if complete := find(store, uri):
-        say(f"evaluate({name}): already complete, {complete.num_rows} answers judged")
-        return complete
-
-    with lease.held(store, uri, f"evaluate({name})") as held:
-        questions = {row.prompt_id: row.prompt for row in read_rows(store, heldout, Prompt)}
-        rows = read_rows(store, answered, EvalResult)
-        made = make_rows(_verdicts(rows, questions, config), judge.open_sampler, config, store, uri, held)
-        manifest = answered.model_copy(
-            update={
-                "uri": uri,
-                "objects": made.objects,
-                "inputs": inputs,
-                "config_hash": config_hash,
-                "num_rows": made.num_rows,
-                "rejected": dict(Counter(answered.rejected) + Counter(made.reasons)),
-            }
-        )
-        results = read_rows(store, manifest, EvalResult)
-        metrics = _metrics(results, config, name) | _of_the_judge(results, config)
-        _say_accuracy(metrics, name)
-        seconds = answered.wall_seconds + time.monotonic() - started
-        taken = {"metrics": metrics, "wall_seconds": seconds}
+            say_accuracy(metrics, stage_name)
+        taken = {
+            "metrics": metrics,
+            "rejected": _rejected(results, made.reasons),
+            "wall_seconds": time.monotonic() - started,
+        }
         return commit(store, manifest.model_copy(update=taken), held)
 
 
-def _metrics(results: Sequence[EvalResult], config: Config, name: str) -> dict[str, float]:
-    """Accuracy, where it is known, and length by decoding; tokens, and of a black box what they cost."""
-    metrics = {}
-    for decoding in DECODINGS:
-        scored = [row.correct for row in results if row.decoding == decoding and row.correct is not None]
-        if scored:
-            metrics[f"evaluate/accuracy_{decoding}"] = sum(scored) / len(scored)
-        asked = [row for row in results if row.decoding == decoding and row.finish_reason != NOT_ASKED]
-        if asked:
-            metrics[f"evaluate/tokens_{decoding}"] = sum(row.num_tokens for row in asked) / len(asked)
-            cut = sum(row.finish_reason == "length" for row in asked)
-            metrics[f"evaluate/cut_{decoding}"] = cut / len(asked)
-    tokens = Tokens()
-    for row in results:
-        tokens.add(row)
-    return metrics | spent(SPENT, tokens, config.openai if config.asks_a_server(name) else None)
+def _check_fit(results: Sequence[EvalResult], num_prompts: int, where: str, config: Config) -> None:
+    """Stop when nothing was asked.
+
+    Raises:
+        DataError: when every prompt is too long.
+    """
+    if len({row.prompt_id for row in results if row.sample_index < 0}) == num_prompts:
+        raise DataError(
+            "no held-out prompt fits the context",
+            where=where,
+            expected=f"prompts under {config.engine.max_model_len - config.evaluate.max_tokens} tokens",
+            remedy="Raise engine.max_model_len or lower evaluate.max_tokens",
+        )
 
 
-def _of_the_judge(results: Sequence[EvalResult], config: Config) -> dict[str, float]:
-    """What the verdicts on all answers took."""
-    tokens = Tokens(
-        prompt=sum(row.num_judge_prompt_tokens for row in results),
-        completion=sum(row.num_judge_tokens for row in results),
-    )
-    return spent(JUDGE_SPENT, tokens, config.openai if config.asks_a_server("teacher") else None)
+def _rejected(results: Sequence[EvalResult], by_reason: Mapping[str, int]) -> dict[str, int]:
+    """What was set aside; a prompt that is too long is so in both decodings, and counts once."""
+    too_long = {row.prompt_id for row in results if row.sample_index < 0}
+    return {**by_reason, **({"prompt too long": len(too_long)} if too_long else {})}
 
 
-def _say_accuracy(metrics: dict[str, float], name: str) -> None:
-    shown = ", ".join(
-        f"{key.split('_')[-1]} {value:.1%}" for key, value in metrics.items() if "accuracy" in key
-    )
-    say(f"evaluate({name}): accuracy {shown or 'unknown: there are no gold answers'}")
+def _parts(prompts: Sequence[Prompt], config: Config) -> list[tuple[Decoding, Sequence[Prompt]]]:
+    """The prompts of each part, and how they are answered: first all greedily, then sampled."""
+    each = sum(_num_samples(decoding, config) for decoding in DECODINGS)
+    size = max(1, rows_per_part(len(prompts) * each, PROMPTS_PER_PART * each) // each)
+    chunks = [prompts[first : first + size] for first in range(0, len(prompts), size)]
+    return [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
 
 
 def _work(
-    prompts: list[Prompt], answers: dict[str, str], same: Same, config: Config, name: str
+    parts: Mapping[int, tuple[Decoding, Sequence[Prompt]]],
+    answers: dict[str, str],
+    same: Same,
+    config: Config,
+    name: str,
+    shard: Shard,
 ) -> Work[EvalResult]:
-    """All answers: first greedy ones, then sampled ones."""
-    chunks = [prompts[first : first + PROMPTS_PER_PART] for first in range(0, len(prompts), PROMPTS_PER_PART)]
-    parts = [(decoding, chunk) for decoding in DECODINGS for chunk in chunks]
-    chunk_of = {row.prompt_id: number // PROMPTS_PER_PART for number, row in enumerate(prompts)}
+    """The answers of a shard."""
+    part_of = {
+        (row.prompt_id, decoding): number for number, (decoding, chunk) in parts.items() for row in chunk
+    }
 
     def plan(number: int, to_prompt: ToPrompt) -> list[Task[EvalResult]]:
         decoding, chunk = parts[number]
@@ -251,28 +249,22 @@ def _work(
             task for row in chunk for task in _tasks(row, decoding, to_prompt, answers, same, config, name)
         ]
 
-    def place(row: EvalResult) -> tuple[int, str]:
-        part = chunk_of[row.prompt_id] + DECODINGS.index(row.decoding) * len(chunks)
-        return part, _key(row.prompt_id, row.decoding, row.sample_index)
-
     return Work(
-        name=f"evaluate({name})",
+        name=shard.called(f"evaluate({name})"),
         unit="answers",
         row_type=EvalResult,
-        sizes=[len(chunk) * _num_samples(decoding, config) for decoding, chunk in parts],
+        sizes={
+            number: len(chunk) * _num_samples(decoding, config) for number, (decoding, chunk) in parts.items()
+        },
         plan=plan,
-        place=place,
+        place=lambda row: (part_of.get((row.prompt_id, row.decoding), -1), key_of(row)),
+        shard=shard,
     )
 
 
 def _num_samples(decoding: Decoding, config: Config) -> int:
     """Answers of one prompt."""
     return 1 if decoding == "greedy" else config.evaluate.samples_per_prompt
-
-
-def _key(prompt_id: str, decoding: Decoding, index: int) -> str:
-    """The key of one answer, or, with index -1, of a prompt that is not asked."""
-    return f"prompt {prompt_id}, {decoding}" + (f" {index}" if index >= 0 else "")
 
 
 def _tasks(
@@ -316,7 +308,7 @@ def _tasks(
         seed = int(row_id(config.seed, "evaluate", prompt.prompt_id, index), 16) % 2**31
         temperature = settings.temperature if decoding == "sampled" else 0.0
         yield Task(
-            key=_key(prompt.prompt_id, decoding, index),
+            key=result_key(prompt.prompt_id, decoding, index),
             question=f"prompt too long: {excess}"
             if excess
             else Question([SampleRequest(asked, temperature, settings.max_tokens, seed)], row),
@@ -324,43 +316,3 @@ def _tasks(
             spare=result(NO_SAMPLE),
             num_rows=num_samples if excess else 1,
         )
-
-
-def _verdicts(rows: Sequence[EvalResult], questions: dict[str, str], config: Config) -> Work[EvalResult]:
-    """The verdict on each answer; one that is absent or was cut off is not good, whatever the judge says."""
-    per_part = config.generate.rows_per_part
-    parts = [rows[first : first + per_part] for first in range(0, len(rows), per_part)]
-
-    def key(row: EvalResult) -> str:
-        return f"answer to {_key(row.prompt_id, row.decoding, row.sample_index)}"
-
-    part_of = {key(row): number // per_part for number, row in enumerate(rows)}
-
-    def task(row: EvalResult, to_prompt: ToPrompt) -> Task[EvalResult]:
-        requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
-
-        def judged(samples: Sequence[Sample]) -> EvalResult:
-            verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
-            good = (verdict.p_correct or 0.0) >= config.label.min_p_correct
-            told = {
-                "correct": good and row.answer is not None,
-                "num_judge_prompt_tokens": verdict.num_prompt_tokens,
-                "num_judge_tokens": verdict.num_tokens,
-            }
-            return row.model_copy(update=told)
-
-        return Task(
-            key=key(row),
-            question=too_long_to_judge(requests, config) or Question(requests, judged),
-            text=row.text,
-            spare=judged(()),
-        )
-
-    return Work(
-        name=f"evaluate({rows[0].name}), judge",
-        unit="answers",
-        row_type=EvalResult,
-        sizes=[len(part) for part in parts],
-        plan=lambda number, to_prompt: [task(row, to_prompt) for row in parts[number]],
-        place=lambda row: (part_of[key(row)], key(row)),
-    )

@@ -14,12 +14,23 @@ from limbeck import settings as deciding
 from limbeck.answers import extract_answer
 from limbeck.config import Config, SamplingConfig
 from limbeck.errors import DataError
-from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
+from limbeck.manifest import (
+    Manifest,
+    code_version,
+    commit,
+    find,
+    find_shard,
+    input_hashes,
+    require,
+    stage_uri,
+)
+from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
-from limbeck.records import Completion, Prompt, Source, row_id
-from limbeck.rows import iter_rows
-from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
+from limbeck.records import Completion, Prompt, RejectedRow, Source, row_id
+from limbeck.rows import is_part, iter_rows, num_rows
+from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
+from limbeck.shards import WHOLE, Shard, rows_per_part, share
 from limbeck.spending import spent
 from limbeck.storage import Store
 
@@ -35,10 +46,9 @@ def run(
     work_uri: str,
     *,
     role: Source,
-    shard: int = 0,
-    num_shards: int = 1,
+    shard: Shard = WHOLE,
 ) -> Manifest:
-    """Sample completions for one shard of the prompts.
+    """Sample completions for all prompts, or one shard of them.
 
     Args:
         prompts: From `prepare`.
@@ -48,39 +58,36 @@ def run(
         store: Where rows come from and go to.
         work_uri: Prefix of all results.
         role: Who answers: `teacher` or `student`.
-        shard: Which part of the prompts, from 0.
-        num_shards: Into how many parts they are split.
+        shard: Which of the tasks that share the prompts.
 
     Returns:
         Completions, in prompt order; within a prompt in sample order.
 
     Raises:
         LeaseError: when another attempt is at work.
-        DataError: when more than `generate.max_bad_fraction` of the completions are set aside.
+        DataError: when more than `generate.max_bad_fraction` of the completions are set aside; of shards,
+            `merged` tells.
         EngineError: when the engine cannot be kept alive.
         EndpointError: when the server of a black box is away for too long, or refuses.
     """
     started = time.monotonic()
-    stage_name = f"generate({role}{f' {shard + 1}/{num_shards}' if num_shards > 1 else ''})"
+    stage_name = shard.called(f"generate({role})")
     sampling = config.generate.teacher if role == "teacher" else config.generate.student
     inputs = input_hashes(prompts=prompts) | {"model": model_hash}
-    config_hash = deciding.of_generate(config, role, shard, num_shards)
+    config_hash = deciding.of_generate(config, role)
     uri = stage_uri(work_uri, "generate", inputs, config_hash)
-    if complete := find(store, uri):
+    if complete := find_shard(store, uri, shard):
         say(f"{stage_name}: already complete, {complete.num_rows} completions")
         return complete
 
-    with lease.held(store, uri, stage_name) as held:
+    with lease.held(store, uri, stage_name, shard=shard) as held:
         require(store, prompts)
-        # By a hash: prompts of others may have any ids. Row by row: a shard holds no others than its own.
-        mine = [
-            row
-            for row in iter_rows(store, [prompts], Prompt)
-            if int(row_id(row.prompt_id), 16) % num_shards == shard
-        ]
-        work = _work(mine, sampling, config, role, stage_name)
+        mine, num_parts = _in_parts(prompts, sampling, config, store, shard)
+        work = _work(mine, sampling, config, role, stage_name, shard)
         made = make_rows(work, open_sampler, config, store, uri, held)
-        _check(made, len(mine) * sampling.samples_per_prompt, sampling.samples_per_prompt, config)
+        num_prompts = sum(map(len, mine.values()))
+        if shard == WHOLE:
+            _check(made.rejected, num_prompts, sampling, config)
         server = config.openai if config.asks_a_server(role) else None
         manifest = Manifest(
             stage="generate",
@@ -91,33 +98,80 @@ def run(
             inputs=inputs,
             config_hash=config_hash,
             code_version=code_version("generate"),
-            num_input_rows=len(mine),
+            num_input_rows=num_prompts,
             num_rows=made.num_rows,
             rejected=made.reasons,
+            shard=share(shard, num_parts),
             metrics=spent(SPENT, made.tokens, server),
             wall_seconds=time.monotonic() - started,
         )
         return commit(store, manifest, held)
 
 
+def merged(shards: Sequence[Manifest], config: Config, store: Store) -> Manifest:
+    """The completions of all shards, as one task would have given them.
+
+    Args:
+        shards: What `run` gave for each shard.
+        config: `generate` is read.
+        store: Where the shards lie.
+
+    Raises:
+        DataError: when shards are missing or do not belong together, or more than `generate.max_bad_fraction`
+            of the completions are set aside.
+        LeaseError: when an attempt is at work.
+    """
+    whole = merge(shards)
+    if complete := find(store, whole.uri):
+        say(f"merge of generate({whole.name}): already complete, {complete.num_rows} completions")
+        return complete
+    aside = rejected_rows(store, whole)
+    sampling = config.generate.teacher if whole.name == "teacher" else config.generate.student
+    _check(aside, whole.num_input_rows, sampling, config)
+    by_reason = {"rejected": reasons(aside)}
+    return committed(store, whole.model_copy(update=by_reason), f"generate({whole.name})")
+
+
+def _in_parts(
+    prompts: Manifest, sampling: SamplingConfig, config: Config, store: Store, shard: Shard
+) -> tuple[dict[int, list[Prompt]], int]:
+    """The prompts of a shard by the number of their part, and how many parts all shards have.
+
+    Row by row: a shard holds no others than its own.
+    """
+    num_prompts = sum(num_rows(store, item) for item in prompts.objects if is_part(item))
+    per_prompt = sampling.samples_per_prompt
+    per_part = max(1, rows_per_part(num_prompts * per_prompt, config.generate.rows_per_part) // per_prompt)
+    num_parts = -(-num_prompts // per_part)
+    mine: dict[int, list[Prompt]] = {part: [] for part in range(num_parts) if shard.has(part)}
+    for number, row in enumerate(iter_rows(store, [prompts], Prompt)):
+        if number // per_part in mine:
+            mine[number // per_part].append(row)
+    return mine, num_parts
+
+
 def _work(
-    prompts: list[Prompt], sampling: SamplingConfig, config: Config, role: Source, stage_name: str
+    mine: dict[int, list[Prompt]],
+    sampling: SamplingConfig,
+    config: Config,
+    role: Source,
+    stage_name: str,
+    shard: Shard,
 ) -> Work[Completion]:
-    """All completions, in parts of whole prompts."""
-    per_part = max(1, config.generate.rows_per_part // sampling.samples_per_prompt)
-    part_of = {row.prompt_id: number // per_part for number, row in enumerate(prompts)}
-    parts = [prompts[first : first + per_part] for first in range(0, len(prompts), per_part)]
+    """The completions of a shard, in parts of whole prompts."""
+    part_of = {row.prompt_id: part for part, rows in mine.items() for row in rows}
 
     def plan(number: int, to_prompt: ToPrompt) -> list[Task[Completion]]:
-        return [task for row in parts[number] for task in _tasks(row, to_prompt, sampling, config, role)]
+        return [task for row in mine[number] for task in _tasks(row, to_prompt, sampling, config, role)]
 
     return Work(
         name=stage_name,
         unit="completions",
         row_type=Completion,
-        sizes=[len(part) * sampling.samples_per_prompt for part in parts],
+        sizes={part: len(rows) * sampling.samples_per_prompt for part, rows in mine.items()},
         plan=plan,
-        place=lambda row: (part_of[row.prompt_id], f"completion {row.completion_id}"),
+        place=lambda row: (part_of.get(row.prompt_id, -1), f"completion {row.completion_id}"),
+        shard=shard,
     )
 
 
@@ -165,18 +219,21 @@ def _tasks(
         yield Task(f"completion {completion_id}", Question([request], row), prompt.prompt)
 
 
-def _check(made: Made, wanted: int, samples_per_prompt: int, config: Config) -> None:
+def _check(
+    rejected: Sequence[RejectedRow], num_prompts: int, sampling: SamplingConfig, config: Config
+) -> None:
     """Stop when too much was set aside, in all attempts together.
 
     Raises:
         DataError: when it was.
     """
-    lost = sum(samples_per_prompt if row.where.startswith("prompt ") else 1 for row in made.rejected)
-    if lost > config.generate.max_bad_fraction * wanted:
+    each = sampling.samples_per_prompt
+    lost = sum(each if row.where.startswith("prompt ") else 1 for row in rejected)
+    if lost > config.generate.max_bad_fraction * num_prompts * each:
         raise DataError(
             "too many prompts were set aside",
-            where=made.rejected[0].where,
+            where=rejected[0].where,
             expected=f"at most {config.generate.max_bad_fraction:.0%} (generate.max_bad_fraction)",
-            got=f"{lost} of {wanted} completions, the first: {made.rejected[0].reason}",
+            got=f"{lost} of {num_prompts * each} completions, the first: {rejected[0].reason}",
             remedy="Raise engine.max_model_len, lower generate's max_tokens, or shorten the prompts",
         )

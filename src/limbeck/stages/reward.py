@@ -8,9 +8,10 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from limbeck import settings as deciding
 from limbeck.checkpoints import load_state, save_state
 from limbeck.config import Config
 from limbeck.errors import DataError, GateError
+from limbeck.jobs import Floats, RewardRun
 from limbeck.manifest import Manifest, code_version, commit, find, input_hashes, require, stage_uri
 from limbeck.metrics import (
     RELIABILITY,
@@ -33,12 +35,9 @@ from limbeck.metrics import (
 from limbeck.progress import say
 from limbeck.records import LabelledCompletion
 from limbeck.rows import read_rows
-from limbeck.saver import Saver
+from limbeck.saver import Saver, Upload
 from limbeck.storage import Store
 from limbeck.variants import named
-
-if TYPE_CHECKING:
-    from limbeck.trainer.reward import Floats, RewardRun
 
 SOURCES = ("teacher", "student")
 VOTE_SHARE_BINS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.0))
@@ -49,7 +48,7 @@ def run(
     student_labelled: Manifest,
     base_hash: str,
     fetch_base: Callable[[Path], Path],
-    train: "Callable[..., RewardRun]",
+    train: Callable[..., RewardRun],
     config: Config,
     store: Store,
     work_uri: str,
@@ -63,7 +62,7 @@ def run(
         student_labelled: Those of the warmed-up student.
         base_hash: What stands for the starting weights in the output's key.
         fetch_base: Brings the starting checkpoint (`reward.init`) into a folder.
-        train: `limbeck.trainer.reward.train_reward`.
+        train: `limbeck.trainer.reward.train_reward`, or `limbeck.torchrun.train_reward` on a node.
         config: `reward`, `task`, both models' dtypes and the seed are read.
         store: Where rows come from and checkpoints go.
         work_uri: Prefix of all results.
@@ -90,53 +89,18 @@ def run(
         return _passed(complete, config)
 
     with lease.held(store, uri, "reward") as held:
-        require(store, teacher_labelled)
-        require(store, student_labelled)
-        rows = [
-            *read_rows(store, teacher_labelled, LabelledCompletion),
-            *read_rows(store, student_labelled, LabelledCompletion),
-        ]
-        training = [row for row in rows if not row.validation]
-        validation = [row for row in rows if row.validation]
-        for part, side in (("training", training), ("validation", validation)):
-            if len({row.pseudo_reward for row in side}) < 2:
-                raise DataError(
-                    f"the {part} rows of the reward model are all alike",
-                    where=teacher_labelled.uri,
-                    expected="both good and bad completions",
-                    got=f"{len(side)} rows of one kind or none",
-                    remedy="Use more prompts, more samples, or higher temperatures",
-                )
-        say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
-        model = config.teacher if config.reward.init == "teacher" else config.student
-        settings = config.reward.deepspeed
+        rows = _rows(teacher_labelled, student_labelled, store)
 
         def upload(step: int, folder: Path) -> None:
-            save_state(store, uri, step, folder, settings.keep_states, held.confirm)
+            save_state(store, uri, step, folder, config.reward.deepspeed.keep_states, held.confirm)
 
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            Saver("reward", settings.checkpoint_seconds, upload) as saver,
-        ):
-            folder = Path(scratch)
-            state = load_state(store, uri, folder / "resume")
-            result = train(
-                base=fetch_base(folder / "base"),
-                model=model,
-                training=training,
-                validation=validation,
-                message=lambda prompt: config.task.prompt_template.replace("{prompt}", prompt),
-                config=config,
-                folder=folder,
-                resume_from=state.folder if state else None,
-                saver=saver,
-            )
+        with _trained(rows, fetch_base, train, config, store, uri, upload) as result:
             lines = [json.dumps(entry) for entry in result.history]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-            measured = Reliability(root=_reliability(result.validation_scores, validation))
+            measured = Reliability(root=_reliability(result.validation_scores, rows.validation))
             (result.folder / RELIABILITY).write_text(measured.model_dump_json(indent=1) + "\n")
             objects = store.write_folder(result.folder, uri)
-        metrics = _metrics(result.validation_scores, validation)
+        metrics = _metrics(result.validation_scores, rows.validation)
         for source in SOURCES:
             shown = [metrics.get(f"reward/{name}_{source}", math.nan) for name in ("auc", "pair_accuracy")]
             say(f"reward: on {source} completions AUC {shown[0]:.3f}, pair accuracy {shown[1]:.3f}")
@@ -151,9 +115,9 @@ def run(
                 inputs=inputs,
                 config_hash=config_hash,
                 code_version=code_version("reward"),
-                num_input_rows=len(rows),
-                num_rows=len(training),
-                rejected={"kept for validation": len(validation)},
+                num_input_rows=len(rows.training) + len(rows.validation),
+                num_rows=len(rows.training),
+                rejected={"kept for validation": len(rows.validation)},
                 metrics=metrics,
                 wall_seconds=time.monotonic() - started,
             ),
@@ -162,7 +126,99 @@ def run(
     return _passed(manifest, config)
 
 
-def _metrics(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, float]:
+def follow(
+    teacher_labelled: Manifest,
+    student_labelled: Manifest,
+    base_hash: str,
+    fetch_base: Callable[[Path], Path],
+    train: Callable[..., RewardRun],
+    config: Config,
+    store: Store,
+    work_uri: str,
+    *,
+    variant: str = "",
+) -> None:
+    """Do the part of a node that does not lead: it trains with the others, and writes nothing to the store.
+
+    Args and errors are those of `run`.
+    """
+    inputs = input_hashes(teacher_labelled=teacher_labelled, student_labelled=student_labelled) | {
+        "base": base_hash
+    }
+    uri = stage_uri(work_uri, "reward", inputs, deciding.of_reward(config, variant))
+    if find(store, uri):
+        return
+    rows = _rows(teacher_labelled, student_labelled, store)
+    with _trained(rows, fetch_base, train, config, store, uri, _nothing):
+        pass
+
+
+class _Rows(NamedTuple):
+    """What is learnt from, and what it is measured on."""
+
+    training: list[LabelledCompletion]
+    validation: list[LabelledCompletion]
+    """Of other prompts."""
+
+
+def _rows(teacher_labelled: Manifest, student_labelled: Manifest, store: Store) -> _Rows:
+    """Read the completions of both sources.
+
+    Raises:
+        DataError: when a side has no rows, or labels of one class alone.
+    """
+    rows: list[LabelledCompletion] = []
+    for labelled in (teacher_labelled, student_labelled):
+        require(store, labelled)
+        rows += read_rows(store, labelled, LabelledCompletion)
+    training = [row for row in rows if not row.validation]
+    validation = [row for row in rows if row.validation]
+    for part, side in (("training", training), ("validation", validation)):
+        if len({row.pseudo_reward for row in side}) < 2:
+            raise DataError(
+                f"the {part} rows of the reward model are all alike",
+                where=teacher_labelled.uri,
+                expected="both good and bad completions",
+                got=f"{len(side)} rows of one kind or none",
+                remedy="Use more prompts, more samples, or higher temperatures",
+            )
+    say(f"reward: {len(training)} rows to train on, {len(validation)} of other prompts to evaluate on")
+    return _Rows(training, validation)
+
+
+@contextmanager
+def _trained(
+    rows: _Rows,
+    fetch_base: Callable[[Path], Path],
+    train: Callable[..., RewardRun],
+    config: Config,
+    store: Store,
+    uri: str,
+    upload: Upload,
+) -> Iterator[RewardRun]:
+    """Train, from the newest state; the result's files are there inside the block."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Saver("reward", config.reward.deepspeed.checkpoint_seconds, upload) as saver,
+    ):
+        folder = Path(scratch)
+        state = load_state(store, uri, folder / "resume")
+        yield train(
+            base=fetch_base(folder / "base"),
+            training=rows.training,
+            validation=rows.validation,
+            config=config,
+            folder=folder,
+            resume_from=state.folder if state else None,
+            saver=saver,
+        )
+
+
+def _nothing(step: int, folder: Path) -> None:
+    """The node that leads uploads the states."""
+
+
+def _metrics(scores: Floats, rows: list[LabelledCompletion]) -> dict[str, float]:
     """Quality on held-out prompts; what is undefined (one class alone) is left out."""
     labels = np.array([row.pseudo_reward for row in rows])
     lengths = np.array([float(len(row.text)) for row in rows])
@@ -183,7 +239,7 @@ def _metrics(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, floa
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _reliability(scores: "Floats", rows: list[LabelledCompletion]) -> dict[str, tuple[ReliabilityBin, ...]]:
+def _reliability(scores: Floats, rows: list[LabelledCompletion]) -> dict[str, tuple[ReliabilityBin, ...]]:
     """Predicted P(good) against the share that is good, by source."""
     labels = np.array([row.pseudo_reward for row in rows])
     mine = {source: np.array([row.source == source for row in rows], dtype=bool) for source in SOURCES}

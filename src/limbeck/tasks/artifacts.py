@@ -63,6 +63,16 @@ def read(artifact: Artifact, kind: Kind) -> Manifest:
     Raises:
         DataError: when it holds none, or one of another kind.
     """
+    return read_any(artifact, [kind])
+
+
+def read_any(artifact: Artifact, kinds: Sequence[Kind]) -> Manifest:
+    """The manifest that an input artifact holds, of one of several kinds.
+
+    Raises:
+        DataError: when it holds none, or one of another kind.
+    """
+    wanted, made_by = " or ".join(kinds), " or ".join(MADE_BY[kind] for kind in kinds)
     path = Path(artifact.path)
     where = path.name
     try:
@@ -71,18 +81,18 @@ def read(artifact: Artifact, kind: Kind) -> Manifest:
         raise DataError(
             "an input artifact holds no manifest",
             where=f"input {where}",
-            expected=f"the manifest of {kind}",
+            expected=f"the manifest of {wanted}",
             got=type(error).__name__,
-            remedy=f"Wire it to {MADE_BY[kind]}",
+            remedy=f"Wire it to {made_by}",
         ) from error
     manifest = parse(text, f"input {where}")
-    if manifest.kind != kind:
+    if manifest.kind not in kinds:
         raise DataError(
             "an input artifact of the wrong kind",
             where=f"input {where}",
-            expected=f"a manifest of {kind}",
+            expected=f"a manifest of {wanted}",
             got=f"{manifest.kind} from stage {manifest.stage}",
-            remedy=f"Wire it to {MADE_BY[kind]}",
+            remedy=f"Wire it to {made_by}",
         )
     return manifest
 

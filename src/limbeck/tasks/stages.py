@@ -13,13 +13,27 @@ from limbeck.config import Config, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.records import Source
+from limbeck.shards import Shard
 from limbeck.storage import Store
 from limbeck.tasks import attempts, sampled
-from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, one_of, read, read_all, task, write
+from limbeck.tasks.artifacts import (
+    Artifact,
+    Kind,
+    MetricsArtifact,
+    Settings,
+    one_of,
+    read,
+    read_all,
+    read_any,
+    task,
+    write,
+)
 
 if TYPE_CHECKING:
     pass
 
+SHARDED: tuple[Kind, ...] = ("completions", "judgements", "results")
+"""What stages make that may be shared out among several tasks."""
 NO_LABELS = "<!DOCTYPE html><title>Limbeck: pseudo labels</title><p>This run made no pseudo labels.</p>\n"
 """Kubeflow wants a file for each output."""
 
@@ -61,14 +75,7 @@ def generate(
         from limbeck.stages import generate as stage
 
         source: Source = one_of(role, Source, "generate, parameter role")
-        if not 0 <= shard < num_shards:
-            raise ConfigError(
-                "no such shard",
-                where="generate, parameter shard",
-                expected=f"0 to {num_shards - 1} (num_shards is {num_shards})",
-                got=str(shard),
-                remedy="Loop over the output of `shards`",
-            )
+        mine = _shard("generate", shard, num_shards)
         chat = checked.chat(role)
         with sampled.model(checked, model, checkpoint, role, chat) as (store, model_hash, open_sampler):
             return stage.run(
@@ -79,8 +86,7 @@ def generate(
                 store=store,
                 work_uri=work_uri,
                 role=source,
-                shard=shard,
-                num_shards=num_shards,
+                shard=mine,
             )
 
     attempts.in_child("generate", config, work, completions)
@@ -94,12 +100,15 @@ def judge(
     work_uri: str,
     config: Settings,
     judgements: Artifact,
+    shard: int = 0,
+    num_shards: int = 1,
 ) -> None:
     """See `limbeck.stages.judge`."""
 
     def work(checked: Config) -> Manifest:
         from limbeck.stages import judge as stage
 
+        mine = _shard("judge", shard, num_shards)
         with sampled.model(checked, model, None, "teacher", sampled.JUDGED) as (
             store,
             model_hash,
@@ -113,6 +122,7 @@ def judge(
                 config=checked,
                 store=store,
                 work_uri=work_uri,
+                shard=mine,
             )
 
     attempts.in_child("judge", config, work, judgements)
@@ -121,12 +131,12 @@ def judge(
 def label(
     *,
     prompts: Artifact,
-    completions: Sequence[Artifact],
+    completions: Artifact,
     work_uri: str,
     config: Settings,
     labels: Artifact,
     labelled: Artifact,
-    judgements: Sequence[Artifact] | None,
+    judgements: Artifact | None,
     given_labels: Artifact | None,
     gold: Artifact | None = None,
     variant: str = "",
@@ -137,8 +147,8 @@ def label(
 
         made = stage.run(
             prompts=read(prompts, "prompts"),
-            completions=read_all(completions, "completions"),
-            judgements=read_all(judgements, "judgements"),
+            completions=[read(completions, "completions")],
+            judgements=[read(judgements, "judgements")] if judgements else [],
             given_labels=read(given_labels, "labels") if given_labels else None,
             config=parse_config(config, variant),
             store=Store(),
@@ -162,12 +172,16 @@ def evaluate(
     model: str,
     checkpoint: Artifact | None,
     judge: str = "",
+    shard: int = 0,
+    num_shards: int = 1,
 ) -> None:
     """See `limbeck.stages.evaluate`."""
 
     def work(checked: Config) -> Manifest:
+        from limbeck.judged_answers import Judge
         from limbeck.stages import evaluate as stage
 
+        mine = _shard("evaluate", shard, num_shards)
         with ExitStack() as opened:
             chat = checked.chat(name)
             store, model_hash, open_sampler = opened.enter_context(
@@ -177,7 +191,7 @@ def evaluate(
             if judge and checked.task.is_open:
                 loading = sampled.model(checked, judge, None, "teacher", sampled.JUDGED)
                 _, judge_hash, open_judge = opened.enter_context(loading)
-                judging = stage.Judge(judge_hash, open_judge)
+                judging = Judge(judge_hash, open_judge)
             return stage.run(
                 heldout=read(heldout, "heldout"),
                 gold=read(gold, "gold"),
@@ -188,9 +202,31 @@ def evaluate(
                 work_uri=work_uri,
                 name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
                 judge=judging,
+                shard=mine,
             )
 
     attempts.in_child("evaluate", config, work, results, metrics)
+
+
+def merge(
+    *, shards: Sequence[Artifact], config: Settings, merged: Artifact, metrics: MetricsArtifact
+) -> None:
+    """One manifest of all shards of a stage: see `limbeck.merging` and `merged` of the stages."""
+    with task("merge"):
+        from limbeck.stages import evaluate as evaluating
+        from limbeck.stages import generate as generating
+        from limbeck.stages import judge as judging
+
+        checked, store = parse_config(config), Store()
+        given = [read_any(item, SHARDED) for item in shards]
+        kinds = {item.kind for item in given}
+        if kinds == {"completions"}:
+            whole = generating.merged(given, checked, store)
+        elif kinds == {"judgements"}:
+            whole = judging.merged(given, store)
+        else:
+            whole = evaluating.merged(given, checked, store)
+        write(whole, merged, metrics)
 
 
 def report(
@@ -209,10 +245,10 @@ def report(
     student_results: Artifact | None,
     policy_results: Sequence[Artifact] | None,
     prompts: Artifact | None,
-    completions: Sequence[Artifact] | None,
-    judgements: Sequence[Artifact] | None,
+    completions: Artifact | None,
+    judgements: Artifact | None,
     labels: Artifact | None,
-    student_completions: Sequence[Artifact] | None,
+    student_completions: Artifact | None,
     sft_checkpoints: Sequence[Artifact] | None,
     reward_model: Artifact | None,
     policies: Sequence[Artifact] | None,
@@ -230,11 +266,11 @@ def report(
             prompts=read(prompts, "prompts") if prompts else None,
             heldout=read(heldout, "heldout"),
             gold=read(gold, "gold"),
-            completions=read_all(completions, "completions"),
-            judgements=read_all(judgements, "judgements"),
+            completions=read_all([completions] if completions else [], "completions"),
+            judgements=read_all([judgements] if judgements else [], "judgements"),
             labels=read(labels, "labels") if labels else None,
             sft_checkpoints=read_all(sft_checkpoints, "checkpoint"),
-            student_completions=read_all(student_completions, "completions"),
+            student_completions=read_all([student_completions] if student_completions else [], "completions"),
             reward_model=read(reward_model, "reward_model") if reward_model else None,
             policies=read_all(policies, "checkpoint"),
             policy=read(policy, "checkpoint") if policy else None,
@@ -263,6 +299,23 @@ def report(
                 store.read_file(item, Path(summary.path))
             elif item.uri.endswith("/labels.html"):
                 store.read_file(item, Path(label_page.path))
+
+
+def _shard(stage: str, shard: int, num_shards: int) -> Shard:
+    """The shard that the parameters name.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if not 0 <= shard < num_shards:
+        raise ConfigError(
+            "no such shard",
+            where=f"{stage}, parameter shard",
+            expected=f"0 to {num_shards - 1} (num_shards is {num_shards})",
+            got=str(shard),
+            remedy="Loop over the output of `shards`",
+        )
+    return Shard(index=shard, count=num_shards)
 
 
 def _folder(uri: str) -> str:

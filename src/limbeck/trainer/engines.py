@@ -25,16 +25,16 @@ def start_process(seed: int, config: DeepSpeedConfig) -> None:
     """Join (or, alone, be) the process group, and seed torch. Call once, before any trainer is built.
 
     Raises:
-        ConfigError: when several nodes are asked for (this version trains on one), or kernels that are not
-            there.
+        ConfigError: when several nodes are asked for and this is none of them, or kernels that are not there.
     """
-    if config.nodes > 1:
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if config.nodes > 1 and alone:
         raise ConfigError(
-            "training on several nodes",
+            "several nodes, of which this is none",
             where="deepspeed.nodes",
-            expected="1",
+            expected="1, or the pods of a TrainJob",
             got=str(config.nodes),
-            remedy="Set it to 1; several nodes come with a later version",
+            remedy="Set it to 1, or run the pipeline on a cluster",
         )
     if config.liger and not (torch.cuda.is_available() and is_liger_kernel_available()):
         raise ConfigError(
@@ -51,7 +51,6 @@ def start_process(seed: int, config: DeepSpeedConfig) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # Its shared-memory collectives would be compiled for a minute; the losses are the same.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if alone:  # DeepSpeed asks for these even where vLLM has made a process group before it
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
     if not torch.distributed.is_initialized():

@@ -19,11 +19,12 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from limbeck.config import Config, PpoReward
 from limbeck.errors import EngineError
+from limbeck.jobs import Course, PpoRun
 from limbeck.judging import RolloutJudge
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-from limbeck.trainer.course import BEST, Course, PpoRun, load_course
+from limbeck.saver import StateSaver
+from limbeck.trainer.course import BEST, load_course
 from limbeck.trainer.engines import deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer
 from limbeck.trainer.rollouts import draw, load_reward_model
@@ -41,7 +42,7 @@ def train_group_relative(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    saver: Saver,
+    saver: StateSaver,
     judge: RolloutJudge | None = None,
 ) -> PpoRun:
     """Refine a warmed-up student with `ppo.algorithm`: `rloo` or `grpo`.

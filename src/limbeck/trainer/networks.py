@@ -20,6 +20,7 @@ from transformers.integrations import apply_liger_kernel
 
 from limbeck.config import DeepSpeedConfig, Dtype
 from limbeck.errors import DataError
+from limbeck.trainer import ranks
 from limbeck.trainer.engines import DTYPES
 
 # A folder's files besides the weights; everything a Hugging Face checkpoint needs to be loaded.
@@ -158,11 +159,16 @@ def completion_logprobs(
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split.
+
+    All processes must call it; the first one of each node writes, and the others wait for it.
+    """
     plain = _plain(model)
     with deepspeed.zero.GatheredParameters(list(plain.parameters())):
-        save_file(_merged_weights(plain), path)
+        if ranks.first_on_node():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(_merged_weights(plain), path)
+    ranks.barrier()
 
 
 def _merged_weights(model: Any) -> dict[str, Tensor]:
@@ -193,13 +199,17 @@ def _merged_weights(model: Any) -> dict[str, Tensor]:
 
 
 def save_checkpoint(model: nn.Module, tokenizer: Any, folder: Path) -> Path:
-    """Write a whole Hugging Face checkpoint folder: config, weights, tokenizer with chat template."""
+    """Write a whole Hugging Face checkpoint folder: config, weights, tokenizer with chat template.
+
+    All processes must call it; the first one of each node writes.
+    """
     plain = _plain(model)
-    plain.config.save_pretrained(folder)
-    if getattr(plain, "generation_config", None) is not None:
-        plain.generation_config.save_pretrained(folder)
+    if ranks.first_on_node():
+        plain.config.save_pretrained(folder)
+        if getattr(plain, "generation_config", None) is not None:
+            plain.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     save_weights(model, folder / WEIGHTS)
-    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -5,28 +5,30 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.config import Config, ModelConfig, RewardConfig
+from limbeck.config import Config, RewardConfig
+from limbeck.errors import ConfigError
+from limbeck.jobs import Floats, RewardRun
 from limbeck.losses import bce, bradley_terry, source_weighted
 from limbeck.metrics import auc
 from limbeck.progress import Progress
 from limbeck.records import LabelledCompletion
-from limbeck.saver import Saver
+from limbeck.saver import StateSaver
+from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
 from limbeck.trainer.randomness import load_random, save_random
+from limbeck.trainer.states import load_engine, save_engine
 from limbeck.trainer.tokens import pad_right, training_rows
 
-Floats = NDArray[np.float64]
 SCORED_ROWS, SCORED_TOKENS = 256, 32_768
 """How much is scored at once: rows, and tokens with their padding."""
 # The two halves of one comparison or, with bce, the same row twice: what one loss term needs.
@@ -42,60 +44,52 @@ class Course:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class RewardRun:
-    """What a training gave: the best checkpoint, its scores of the validation rows, and its course."""
-
-    folder: Path
-    validation_scores: Floats
-    """Probabilities, sigmoid of the scores, in the order of the validation rows given."""
-    history: list[dict[str, float]]
-
-
 def train_reward(
     base: Path,
-    model: ModelConfig,
     training: Sequence[LabelledCompletion],
     validation: Sequence[LabelledCompletion],
-    message: Callable[[str], str],
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    saver: Saver,
+    saver: StateSaver,
 ) -> RewardRun:
     """Train a scorer; keep the weights with the best validation AUC on student rows.
 
     Args:
         base: The checkpoint it starts from.
-        model: Number type of that checkpoint.
         training: Rows of both sources.
         validation: Rows of other prompts.
-        message: Turns a prompt into the user message that the models were asked.
-        config: `reward`, `task`, how its base is asked, and the seed are read.
-        folder: An empty folder for the result.
+        config: `reward`, `task`, its base's number type and how that is asked, and the seed are read.
+        folder: A folder for the result.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
 
+    Returns:
+        The result; of several processes the first one of a node has the scores.
+
     Raises:
+        ConfigError: when the processes cannot share a batch evenly.
         StoppedError: after SIGTERM, when the state is stored.
     """
-    settings = config.reward
+    settings, dtype = config.reward, config.model(config.reward.init).dtype
     start_process(config.seed, settings.deepspeed)
+    passes = _passes(settings)
     tokenizer = load_tokenizer(base)
-    scorer = Scorer(base, model.dtype, settings.deepspeed)
+    scorer = Scorer(base, dtype, settings.deepspeed)
     # The plan of all updates is drawn at once from the seed, so a resumed run goes on in it.
     plan = list(_plan(training, config))
     engine = wrap(
         scorer,
         settings.deepspeed,
-        model.dtype,
+        dtype,
         learning_rate=settings.learning_rate,
-        micro_batch=settings.rows_at_once,
-        accumulation=settings.batch_size // settings.rows_at_once,
+        micro_batch=passes.rows,
+        accumulation=passes.accumulation,
     )
 
     def encode(rows: Sequence[LabelledCompletion]) -> list[list[int]]:
-        pairs = [(message(row.prompt), row.text) for row in rows]
+        template = config.task.prompt_template
+        pairs = [(template.replace("{prompt}", row.prompt), row.text) for row in rows]
         chat = config.chat(settings.init)
         made = training_rows(tokenizer, chat, pairs, settings.max_length, "reward.max_length")
         return [row.ids for row in made]
@@ -104,13 +98,7 @@ def train_reward(
     targets = torch.tensor([row.pseudo_reward for row in training])
     is_teacher = torch.tensor([float(row.source == "teacher") for row in training])
     best_folder = folder / "best"
-    course = Course()
-    if resume_from:
-        engine.load_checkpoint(str(resume_from / "engine"))
-        course = Course(**json.loads((resume_from / "course.json").read_text()))
-        if (resume_from / "best").exists():
-            shutil.copytree(resume_from / "best", best_folder)
-        load_random(resume_from)
+    course = _load(engine, resume_from, best_folder) if resume_from else Course()
 
     progress = Progress("reward", len(plan), "updates")
     progress.resume(course.step)
@@ -118,26 +106,29 @@ def train_reward(
     while course.step < len(plan):
         set_learning_rate(engine, _learning_rate(settings, course.step, len(plan)))
         losses = []
-        for pairs in _micro_batches(plan[course.step], settings):
+        for pairs in _micro_batches(plan[course.step], passes):
             loss = _loss(engine, pairs, ids, targets, is_teacher, tokenizer.pad_token_id, settings)
             engine.backward(loss)
             engine.step()  # DeepSpeed counts: the weights change at the last one
             losses.append(float(loss.detach()))
         course.step += 1
-        entry = {"step": float(course.step), "reward/loss": sum(losses) / len(losses)}
+        entry = {"step": float(course.step), "reward/loss": ranks.mean_of(sum(losses) / len(losses))}
         if course.step % settings.evaluate_every == 0 or course.step == len(plan):
-            scores = score_rows(scorer, validation_ids, tokenizer.pad_token_id)
+            scores = _score_together(scorer, validation_ids, tokenizer.pad_token_id)
             entry["reward/auc_student"] = _student_auc(scores, validation)
             if entry["reward/auc_student"] > course.best_auc:
                 course.best_auc = entry["reward/auc_student"]
-                shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
+                if ranks.first_on_node():
+                    shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
                 save_checkpoint(scorer, tokenizer, best_folder)
         course.history.append(entry)
         progress.add(1, f"loss {entry['reward/loss']:.3f}, best AUC {course.best_auc:.3f}")
         if course.step < len(plan) and saver.due():
             _save(engine, course, best_folder, folder / "states", saver)
 
-    best = Scorer(best_folder, model.dtype, None).to(device())
+    if not ranks.first_on_node():
+        return RewardRun(best_folder, np.zeros(0), course.history)
+    best = Scorer(best_folder, dtype, None).to(device())
     scores = score_rows(best, validation_ids, tokenizer.pad_token_id)
     return RewardRun(best_folder, scores, course.history)
 
@@ -168,21 +159,52 @@ def _loss(
     return source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
 
 
-def _micro_batches(pairs: list[Pair], settings: RewardConfig) -> list[list[Pair]]:
-    """An update's forward passes, each with the same part of either source: the mean loss stays."""
-    count = settings.batch_size // settings.rows_at_once
-    return [pairs[first::count] for first in range(count)]
+def _passes(settings: RewardConfig) -> ranks.Passes:
+    """How this process makes its part of an update.
+
+    Raises:
+        ConfigError: when the processes cannot share a batch evenly, each pass half from either source.
+    """
+    passes = ranks.passes(settings.batch_size, settings.micro_batch_size, "reward")
+    if passes.rows % 2:
+        raise ConfigError(
+            f"a batch that {ranks.size()} processes cannot share",
+            where="reward.batch_size",
+            expected="an even number of rows in each forward pass: half from each source",
+            got=str(passes.rows),
+            remedy="Change batch_size, micro_batch_size, or the number of processes",
+        )
+    return passes
 
 
-def _save(engine: Any, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
+def _micro_batches(pairs: list[Pair], passes: ranks.Passes) -> list[list[Pair]]:
+    """This process's forward passes of an update, each with the same part of either source.
+
+    So the mean loss of all of them is that of the whole update.
+    """
+    count = passes.accumulation * ranks.size()
+    return [list(pairs[first::count]) for first in ranks.share(range(count))]
+
+
+def _save(engine: Any, course: Course, best_folder: Path, states: Path, saver: StateSaver) -> None:
     """Save all that is needed to go on from here."""
     state = states / str(course.step)
-    engine.save_checkpoint(str(state / "engine"))
-    if best_folder.exists():
-        shutil.copytree(best_folder, state / "best", copy_function=os.link)
-    (state / "course.json").write_text(json.dumps(vars(course)))
-    save_random(state)
+    save_engine(engine, state / "engine")
+    if ranks.first_on_node():
+        if best_folder.exists():
+            shutil.copytree(best_folder, state / "best", copy_function=os.link)
+        (state / "course.json").write_text(json.dumps(vars(course)))
+        save_random(state)
     saver.save(course.step, state)
+
+
+def _load(engine: Any, state: Path, best_folder: Path) -> Course:
+    """Go on from what `_save` wrote."""
+    load_engine(engine, state / "engine")
+    if ranks.first_on_node() and (state / "best").exists():
+        shutil.copytree(state / "best", best_folder)
+    load_random(state)
+    return Course(**json.loads((state / "course.json").read_text()))
 
 
 def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:
@@ -191,6 +213,25 @@ def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Float
     with torch.no_grad():
         for chunk in _by_length(rows):
             out[chunk] = _scores(scorer, [rows[i] for i in chunk], pad_id).sigmoid().cpu().numpy()
+    return out
+
+
+def _score_together(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:
+    """`score_rows` by all processes, the same on each.
+
+    All make the same number of forward passes, as ZeRO-3 gathers weights in each: some score the last rows
+    once more.
+    """
+    chunks = list(_by_length(rows))
+    turns = -(-len(chunks) // ranks.size())
+    scored: list[tuple[int, float]] = []
+    for turn in range(turns):
+        chunk = chunks[min(turn * ranks.size() + ranks.rank(), len(chunks) - 1)]
+        scores = score_rows(scorer, [rows[i] for i in chunk], pad_id)
+        scored += zip(chunk, scores.tolist(), strict=True)
+    out = np.zeros(len(rows))
+    for place, score in ranks.gather(scored):
+        out[place] = score
     return out
 
 

@@ -1,8 +1,15 @@
-"""Supervised fine-tuning of the student with TRL's SFTTrainer on DeepSpeed."""
+"""Supervised fine-tuning of the student with TRL's SFTTrainer on DeepSpeed.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The Trainer's own resume is not used: it reads DeepSpeed's checkpoints and pickles, which fit one number of
+processes alone. A resumed run is a Trainer that has the rest of the rows and updates before it, whose engine,
+generators and learning rate are set before its first update.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +22,18 @@ from trl import SFTTrainer
 
 from limbeck.config import Chat, Config
 from limbeck.errors import DataError, EngineError
+from limbeck.jobs import SftRun
 from limbeck.progress import Progress, say
-from limbeck.saver import Saver
+from limbeck.saver import StateSaver
+from limbeck.trainer import ranks
 from limbeck.trainer.engines import DTYPES, deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint, stop_at
 from limbeck.trainer.packing import check_packable, packed_batch
+from limbeck.trainer.randomness import load_random, save_random
+from limbeck.trainer.states import load_engine, save_engine
 from limbeck.trainer.tokens import ending_id, training_rows
 
-
-@dataclass(frozen=True)
-class SftRun:
-    """What a training gave: the checkpoint's folder and `sft/loss` at some steps."""
-
-    folder: Path
-    history: list[dict[str, float]]
+HISTORY, ENGINE = "history.json", "engine"
 
 
 def train_sft(
@@ -38,59 +43,65 @@ def train_sft(
     folder: Path,
     name: str,
     resume_from: Path | None,
-    saver: Saver,
+    saver: StateSaver,
 ) -> SftRun:
     """Fine-tune a checkpoint on prompt-completion pairs.
 
-    The loss of an update is the mean over the completion tokens (with what ends the turn) of all its passes.
+    The loss of an update is the mean over the completion tokens (with what ends the turn) of all its passes,
+    on all processes.
 
     Args:
         base: The student's checkpoint folder.
         pairs: User messages and the completions to imitate.
         config: `sft`, `student`, `task` and the seed are read.
-        folder: An empty folder for the result and the trainer's own files.
+        folder: A folder for the result and the trainer's own files.
         name: What progress lines call it.
         resume_from: A training state saved by an earlier attempt.
         saver: Takes training states; already entered.
 
     Raises:
-        ConfigError: when something is asked for that this model or machine cannot do.
+        ConfigError: when something is asked for that this model or machine cannot do, or the processes cannot
+            share a batch evenly.
         DataError: when the student cannot be loaded, or nothing fits `sft.max_length`.
         EngineError: when the trainer does not run under DeepSpeed.
         StoppedError: after SIGTERM, when the state is stored.
     """
     settings = config.sft
     start_process(config.seed, settings.deepspeed)
+    passes = ranks.passes(settings.batch_size, settings.micro_batch_size, "sft")
     tokenizer = load_tokenizer(base)
     model = load_policy(base, config.student.dtype, settings.deepspeed)
-    micro_batch = settings.rows_at_once
-    accumulation = settings.batch_size // micro_batch
     rows = _rows(tokenizer, config.chat("student"), pairs, settings.max_length)
     collate = None
     if settings.packing:
         check_packable(model)
         collate = partial(packed_batch, pad_id=tokenizer.pad_token_id, capacity=settings.max_length)
+    history = json.loads((resume_from / HISTORY).read_text()) if resume_from else []
+    num_updates = settings.max_steps
+    if num_updates < 0:
+        num_updates = ceil(settings.num_epochs * len(rows) / settings.batch_size)
+    order = _order(len(rows), num_updates * settings.batch_size, config.seed)
     arguments = TrlSftConfig(
         output_dir=str(folder / "trainer"),
         use_cpu=not torch.cuda.is_available(),
         bf16=config.student.dtype == "bfloat16",
         seed=config.seed,
-        data_seed=config.seed,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
-        num_train_epochs=settings.num_epochs,
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
+        max_steps=num_updates - len(history),
+        train_sampling_strategy="sequential",  # `order` has been drawn
+        per_device_train_batch_size=passes.rows,
+        gradient_accumulation_steps=passes.accumulation,
+        average_tokens_across_devices=True,
         gradient_checkpointing=settings.deepspeed.gradient_checkpointing,
         dataset_kwargs={"skip_prepare_dataset": True},  # the rows are tokens already
         deepspeed=deepspeed_json(
             settings.deepspeed,
             config.student.dtype,
-            micro_batch=micro_batch,
-            accumulation=accumulation,
+            micro_batch=passes.rows,
+            accumulation=passes.accumulation,
             max_grad_norm=1.0,
         ),
         optim="adamw_torch",
@@ -100,25 +111,21 @@ def train_sft(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    callback = _Watch(name, folder / "trainer", saver)
-    trainer = SFTTrainer(
+    trainer = _Trainer(
+        num_updates,
+        len(history),
         model=model,
         args=arguments,
-        train_dataset=rows,
+        train_dataset=rows.select(order[len(history) * settings.batch_size :]),
         data_collator=collate,
         processing_class=tokenizer,
-        callbacks=[callback],
     )
+    trainer.add_callback(_Watch(trainer, history, name, folder / "states", resume_from, saver))
     if not trainer.is_deepspeed_enabled:
         raise EngineError(
             "SFT does not run under DeepSpeed", remedy="Start it with torchrun, not `accelerate launch --cpu`"
         )
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    history = [
-        {"step": float(entry["step"]), "sft/loss": entry["loss"], "sft/learning_rate": entry["learning_rate"]}
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
+    trainer.train()
     # With ZeRO-3 the trainer leaves a process-wide mark that splits every model loaded later.
     unset_hf_deepspeed_config()
     trained = trainer.accelerator.unwrap_model(trainer.model).to(DTYPES[config.student.dtype])
@@ -126,6 +133,18 @@ def train_sft(
     if ending is not None:
         stop_at(trained, ending)
     return SftRun(save_checkpoint(trained, tokenizer, folder / "checkpoint"), history)
+
+
+def _order(num_rows: int, count: int, seed: int) -> list[int]:
+    """The places of `count` rows: whole shuffled passes, one after another.
+
+    Whoever has the seed knows it, so a resumed run and one of another number of processes go on in it.
+    """
+    order: list[int] = []
+    while len(order) < count:
+        generator = torch.Generator().manual_seed(seed + len(order) // num_rows)
+        order += torch.randperm(num_rows, generator=generator).tolist()
+    return order[:count]
 
 
 def _rows(tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_length: int) -> datasets.Dataset:
@@ -151,33 +170,73 @@ def _rows(tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_leng
     )
 
 
+class _Trainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer for the rest of the updates, with the learning rates of all of them."""
+
+    def __init__(self, num_updates: int, done: int, **given: Any) -> None:
+        self.num_updates, self.done = num_updates, done
+        super().__init__(**given)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Where it was after the updates that are done."""
+        scheduler = super().create_scheduler(self.num_updates, optimizer)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # torch misses the updates, which an earlier attempt made
+            for _ in range(self.done):
+                scheduler.step()
+        return scheduler
+
+
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Shows progress, and asks for a checkpoint when the saver wants one.
+    """Goes on from a state, shows progress, and saves between two updates when the saver wants it."""
 
-    The trainer's own checkpoint holds weights, optimizer, scheduler, generators, and its place in the data.
-    """
-
-    def __init__(self, name: str, folder: Path, saver: Saver) -> None:
-        self.name, self.folder, self.saver = name, folder, saver
-        self.progress: Progress | None = None
+    def __init__(
+        self,
+        trainer: _Trainer,
+        history: list[dict[str, float]],
+        name: str,
+        states: Path,
+        resume_from: Path | None,
+        saver: StateSaver,
+    ) -> None:
+        self.trainer, self.history, self.states = trainer, history, states
+        self.resume_from, self.saver = resume_from, saver
+        self.progress = Progress(name, trainer.num_updates, "steps")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        self.progress = Progress(self.name, state.max_steps, "steps")
-        self.progress.resume(state.global_step)
-        self.saver.begin(state.global_step)
+        if self.resume_from:
+            load_engine(self.trainer.model_wrapped, self.resume_from / ENGINE)
+            load_random(self.resume_from)
+        self.progress.resume(len(self.history))
+        self.saver.begin(len(self.history))
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float],
+        **_: object,
     ) -> None:
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        if self.progress:
-            self.progress.add(1, f"loss {losses[-1]:.3f}" if losses else "")
+        """Note an update that is done."""
+        if "loss" not in logs:
+            return
+        step = len(self.history) + 1
+        noted = {"sft/loss": logs["loss"], "sft/learning_rate": logs["learning_rate"]}
+        self.history.append({"step": float(step), **noted})
+        self.progress.add(1, f"loss {logs['loss']:.3f}")
         # After the last step the result is written, which is worth more than a state.
-        control.should_save = state.global_step < state.max_steps and self.saver.due()
+        if step < self.trainer.num_updates and self.saver.due():
+            self._save(step)
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        self.saver.save(state.global_step, self.folder / f"checkpoint-{state.global_step}")
+    def _save(self, step: int) -> None:
+        """Save all that is needed to go on from here."""
+        folder = self.states / str(step)
+        save_engine(self.trainer.model_wrapped, folder / ENGINE)
+        if ranks.first_on_node():
+            (folder / HISTORY).write_text(json.dumps(self.history))
+            save_random(folder)
+        self.saver.save(step, folder)

@@ -1,0 +1,183 @@
+"""Sft and reward in two processes lose one of them, are stopped, and go on in two or in one: the same result.
+
+The real tasks, torchrun and a real store.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from limbeck import processes
+from limbeck.manifest import Manifest
+from limbeck.rows import write_rows
+from limbeck.storage import Store
+from tests import tiny
+from tests.given import artifact
+from tests.stage_process import finish, start
+from tests.trainer.processes_cases import rows
+
+PATIENCE_SECONDS = 600.0
+NUM_STEPS = 150
+SETTINGS: dict[str, Any] = {
+    "restart_seconds": 0.1,
+    "teacher": {"dtype": "float32"},
+    "student": {"dtype": "float32"},
+}
+DEEPSPEED: dict[str, Any] = {"checkpoint_seconds": 0.1, "gradient_checkpointing": False}
+
+
+class Training(NamedTuple):
+    """A stage, and in how many processes its attempts train."""
+
+    stage: str
+    output: str
+    settings: dict[str, Any]
+    zero_stage: int
+    first: int
+    """Loses a process where it has several, and is stopped by SIGTERM."""
+    second: int
+    loss: str
+
+
+TRAININGS = [
+    Training("sft", "checkpoint", {"max_steps": NUM_STEPS}, 3, 2, 1, "sft/loss"),
+    Training(
+        "reward",
+        "reward_model",
+        {"num_epochs": (NUM_STEPS - 0.5) * 4 / 23, "evaluate_every": NUM_STEPS, "min_auc": 0.0},
+        2,
+        1,
+        2,
+        "reward/loss",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def given(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the two components take."""
+    folder, uri = tmp_path_factory.mktemp("given"), "s3://test/processes"
+    base = tiny.checkpoint(folder / "model")
+
+    def labelled(source: str) -> dict[str, str]:
+        content = [row for row in rows() if row.source == source]
+        name = f"{uri}/{source}"
+        return artifact(store, folder, name, "labelled", [write_rows(store, name, content)])
+
+    student = artifact(
+        store, folder, f"{uri}/student_model", "checkpoint", store.write_folder(base, f"{uri}/student_model")
+    )
+    teacher = labelled("teacher")
+    return {
+        "sft": {"labelled": teacher, "model": str(base), "selection": "all"},
+        "reward": {
+            "teacher_labelled": teacher,
+            "student_labelled": labelled("student"),
+            "checkpoint": student,
+            "teacher": "",
+        },
+    }
+
+
+def when(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
+    """Wait for a moment of a process's work."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        assert process.poll() is None, process.communicate()[0][-5000:]
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.02)
+
+
+def rank_of(task: int, rank: int) -> int:
+    """The process of a task's training that has this rank."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # gone by now
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    for pid in parents:
+        above = pid
+        while above in parents and above != task:
+            above = parents[above]
+        if above == task and "limbeck.trainer.worker" in processes.command_line(pid):
+            told = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            if f"RANK={rank}" in told:
+                return pid
+    raise AssertionError("no such process")
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=["sft", "reward"])
+def test_a_training_that_loses_a_process_goes_on_in_as_many_or_others(
+    store: Store, work_uri: str, tmp_path: Path, given: dict[str, Any], training: Training
+) -> None:
+    def arguments(side: str, number: int) -> dict[str, Any]:
+        outputs = {name: {"path": str(tmp_path / side / name)} for name in (training.output, "metrics")}
+        if training.stage == "sft":
+            del outputs["metrics"]
+        deepspeed = DEEPSPEED | {"zero_stage": training.zero_stage, "processes": number}
+        section = {"learning_rate": 1e-3, "batch_size": 8, **training.settings, "deepspeed": deepspeed}
+        config = SETTINGS | {training.stage: section}
+        return {**given[training.stage], **outputs, "work_uri": f"{work_uri}/{side}", "config": config}
+
+    def saved() -> int:
+        """The step of the newest state."""
+        found = [uri for uri in store.sizes(f"{work_uri}/broken") if uri.endswith("/state/LATEST")]
+        return int(json.loads(store.read_bytes(found[0]))["step"]) if found else 0
+
+    def lose_one(task: "subprocess.Popen[str]") -> None:
+        before = saved()
+        when(task, lambda: saved() > before)
+        os.kill(rank_of(task.pid, 1), signal.SIGKILL)
+
+    folder = tmp_path / "broken"
+    first = start(training.stage, folder, **arguments("broken", training.first))
+    if training.first > 1:
+        lose_one(first)
+    old = saved()
+    when(first, lambda: saved() > old)
+    first.terminate()
+    said = first.communicate()[0]
+    assert first.returncode == 10, said[-5000:]
+    if training.first > 1:
+        killed = rf"crashed at \d+/{NUM_STEPS} \w+: \w+[^:]*: process 1 was killed by SIGKILL"
+        assert re.search(killed, said), said[-5000:]
+        assert f"/{NUM_STEPS} steps are there already, going on" in said
+    stopped = re.search(r"error 10: .*stopped by SIGTERM; the state of step (\d+) is stored", said)
+    assert stopped, said[-5000:]
+    assert saved() == int(stopped[1]) < NUM_STEPS
+
+    second = start(training.stage, folder, **arguments("broken", training.second))
+    if training.second > 1:
+        lose_one(second)
+    said = second.communicate()[0]
+    assert second.returncode == 0, said[-5000:]
+    assert re.search(rf"{stopped[1]}/{NUM_STEPS} \w+ are there already, going on", said)
+    assert ("killed by SIGKILL" in said) is (training.second > 1)
+
+    finish(training.stage, tmp_path / "unbroken", **arguments("unbroken", 1))
+
+    def made(side: str, name: str) -> bytes:
+        manifest = Manifest.model_validate_json((tmp_path / side / training.output).read_text())
+        (item,) = [item for item in manifest.objects if item.uri.endswith(f"/{name}")]
+        return store.read_bytes(item.uri)
+
+    broken, unbroken = (
+        [json.loads(line) for line in made(side, "history.jsonl").decode().splitlines()]
+        for side in ("broken", "unbroken")
+    )
+    assert len(broken) == len(unbroken) == NUM_STEPS
+    for one, other in zip(broken, unbroken, strict=True):
+        assert one[training.loss] == pytest.approx(other[training.loss], abs=1e-3), (one, other)
+    weights, others = (load(made(side, "model.safetensors")) for side in ("broken", "unbroken"))
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, rtol=0, atol=2e-3)
