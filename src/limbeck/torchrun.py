@@ -48,7 +48,7 @@ PATIENCE_SECONDS = 5.0
 NOT_THEIRS = ("PET_", "AWS_")
 """Variables that the processes do not get: what is told to them by arguments, and the key of the store."""
 THEIRS = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
-"""What they get where nothing else is set: one thread, as torchrun has it; no warnings of DeepSpeed's calls."""
+"""What they get where nothing else is set: one thread each, and no warning of each of DeepSpeed's calls."""
 LAST_LINES = 3
 """Of a failed rank's log, in the error that is raised."""
 
