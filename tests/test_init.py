@@ -108,7 +108,7 @@ def test_a_pipeline_is_not_asked_about_stages_that_it_does_not_run() -> None:
 
 def test_the_stages_of_a_pipeline_are_those_that_its_first_task_is_told() -> None:
     compiled = load(find("distill"))
-    told = compiled.spec["root"]["dag"]["tasks"]["preflight"]["inputs"]["parameters"]["stages"]
+    told = compiled.preflight["inputs"]["parameters"]["stages"]
     told["runtimeValue"]["constant"] = ["generate", "label"]
     content = yaml.safe_load(run_file_text("distill", compiled, full=True))
     assert {"engine", "generate", "label"} <= content["config"].keys()

@@ -76,14 +76,7 @@ def write(path: Path, work_uri: str, settings: dict[str, Any], **more: Any) -> N
     path.write_text(yaml.safe_dump(given | more))
 
 
-class Live(ScriptedSampler):
-    """The scripted sampler with weights to load."""
-
-    def load_weights(self, folder: Path) -> None:
-        """Nothing to load."""
-
-
-def sampler() -> Live:
+def sampler() -> ScriptedSampler:
     def answer(prompt: str, seed: int | None) -> str:
         if "correct?" in prompt:
             return "yes"
@@ -91,7 +84,7 @@ def sampler() -> Live:
             return "no" if "= x" in prompt else "yes"
         return f"= {prompt.split()[1] if seed is None or seed % 3 else 'x'}"
 
-    return Live(answer)
+    return ScriptedSampler(answer)
 
 
 def trained(**arguments: Any) -> Any:
@@ -177,8 +170,8 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         return
     policies = [
         ppo.run(
-            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler(), trained, config, store, work,
-            reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
+            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler().prompt_ids, trained, config,
+            store, work, reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
         )
         for kind in given.ppo_rewards
     ]  # fmt: skip

@@ -21,6 +21,7 @@ def ppo(
     teacher: str = "",
     variant: str = "",
     config: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
 ) -> None:
     """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
 
@@ -41,6 +42,8 @@ def ppo(
         teacher: URI of the teacher's Hugging Face folder, or its name at its server; read for the reward
             `judge` alone.
         variant: What an ablation changes in `config`, as `ppo.kl_coef=0.1`; the output is named after it.
+        train_jobs: Of what a training on several nodes (`config.ppo.deepspeed.nodes`) makes its TrainJob:
+            the output of `preflight`, or any of `runtime`, `queue`, `priority_class`, `s3_secret`, `nodes`.
 
     Returns:
         policy: Manifest of the best policy, named `ppo_` and its reward: `ppo_model`, `ppo_judge`, ...
@@ -60,4 +63,5 @@ def ppo(
         reward=reward,
         teacher=teacher,
         variant=variant,
+        train_jobs=train_jobs,
     )

@@ -31,6 +31,9 @@ def preflight(
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
+    s3_secret: str = "limbeck-s3",
+    api_secret: str = "limbeck-api",
     config: dict[str, Any] = {},
 ) -> NamedTuple(
     "Requests",
@@ -65,6 +68,7 @@ def preflight(
         ("evaluate_teacher_gpus", str),
         ("report_cpu", str),
         ("report_memory", str),
+        ("train_jobs", dict),
     ],
 ):
     """Check settings, object store, data, models and GPUs before anything costs time.
@@ -97,6 +101,9 @@ def preflight(
         tolerations: Kubernetes tolerations of GPU tasks.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: What the run says of its TrainJobs: `runtime`, `queue`, `priority_class`.
+        s3_secret: Secret of the object store, for the nodes of TrainJobs.
+        api_secret: Secret with OPENAI_API_KEY, for the same.
         config: Settings of all stages, as under `config` in a run file.
 
     Returns:
@@ -130,6 +137,7 @@ def preflight(
         evaluate_teacher_gpus: GPUs of each `evaluate` task in which the teacher answers; none of a black box.
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
+        train_jobs: What `sft`, `reward` and `ppo` make TrainJobs of; empty where each trains on one node.
     """
     from limbeck import tasks
 
@@ -156,5 +164,8 @@ def preflight(
         node_affinity=node_affinity,
         tolerations=tolerations,
         resources=resources,
+        train_jobs=train_jobs,
+        s3_secret=s3_secret,
+        api_secret=api_secret,
         config=config,
     )

@@ -19,6 +19,7 @@ def reward(
     teacher: str = "",
     variant: str = "",
     config: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
 ) -> None:
     """Train the reward model on labelled completions of teacher and student, with DeepSpeed.
 
@@ -32,6 +33,8 @@ def reward(
         teacher: URI of the teacher's Hugging Face folder; read when `reward.init` is `teacher`.
         variant: What an ablation changes in `config`, as `reward.source_weight=0`; the output bears it.
         config: Settings of all stages; this one reads `reward`, `task`, `seed` and the model it starts from.
+        train_jobs: Of what a training on several nodes (`config.reward.deepspeed.nodes`) makes its TrainJob:
+            the output of `preflight`, or any of `runtime`, `queue`, `priority_class`, `s3_secret`, `nodes`.
 
     Returns:
         reward_model: Manifest of the reward model.
@@ -49,4 +52,5 @@ def reward(
         metrics=metrics,
         teacher=teacher,
         variant=variant,
+        train_jobs=train_jobs,
     )

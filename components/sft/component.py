@@ -18,6 +18,7 @@ def sft(
     role: str = "student",
     variant: str = "",
     config: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
 ) -> None:
     """Warm the student up on the teacher's completions, with TRL and DeepSpeed.
 
@@ -29,6 +30,8 @@ def sft(
         selection: `selected` trains on the completions that agree with the pseudo label, `all` on every one.
         role: Whose weights are tuned: `student`, or, to compare with, `teacher`.
         variant: What an ablation changes in `config`, as `sft.num_epochs=4`; the output is named after it.
+        train_jobs: Of what a training on several nodes (`config.sft.deepspeed.nodes`) makes its TrainJob:
+            the output of `preflight`, or any of `runtime`, `queue`, `priority_class`, `s3_secret`, `nodes`.
 
     Returns:
         checkpoint: Manifest of the warmed-up student, named `sft_selected` or `sft_all`; of the teacher
@@ -45,4 +48,5 @@ def sft(
         selection=selection,
         role=role,
         variant=variant,
+        train_jobs=train_jobs,
     )

@@ -25,6 +25,7 @@ from pipelines.wiring import (
     evaluated,
     loop_items,
     prepared,
+    tidied,
     told,
 )
 
@@ -172,6 +173,7 @@ def ablation(
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -199,6 +201,8 @@ def ablation(
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -213,58 +217,60 @@ def ablation(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prompts=prompts,
-            heldout=heldout,
-            teacher=teacher,
-            student=student,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            ppo_rewards=ppo_rewards,
-            reward_variants=reward_variants,
-            noise_variants=noise_variants,
-            num_shards=num_shards,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prompts=prompts,
+                heldout=heldout,
+                teacher=teacher,
+                student=student,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                ppo_rewards=ppo_rewards,
+                reward_variants=reward_variants,
+                noise_variants=noise_variants,
+                num_shards=num_shards,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config)
-    data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student)
-    refined = distil_rewards(
-        run,
-        data,
-        shard_items,
-        num_shards,
-        ppo_rewards,
-        teacher=teacher,
-        labels=made.labels,
-        labelled=made.labelled,
-        student=made.student,
-    )
-    shared = {
-        "completions": made.teacher_completions,
-        "judgements": made.judgements,
-        "labels": made.labels,
-        "student_completions": refined.student_completions,
-        "sft_checkpoints": made.sft_checkpoints,
-        "reward_model": refined.reward_model,
-        "policies": refined.policies,
-        "policy_results": refined.policy_results,
-        **base_models(run, data, teacher, student),
-    }
-    told(run, data, made.sft_results, prompts=data["prompts"], policy=refined.policy, **shared)
-    rows = {
-        **other_warm_ups(run, data, made, refined, teacher, student),
-        **gold_reward(run, data, made, refined),
-        **sweeps(run, data, made, refined, teacher, reward_variants, noise_variants),
-    }
-    given = {"sft_results": made.sft_results, **shared, **rows}
-    run.add(
-        compare, "compare rows", stage="report", **{name: once_more(item) for name, item in given.items()}
-    )
+        run = Run(pods, checked.outputs, work_uri, config)
+        data = prepared(run, checked, prompts, heldout)
+        shard_items = loop_items(run, checked, num_shards)
+        made = distil_data(run, data, shard_items, num_shards, teacher, student)
+        refined = distil_rewards(
+            run,
+            data,
+            shard_items,
+            num_shards,
+            ppo_rewards,
+            teacher=teacher,
+            labels=made.labels,
+            labelled=made.labelled,
+            student=made.student,
+        )
+        shared = {
+            "completions": made.teacher_completions,
+            "judgements": made.judgements,
+            "labels": made.labels,
+            "student_completions": refined.student_completions,
+            "sft_checkpoints": made.sft_checkpoints,
+            "reward_model": refined.reward_model,
+            "policies": refined.policies,
+            "policy_results": refined.policy_results,
+            **base_models(run, data, teacher, student),
+        }
+        told(run, data, made.sft_results, prompts=data["prompts"], policy=refined.policy, **shared)
+        rows = {
+            **other_warm_ups(run, data, made, refined, teacher, student),
+            **gold_reward(run, data, made, refined),
+            **sweeps(run, data, made, refined, teacher, reward_variants, noise_variants),
+        }
+        given = {"sft_results": made.sft_results, **shared, **rows}
+        run.add(
+            compare, "compare rows", stage="report", **{name: once_more(item) for name, item in given.items()}
+        )

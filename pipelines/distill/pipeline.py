@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, base_models, distil_data, distil_rewards, loop_items, prepared, told
+from pipelines.wiring import Run, base_models, distil_data, distil_rewards, loop_items, prepared, tidied, told
 
 STAGES = ["prepare", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate", "report"]
 
@@ -32,55 +32,56 @@ def wire(
     `distill_minimal` gives most values itself; `distill_gold` lets gold answers be the labels; in
     `distill_open` the teacher judges the student's answers too.
     """
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prompts=prompts,
-            heldout=heldout,
-            teacher=teacher,
-            student=student,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            ppo_rewards=ppo_rewards,
-            num_shards=num_shards,
-            gold_labels=gold_labels,
-            open_ended=open_ended,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prompts=prompts,
+                heldout=heldout,
+                teacher=teacher,
+                student=student,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                ppo_rewards=ppo_rewards,
+                num_shards=num_shards,
+                gold_labels=gold_labels,
+                open_ended=open_ended,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config, judge=teacher if open_ended else None)
-    data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)
-    refined = distil_rewards(
-        run,
-        data,
-        shard_items,
-        num_shards,
-        ppo_rewards,
-        teacher=teacher,
-        labels=made.labels,
-        labelled=made.labelled,
-        student=made.student,
-    )
-    told(
-        run,
-        data,
-        made.sft_results,
-        prompts=data["prompts"],
-        completions=made.teacher_completions,
-        judgements=made.judgements,
-        labels=made.labels,
-        student_completions=refined.student_completions,
-        sft_checkpoints=made.sft_checkpoints,
-        reward_model=refined.reward_model,
-        policies=refined.policies,
-        policy=refined.policy,
-        policy_results=refined.policy_results,
-        **base_models(run, data, teacher, student),
-    )
+        run = Run(pods, checked.outputs, work_uri, config, judge=teacher if open_ended else None)
+        data = prepared(run, checked, prompts, heldout)
+        shard_items = loop_items(run, checked, num_shards)
+        made = distil_data(run, data, shard_items, num_shards, teacher, student, gold_labels=gold_labels)
+        refined = distil_rewards(
+            run,
+            data,
+            shard_items,
+            num_shards,
+            ppo_rewards,
+            teacher=teacher,
+            labels=made.labels,
+            labelled=made.labelled,
+            student=made.student,
+        )
+        told(
+            run,
+            data,
+            made.sft_results,
+            prompts=data["prompts"],
+            completions=made.teacher_completions,
+            judgements=made.judgements,
+            labels=made.labels,
+            student_completions=refined.student_completions,
+            sft_checkpoints=made.sft_checkpoints,
+            reward_model=refined.reward_model,
+            policies=refined.policies,
+            policy=refined.policy,
+            policy_results=refined.policy_results,
+            **base_models(run, data, teacher, student),
+        )
 
 
 @dsl.pipeline(name="distill")
@@ -96,6 +97,7 @@ def distill(
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -123,6 +125,8 @@ def distill(
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -140,6 +144,7 @@ def distill(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
     wire(
         pods,

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, base_models, distil_data, loop_items, prepared, told
+from pipelines.wiring import Run, base_models, distil_data, loop_items, prepared, tidied, told
 
 STAGES = ["prepare", "generate", "judge", "label", "sft", "evaluate", "report"]
 
@@ -23,6 +23,7 @@ def distill_data(
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -46,6 +47,8 @@ def distill_data(
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -63,35 +66,37 @@ def distill_data(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prompts=prompts,
-            heldout=heldout,
-            teacher=teacher,
-            student=student,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            num_shards=num_shards,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prompts=prompts,
+                heldout=heldout,
+                teacher=teacher,
+                student=student,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                num_shards=num_shards,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config)
-    data = prepared(run, checked, prompts, heldout)
-    shard_items = loop_items(run, checked, num_shards)
-    made = distil_data(run, data, shard_items, num_shards, teacher, student)
-    told(
-        run,
-        data,
-        made.sft_results,
-        prompts=data["prompts"],
-        completions=made.teacher_completions,
-        judgements=made.judgements,
-        labels=made.labels,
-        sft_checkpoints=made.sft_checkpoints,
-        policy=made.student,
-        **base_models(run, data, teacher, student),
-    )
+        run = Run(pods, checked.outputs, work_uri, config)
+        data = prepared(run, checked, prompts, heldout)
+        shard_items = loop_items(run, checked, num_shards)
+        made = distil_data(run, data, shard_items, num_shards, teacher, student)
+        told(
+            run,
+            data,
+            made.sft_results,
+            prompts=data["prompts"],
+            completions=made.teacher_completions,
+            judgements=made.judgements,
+            labels=made.labels,
+            sft_checkpoints=made.sft_checkpoints,
+            policy=made.student,
+            **base_models(run, data, teacher, student),
+        )

@@ -21,6 +21,7 @@ def distill_gold(
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -48,6 +49,8 @@ def distill_gold(
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -65,6 +68,7 @@ def distill_gold(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
     wire(
         pods,

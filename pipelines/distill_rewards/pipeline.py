@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.preflight.component import preflight
 from pipelines.pods import Pods
-from pipelines.wiring import Run, distil_rewards, evaluated, loaded, loop_items, told
+from pipelines.wiring import Run, distil_rewards, evaluated, loaded, loop_items, tidied, told
 
 STAGES = ["generate", "label", "reward", "ppo", "evaluate", "report"]
 PARTS = ("prompts", "heldout", "gold")
@@ -25,6 +25,7 @@ def distill_rewards(
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
+    train_jobs: dict[str, Any] = {},
     node_selector: dict[str, Any] = {},
     node_affinity: dict[str, Any] = {},
     tolerations: list[dict[str, Any]] = [],
@@ -48,6 +49,8 @@ def distill_rewards(
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
             `{"ppo": {"cpu": "16", "memory": "256Gi", "gpus": 2}}`.
+        train_jobs: Kueue's queue and priority, and the runtime, of trainings on several nodes:
+            `{"queue": "gpus", "priority_class": "limbeck-batch", "runtime": "limbeck"}`.
         node_selector: Labels that the nodes of GPU tasks must have, such as the GPU's model.
         node_affinity: Kubernetes nodeAffinity of GPU tasks.
         tolerations: Kubernetes tolerations of GPU tasks.
@@ -65,47 +68,49 @@ def distill_rewards(
         node_selector=node_selector,
         node_affinity=node_affinity,
         tolerations=tolerations,
+        train_jobs=train_jobs,
     )
-    checked = pods.first(
-        preflight(
-            work_uri=work_uri,
-            stages=STAGES,
-            prepared_uri=prepared_uri,
-            label_uri=label_uri,
-            checkpoint=checkpoint,
-            teacher=teacher,
-            gpus=gpus,
-            resources=resources,
-            config=config,
-            ppo_rewards=ppo_rewards,
-            num_shards=num_shards,
-            **pods.nodes,
+    with tidied(pods, config):
+        checked = pods.first(
+            preflight(
+                work_uri=work_uri,
+                stages=STAGES,
+                prepared_uri=prepared_uri,
+                label_uri=label_uri,
+                checkpoint=checkpoint,
+                teacher=teacher,
+                gpus=gpus,
+                resources=resources,
+                config=config,
+                ppo_rewards=ppo_rewards,
+                num_shards=num_shards,
+                **pods.nodes,
+            )
         )
-    )
-    run = Run(pods, checked.outputs, work_uri, config)
-    data = {part: loaded(run, checked, prepared_uri, part) for part in PARTS}
-    labels, labelled = (loaded(run, checked, label_uri, part) for part in ("labels", "labelled"))
-    student = loaded(run, checked, checkpoint, "checkpoint")
-    refined = distil_rewards(
-        run,
-        data,
-        loop_items(run, checked, num_shards),
-        num_shards,
-        ppo_rewards,
-        teacher=teacher,
-        labels=labels,
-        labelled=labelled,
-        student=student,
-    )
-    told(
-        run,
-        data,
-        refined.policy_results,
-        prompts=data["prompts"],
-        labels=labels,
-        student_completions=refined.student_completions,
-        reward_model=refined.reward_model,
-        policies=refined.policies,
-        policy=refined.policy,
-        student_results=evaluated(run, data, "evaluate sft", checkpoint=student),
-    )
+        run = Run(pods, checked.outputs, work_uri, config)
+        data = {part: loaded(run, checked, prepared_uri, part) for part in PARTS}
+        labels, labelled = (loaded(run, checked, label_uri, part) for part in ("labels", "labelled"))
+        student = loaded(run, checked, checkpoint, "checkpoint")
+        refined = distil_rewards(
+            run,
+            data,
+            loop_items(run, checked, num_shards),
+            num_shards,
+            ppo_rewards,
+            teacher=teacher,
+            labels=labels,
+            labelled=labelled,
+            student=student,
+        )
+        told(
+            run,
+            data,
+            refined.policy_results,
+            prompts=data["prompts"],
+            labels=labels,
+            student_completions=refined.student_completions,
+            reward_model=refined.reward_model,
+            policies=refined.policies,
+            policy=refined.policy,
+            student_results=evaluated(run, data, "evaluate sft", checkpoint=student),
+        )

@@ -95,9 +95,13 @@ class Compiled:
 
     def _said_to_preflight(self, name: str) -> Any:
         """A constant that the first task is given, or None."""
-        first = self.spec["root"].get("dag", {}).get("tasks", {}).get("preflight", {})
-        said = first.get("inputs", {}).get("parameters", {}).get(name, {}).get("runtimeValue", {})
+        said = self.preflight.get("inputs", {}).get("parameters", {}).get(name, {}).get("runtimeValue", {})
         return said.get("constant")
+
+    @property
+    def preflight(self) -> Document:
+        """The first task, which may be within an exit handler; empty where there is none."""
+        return next((task for key, task, _ in self.tasks() if key == "preflight"), {})
 
     def tasks(self) -> Iterator[tuple[str, Document, Document]]:
         """Every task of every level.

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,9 +31,12 @@ IN_FLIGHT = 2
 END_SECONDS = 10.0
 """What a process that closed its output gets to end by itself, so that its exit code is known."""
 
+OF_RANKS = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_", "PET_")
+"""How the variables begin by which torchrun tells a process that it is one of several."""
+
 
 class EngineProcess:
-    """A `StreamingSampler`: a vLLM engine in a child process."""
+    """A `StreamingSampler` and a `LiveSampler`: a vLLM engine in a child process."""
 
     def __init__(
         self, folder: Path, model: ModelConfig, engine: EngineConfig, chat: Chat | None = None
@@ -46,22 +49,38 @@ class EngineProcess:
         self._folder, self._model, self._engine, self._chat = folder, model, engine, chat or Chat()
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=model.trust_remote_code
-            )
-        except (OSError, ValueError, KeyError) as error:
+            self._tokenizer = load_tokenizer(folder, model)
+        except EngineError:
             self._end()
-            raise EngineError(
-                "no tokenizer that can be loaded",
-                where=folder.name,
-                got=str(error)[:600],
-                remedy="Check the checkpoint",
-            ) from error
+            raise
         self._wait_until_ready()
 
     def chat_prompt(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
         return chats.prompt_ids(self._tokenizer, self._chat, user_message)
+
+    def prompt_ids(self, user_message: str) -> list[int]:
+        """The same, as reinforcement learning asks for it."""
+        return self.chat_prompt(user_message)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        """One sample for each request, in order.
+
+        Raises:
+            ConfigError, EngineError: as `stream` does.
+        """
+        samples = dict(self.stream(enumerate(requests)))
+        return [samples[number] for number in range(len(requests))]
+
+    def load_weights(self, folder: Path) -> None:
+        """Take over the weights of a checkpoint folder of the same shape; nothing may be in flight.
+
+        Raises:
+            EngineError: when the engine died.
+        """
+        self._send({"weights": str(folder)})
+        while "loaded" not in self._receive(None):
+            pass
 
     def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
         """Answers with their requests' numbers, in the order in which they finish.
@@ -94,7 +113,7 @@ class EngineProcess:
                     tokens, counted = value, time.monotonic()
 
     def restart(self) -> None:
-        """End what is left of the engine and start it again, with the same weights.
+        """End what is left of the engine and start it again, with the weights of its first folder.
 
         Raises:
             EngineError: when it does not come up.
@@ -121,6 +140,7 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             bufsize=0,
             process_group=0,
+            env=_environment(os.environ),
         )
         self._requests = cast(IO[bytes], self._process.stdin)  # they are there, as they are pipes
         self._answers = cast(IO[bytes], self._process.stdout)
@@ -202,3 +222,32 @@ class EngineProcess:
         self._process.wait()
         self._requests.close()
         self._answers.close()
+
+
+def load_tokenizer(folder: Path, model: ModelConfig) -> Any:
+    """The tokenizer of a checkpoint folder, without an engine.
+
+    Raises:
+        EngineError: when there is none that can be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(
+            "no tokenizer that can be loaded",
+            where=folder.name,
+            got=str(error)[:600],
+            remedy="Check the checkpoint",
+        ) from error
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What an engine's process is told: nothing of the process group that its owner trains in.
+
+    Beside one of several training processes on a machine it sees the GPU of that one alone.
+    """
+    told = {name: value for name, value in ours.items() if not name.startswith(OF_RANKS)}
+    if int(ours.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        rank, visible = int(ours["LOCAL_RANK"]), ours.get("CUDA_VISIBLE_DEVICES")
+        told["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    return told

@@ -1,7 +1,9 @@
 """The process that holds an engine for `limbeck.engine_process`: one JSON value a line, in and out.
 
-    in   first the engine: {"folder": ..., "model": {...}, "engine": {...}}; then requests: [number, {...}]
-    out  first "ready"; then answers: [number, {...}], tokens sampled so far: 1234, or, last, an error
+    in   first the engine: {"folder": ..., "model": {...}, "engine": {...}}; then requests: [number, {...}],
+         or, while none is unanswered, new weights: {"weights": folder}
+    out  first "ready"; then answers: [number, {...}], tokens sampled so far: 1234, "loaded" after new
+         weights, or, last, an error
 
 It ends when its input ends: so it does not outlive the stage, however that was killed.
 """
@@ -67,8 +69,13 @@ def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None
     beat = time.monotonic()
     while True:
         while not sampler.busy or not inbox.empty():  # an idle engine waits here
-            number, fields = json.loads(inbox.get())
-            sampler.add(number, request(fields))
+            match json.loads(inbox.get()):
+                case {"weights": folder}:
+                    sampler.load_weights(Path(folder))
+                    say("loaded")
+                    answers.flush()
+                case [number, fields]:
+                    sampler.add(number, request(fields))
         finished = sampler.step()
         for number, sample in finished:
             say([number, asdict(sample)])

@@ -13,7 +13,7 @@ A node's own process writes the job and reads the rest; the training processes (
 {folder}/outcome.json         what came of it
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from limbeck.config import Config
+from limbeck.calibration import Line
+from limbeck.config import Config, PpoReward
+from limbeck.records import PpoPrompt
 
 Floats = NDArray[np.float64]
 JOB, ROWS, PIDS, BEGUN, PLACE = "job.json", "rows.jsonl", "pids", "begun", "place"
@@ -46,6 +48,29 @@ class RewardRun:
     history: list[dict[str, float]]
 
 
+@dataclass
+class Course:
+    """How far a run of reinforcement learning has come: what a resumed one must know besides the weights."""
+
+    update: int = 0
+    kl_coef: float = 0.0
+    best_agreement: float = -1.0
+    best_update: int = 0
+    start_agreement: float = 0.0
+    stopped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PpoRun:
+    """What a run gave: the checkpoint that was chosen, and its course."""
+
+    folder: Path
+    course: Course
+    num_slow: int = 0
+    """Comparisons of answers that took too long."""
+
+
 class _File(BaseModel):
     """Written by one process and read by another of the same node."""
 
@@ -55,7 +80,7 @@ class _File(BaseModel):
 class Job(_File):
     """One training. Written by a node's process (`limbeck.torchrun`), read by its ranks."""
 
-    training: Literal["sft", "reward"]
+    training: Literal["sft", "reward", "ppo"]
     name: str
     """What progress lines call it."""
     config: Config
@@ -67,6 +92,23 @@ class Job(_File):
     """The training state that it goes on from."""
     checkpoint_seconds: float
     """Time between two states."""
+
+
+class PpoJob(Job):
+    """Reinforcement learning of `base`, the warmed-up student."""
+
+    reward_folder: Path
+    """The reward model's checkpoint."""
+    prompts: tuple[PpoPrompt, ...]
+    """What rollouts answer."""
+    validation: tuple[PpoPrompt, ...]
+    reward: PpoReward
+    teacher: str
+    """Of the reward `judge`: the teacher's folder, or its name at its server."""
+    questions: dict[str, str]
+    """What the judge is shown, by prompt."""
+    lines: tuple[Line, ...]
+    """How its verdicts are calibrated."""
 
 
 class Failed(_File):
@@ -96,3 +138,6 @@ class Outcome(_File):
     history: list[dict[str, float]] = []
     scores: list[float] = []
     """Of the validation rows, of a reward model."""
+    course: Course | None = None
+    """Of reinforcement learning, as is the next."""
+    num_slow: int = 0

@@ -26,6 +26,7 @@ LAUNCHERS = (
     "ablation",
     "apiserver.py",
     "cli",
+    "cluster_api.py",
     "compiled.py",
     "components",
     "demo",
@@ -36,6 +37,7 @@ LAUNCHERS = (
     "init_file.py",
     "inputs.py",
     "kubeflow.py",
+    "launcher.py",
     "lease.py",
     "lineage.py",
     "lint.py",
@@ -44,6 +46,7 @@ LAUNCHERS = (
     "models.py",
     "parameters.py",
     "planning",
+    "pod_log.py",
     "preflight",
     "processes.py",
     "progress.py",
@@ -59,6 +62,7 @@ LAUNCHERS = (
     "status_text.py",
     "submit.py",
     "tasks",
+    "trainjob.py",
 )
 SCHEMA_VERSION = 1
 """Raised when a manifest's meaning changes: an older reader then refuses it instead of misreading it."""

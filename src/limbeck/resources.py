@@ -72,6 +72,8 @@ DEFAULTS = {stage: StageRequest(cpu="1", memory="2Gi", gpus=0) for stage in CPU_
     stage: StageRequest(cpu="8", memory="128Gi" if stage == "ppo" else "64Gi", gpus=1) for stage in GPU_STAGES
 }
 
+LAUNCHER = StageRequest(cpu="500m", memory="1Gi", gpus=0)
+"""Of a task that only waits for a TrainJob."""
 TEACHER_STAGES = ("generate", "judge", "evaluate")
 """In which a teacher answers."""
 BLACK_BOX = StageRequest(cpu="2", memory="8Gi", gpus=0)

@@ -48,13 +48,22 @@ def lines_of(labels: Manifest, config: Config) -> tuple[Line, ...]:
     )
 
 
+class Judging(NamedTuple):
+    """All that a judge of rollouts is made of, before the teacher is loaded."""
+
+    open_sampler: OpenSampler
+    """Loads the teacher."""
+    questions: Mapping[str, str]
+    """What is asked, by prompt; without the words of `task.prompt_template`, as in `judge`."""
+    lines: Sequence[Line]
+    """From `lines_of`."""
+
+
 @contextmanager
-def opened(
-    teacher: Teacher, questions: Mapping[str, str], lines: Sequence[Line], config: Config
-) -> Iterator["TeacherJudge"]:
+def opened(judging: Judging, config: Config) -> Iterator["TeacherJudge"]:
     """The judge while the teacher is loaded; see `TeacherJudge`."""
-    with closing(teacher.open_sampler()) as sampler:
-        yield TeacherJudge(sampler, questions, lines, config)
+    with closing(judging.open_sampler()) as sampler:
+        yield TeacherJudge(sampler, judging.questions, judging.lines, config)
 
 
 class TeacherJudge:

@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
 from limbeck.section import Section, parse
+from limbeck.trainjob import TrainJobs
 from limbeck.variants import check_swept
 
 GPU_RESOURCE = r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][\w.-]*$"
@@ -87,6 +88,8 @@ class RunFile(Section):
     """What the cluster calls its GPUs."""
     resources: Resources = Resources()
     """CPU, memory and GPUs by stage, where the defaults do not fit."""
+    train_jobs: TrainJobs = TrainJobs()
+    """Kueue's queue and priority, and the runtime, of trainings on several nodes (docs/multi-node.md)."""
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels that the nodes of GPU tasks must have, such as the GPU's model."""
     node_affinity: NodeAffinity = Field(default_factory=NodeAffinity)

@@ -77,7 +77,7 @@ def _errors(findings: Sequence[Finding]) -> int:
 
 def _misfits(compiled: Compiled, arguments: Mapping[str, Any]) -> Iterator[Finding]:
     """Values that no stage could use; `preflight` would find them too, in the cluster."""
-    if "preflight" not in compiled.spec["root"].get("dag", {}).get("tasks", {}):
+    if not compiled.preflight:
         return  # somebody else's pipeline: its parameters may mean other things
     known = {name: value for name, value in arguments.items() if name in RunFile.model_fields}
     try:

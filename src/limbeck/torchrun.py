@@ -42,6 +42,7 @@ from limbeck.progress import mark
 from limbeck.records import LabelledCompletion
 from limbeck.saver import Saver
 
+WORKER = "limbeck.trainer.worker"
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 5.0
 """What torchrun gets to end its processes when this one has failed."""
@@ -113,7 +114,7 @@ def train_reward(
     return RewardRun(outcome.folder or folder, np.array(outcome.scores), outcome.history)
 
 
-def run(job: Job, node: Node, num_processes: int, saver: Saver) -> Outcome:
+def run(job: Job, node: Node, num_processes: int, saver: Saver, worker: str = WORKER) -> Outcome:
     """Have a job done by this node's processes together with those of the other nodes.
 
     Args:
@@ -121,6 +122,7 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver) -> Outcome:
         node: Where this is.
         num_processes: On each node.
         saver: Takes the states of the first node; already entered.
+        worker: The module that does it.
 
     Raises:
         LimbeckError: what a process has raised, of the same exit code.
@@ -130,7 +132,7 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver) -> Outcome:
     (job.folder / JOB).write_text(job.model_dump_json())
     for name in (PIDS, OUTBOX, ERRORS):
         (job.folder / name).mkdir()
-    with _started(job.folder, node, num_processes) as agent:
+    with _started(job.folder, node, num_processes, worker) as agent:
         _look_after(agent, job.folder, saver)
     left = sorted((job.folder / OUTBOX).iterdir())
     if (job.folder / OUTCOME).exists() and agent.returncode == 0:
@@ -146,7 +148,7 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver) -> Outcome:
 
 
 @contextmanager
-def _started(folder: Path, node: Node, num_processes: int) -> Iterator["subprocess.Popen[str]"]:
+def _started(folder: Path, node: Node, num_processes: int, worker: str) -> Iterator["subprocess.Popen[str]"]:
     """Start torchrun; however the block ends, none of its processes is left."""
     meeting = (
         ["--standalone"]
@@ -159,7 +161,7 @@ def _started(folder: Path, node: Node, num_processes: int) -> Iterator["subproce
             *(sys.executable, "-m", "limbeck.trainer.agent", str(folder)),
             *("--nnodes", str(node.count), "--nproc-per-node", str(num_processes), *meeting),
             *("--redirects", "3", "--log-dir", str(folder / "logs")),
-            *("-m", "limbeck.trainer.worker", str(folder / JOB)),
+            *("-m", worker, str(folder / JOB)),
         ],
         env=THEIRS | mine,
         text=True,

@@ -32,7 +32,7 @@ def interface(folder: Path) -> dict[str, dict[str, Any]]:
 def test_every_stage_has_a_component() -> None:
     names = {folder.name for folder in FOLDERS}
     stages = {path.stem for path in Path("src/limbeck/stages").glob("[a-z]*.py")}
-    around = {"preflight", "shards", "pick", "export", "load"}
+    around = {"preflight", "shards", "pick", "export", "load", "cleanup"}
     assert names == stages | around | {"noise", "match", "compare"}
 
 

@@ -18,7 +18,9 @@ import pytest
 from limbeck import processes, seaweed
 from limbeck.errors import StorageError
 from limbeck.storage import Store
+from limbeck.trainjob import CONTAINER
 from manifests.kustomize import Resource
+from pipelines.pods import SCRATCH_PATH, SHARED_MEMORY_PATH
 from tests.manifests.built import everything, the_one
 
 PodSpec = dict[str, Any]
@@ -40,6 +42,14 @@ def pods() -> list[Resource]:
     workloads = [found for found in everything() if found["kind"] in ("StatefulSet", "Deployment", "Job")]
     bare = [found for found in everything() if found["kind"] == "Pod"]
     return [workload["spec"]["template"] for workload in workloads] + bare
+
+
+def train_job_pod() -> Resource:
+    """The template of the pods of TrainJobs; their limits come with each TrainJob."""
+    runtime = the_one("examples/team", "TrainingRuntime")
+    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    found: Resource = copy.deepcopy(job["template"]["spec"]["template"])
+    return found
 
 
 def pod_specs() -> list[PodSpec]:
@@ -86,6 +96,18 @@ def test_every_pod_is_restricted_with_a_read_only_root_and_limits() -> None:
     assert len(pod_specs()) == 2
     for pod in pod_specs():
         assert offences(pod) == []
+
+
+def test_the_pods_of_trainjobs_are_restricted_and_find_what_a_training_needs() -> None:
+    pod = train_job_pod()
+    (container,) = pod["spec"]["containers"]
+    container["resources"] = {"limits": dict.fromkeys(("cpu", "memory", "ephemeral-storage"), "1")}
+    assert offences(pod["spec"]) == []
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert container["name"] == CONTAINER
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {SHARED_MEMORY_PATH, SCRATCH_PATH}
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
 
 
 @pytest.mark.parametrize(

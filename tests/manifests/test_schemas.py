@@ -2,7 +2,6 @@
 
 import copy
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +13,12 @@ import yaml
 from limbeck.errors import ConfigError
 from manifests.kustomize import OVERLAYS, ROOT, Resource, build, kubectl
 from tests.manifests.built import CLUSTER_SCOPED, EXAMPLES, built, everything, example
-
-KUBERNETES = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
-CRDS = Path(__file__).parent / "crds"
-CUSTOM_GROUPS = ("kueue.x-k8s.io", "pipelines.kubeflow.org")
-METADATA = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {
-        "name": {"type": "string", "maxLength": 253, "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"},
-        "namespace": {"type": "string"},
-        "labels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}},
-        "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
-    },
-    "additionalProperties": False,
-}
-
-
-def is_custom(resource: Resource) -> bool:
-    return resource["apiVersion"].split("/")[0] in CUSTOM_GROUPS
+from tests.manifests.schemas import KUBERNETES, check, is_custom
 
 
 def distinct() -> list[Resource]:
     """Every object once, though several overlays make it."""
     return list({json.dumps(resource, sort_keys=True): resource for resource in everything()}.values())
-
-
-def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """A structural schema that refuses what it does not name, unless it keeps unknown fields on purpose."""
-    result = dict(schema)
-    if "properties" in schema:
-        result["properties"] = {key: strict(value) for key, value in schema["properties"].items()}
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            result["additionalProperties"] = False
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), dict):
-            result[key] = strict(schema[key])
-    return result
-
-
-@cache
-def custom_schemas() -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Strict schemas by apiVersion and kind; several where several releases are supported."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for path in sorted(CRDS.glob("*.yaml")):
-        spec = yaml.load(path.read_text(), yaml.CSafeLoader)["spec"]
-        for version in spec["versions"]:
-            schema = strict(version["schema"]["openAPIV3Schema"])
-            schema["properties"]["metadata"] = METADATA
-            schema["required"] = ["apiVersion", "kind", "metadata", *schema.get("required", [])]
-            key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
-            found.setdefault(key, []).append(schema)
-    return found
-
-
-def check(resource: Resource) -> None:
-    """Compare an object with its project's schemas, or with the oldest Kubernetes."""
-    if is_custom(resource):
-        for schema in custom_schemas()[resource["apiVersion"], resource["kind"]]:
-            jsonschema.Draft202012Validator(schema).validate(resource)
-    else:
-        kubernetes_validate.validate(resource, KUBERNETES[0], strict=True)
 
 
 def changed(kind: str, path: str, value: Any) -> Resource:
@@ -153,6 +97,7 @@ def test_every_custom_object_fits_the_schemas_of_its_project() -> None:
         "ClusterQueue",
         "ResourceFlavor",
         "WorkloadPriorityClass",
+        "TrainingRuntime",
         "Pipeline",
         "PipelineVersion",
     }
@@ -174,6 +119,8 @@ def test_every_custom_object_fits_the_schemas_of_its_project() -> None:
         ("Pipeline", "spec.name", "distill"),
         ("PipelineVersion", "spec.versionName", "v1"),  # unknown to Kubeflow Pipelines 2.15
         ("PipelineVersion", "metadata.name", "Distill"),
+        ("TrainingRuntime", "spec.mlPolicy.torch", {"numProcPerNode": 8}),  # gone in Trainer 2.3
+        ("TrainingRuntime", "spec.template.spec.failurePolicy.rules.0.action", "GiveUp"),
     ],
 )
 def test_a_wrong_or_unknown_key_is_refused(kind: str, path: str, value: Any) -> None:

@@ -26,6 +26,12 @@ def spec() -> Spec:
     return load(SHIPPED["distill"])
 
 
+def run_of(spec: Spec) -> Spec:
+    """The tasks of a run: those within its exit handler."""
+    tasks: Spec = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return tasks
+
+
 def edges(spec: Spec) -> Iterator[Edge]:
     """Every artifact that a task is given: (producing task, its output, consuming component)."""
 
@@ -90,15 +96,15 @@ def test_gold_answers_and_all_that_is_made_of_them_end_in_evaluate_and_report(pa
 
 
 def test_the_third_load_of_distill_rewards_is_the_gold(spec: Spec) -> None:
-    tasks = load(SHIPPED["distill_rewards"])["root"]["dag"]["tasks"]
+    tasks = run_of(load(SHIPPED["distill_rewards"]))
     assert tasks["load-3"]["inputs"]["parameters"]["kind"]["runtimeValue"]["constant"] == "gold"
 
 
 @pytest.mark.parametrize(
     ("loop", "task", "name", "source"),
     [
-        ("comp-for-loop-3", "sft", "labelled", "pipelinechannel--prepare-gold"),
-        ("comp-for-loop-5", "ppo", "labels", "pipelinechannel--prepare-gold"),
+        ("comp-for-loop-4", "sft", "labelled", "pipelinechannel--prepare-gold"),
+        ("comp-for-loop-6", "ppo", "labels", "pipelinechannel--prepare-gold"),
     ],
 )
 def test_a_leak_of_gold_into_training_would_be_found(
@@ -133,7 +139,7 @@ def test_in_an_ablation_gold_answers_reach_one_label_task_and_the_ppo_that_is_it
     reached = reached_from(spec, "prepare", "gold") & training_tasks(spec)
     (policy,) = reached - {labels}
     assert policy.startswith("ppo")
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = run_of(spec)
     for name in reached:
         variant = tasks[name]["inputs"]["parameters"]["variant"]["runtimeValue"]["constant"]
         assert variant == "label.rule=gold,label.calibrate=none"
@@ -148,10 +154,10 @@ def test_a_leak_of_the_gold_labels_of_an_ablation_into_a_sweep_would_be_found() 
     (labels,) = {name for name in before if name.startswith("label")}
     loop = next(
         name
-        for name, task in spec["root"]["dag"]["tasks"].items()
+        for name, task in run_of(spec).items()
         if "noise" in spec["components"][task["componentRef"]["name"]].get("dag", {}).get("tasks", {})
     )
-    inputs = spec["root"]["dag"]["tasks"][loop]["inputs"]["artifacts"]
+    inputs = run_of(spec)[loop]["inputs"]["artifacts"]
     for value in inputs.values():
         if value["taskOutputArtifact"]["outputArtifactKey"] == "labels":
             value["taskOutputArtifact"]["producerTask"] = labels

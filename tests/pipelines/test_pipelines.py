@@ -26,6 +26,7 @@ POD_PARAMETERS = {
     "node_selector",
     "node_affinity",
     "tolerations",
+    "train_jobs",
     "s3_secret",
     "image_pull_secret",
 }
@@ -81,7 +82,7 @@ def test_no_pipeline_is_called_like_one_of_its_components(path: Path) -> None:
 def test_parameters_are_those_of_a_run_file_with_its_defaults(path: Path) -> None:
     declared, fields = parameters(path), RunFile.model_fields
     assert set(declared) <= set(fields)
-    defaults = RunFile().model_dump(mode="json", exclude_none=True) | {"resources": {}}
+    defaults = RunFile().model_dump(mode="json", exclude_none=True) | {"resources": {}, "train_jobs": {}}
     if path.parent.name == "ablation":
         defaults |= {"ppo_rewards": list(REWARDS)}
     for name, parameter in declared.items():
@@ -107,7 +108,11 @@ def test_the_minimal_pipeline_has_five_parameters_and_the_tasks_of_the_large_one
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_where_tasks_run_can_be_chosen_when_a_run_starts(path: Path) -> None:
     chosen = POD_PARAMETERS & set(parameters(path))
-    assert chosen == ({"s3_secret"} if path.parent.name == "distill_minimal" else POD_PARAMETERS)
+    expected = {
+        "distill_minimal": {"s3_secret"},
+        "evaluate": POD_PARAMETERS - {"train_jobs"},  # it trains nothing
+    }
+    assert chosen == expected.get(path.parent.name, POD_PARAMETERS)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
@@ -121,8 +126,9 @@ def test_every_task_can_reach_the_object_store_and_has_room_to_work(path: Path) 
             "AWS_SECRET_ACCESS_KEY",
             "AWS_ENDPOINT_URL",
         }
-        # A pod does not start without a secret that it must have; preflight must start, to say so.
-        assert needed["optional"] == (name == "exec-preflight")
+        # A pod does not start without a secret that it must have; preflight must start, to say so, and
+        # cleanup, or the run never ends.
+        assert needed["optional"] == (name in ("exec-preflight", "exec-cleanup"))
         # A hub's token is for those alone that read data sets.
         token = ["HF_TOKEN"] if name in ("exec-preflight", "exec-prepare") else []
         assert [pair["envVar"] for pair in optional["keyToEnv"]] == ["AWS_REGION", *token]
@@ -204,10 +210,39 @@ def test_a_task_of_many_hours_is_still_retried(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
 def test_preflight_comes_first_and_is_never_taken_from_the_cache(path: Path) -> None:
-    found = documents(path)[0]["root"]["dag"]["tasks"]
+    spec, _ = documents(path)
+    found = spec["root"]["dag"]["tasks"]
+    if path.parent.name != "evaluate":
+        found = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert not found["preflight"]["cachingOptions"].get("enableCache")
     assert "dependentTasks" not in found["preflight"]
     assert all(task["dependentTasks"] for name, task in found.items() if name != "preflight")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_a_run_that_trains_is_tidied_up_however_it_ends(path: Path) -> None:
+    spec, _ = documents(path)
+    trains = {"sft", "reward", "ppo"} & {stage_of(name) for name in tasks(spec)}
+    outer = spec["root"]["dag"]["tasks"]
+    assert set(outer) == {"cleanup", "exit-handler-1"} if trains else "cleanup" not in outer
+    if trains:
+        assert outer["cleanup"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+        assert not outer["cleanup"]["cachingOptions"].get("enableCache")
+        assert outer["cleanup"]["inputs"]["parameters"].keys() == {
+            "config"
+        }  # of no task: any may have failed
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name)
+def test_every_training_gets_what_preflight_says_of_trainjobs(path: Path) -> None:
+    by_task = {"taskOutputParameter": {"outputParameterKey": "train_jobs", "producerTask": "preflight"}}
+    in_loop = {"componentInputParameter": "pipelinechannel--preflight-train_jobs"}
+    for name, task in tasks(documents(path)[0]).items():
+        given = task.get("inputs", {}).get("parameters", {}).get("train_jobs", {})
+        if stage_of(name) in ("sft", "reward", "ppo"):
+            assert given in (by_task, in_loop), name
+        else:
+            assert not given or name == "exec-preflight"
 
 
 # Source: kubeflow/pipelines 2.15.0, kubernetes_platform/proto/kubernetes_executor_config.proto; its API
@@ -252,10 +287,10 @@ def test_of_open_questions_the_teacher_judges_the_students_answers_and_all_held_
 def test_loops_are_unrolled_into_names_for_the_screen() -> None:
     spec, _ = documents(Path("pipelines/distill/pipeline.yaml"))
     names = task_names(spec, {"num_shards": 2, "ppo_rewards": ["model", "mixed"]})
-    assert len(names) == 25
-    assert names["for-loop-1-iteration-1/generate"] == "generate teacher 2/2"
-    assert names["for-loop-3-iteration-0/sft"] == "sft selected"
-    assert names["for-loop-5-iteration-1/evaluate-2"] == "evaluate ppo mixed"
+    assert len(names) == 26
+    assert names["for-loop-2-iteration-1/generate"] == "generate teacher 2/2"
+    assert names["for-loop-4-iteration-0/sft"] == "sft selected"
+    assert names["for-loop-6-iteration-1/evaluate-2"] == "evaluate ppo mixed"
     assert names["evaluate-4"] == "evaluate student"
     assert names["label-2"] == "label student"
 

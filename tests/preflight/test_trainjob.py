@@ -1,130 +1,105 @@
 """Training on several nodes: what a stub of the Kubernetes API is asked, and what its answers mean."""
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
-import certifi
 import pytest
 
+from limbeck.cluster_api import Cluster, Pace, connect
 from limbeck.config import Config
 from limbeck.preflight import Asked
-from limbeck.preflight.trainjob import VERBS, Cluster, check_nodes, own_cluster
+from limbeck.preflight.trainjob import RIGHTS, check_nodes, own_cluster
+from tests import kube_stub
+from tests.kube_stub import NAMESPACE, Json, Stub
 from tests.preflight.conftest import STAGES, lines
 
-RUN = Asked(work_uri="s3://b/work", stages=STAGES)
+RUN = Asked(work_uri="s3://b/work", stages=STAGES, train_jobs={"queue": "gpus"})
 MANY = Config.model_validate({"sft": {"deepspeed": {"nodes": 2}}, "ppo": {"deepspeed": {"nodes": 4}}})
-ONE_NODE = "error: this version trains on one node in config.sft.deepspeed.nodes, config.ppo.deepspeed.nodes"
+PACE = Pace(first_wait=0.01, longest_wait=0.02, patience=0.1, answer=5.0)
+TOKEN = "a-token"
 
 
-@contextmanager
-def kubernetes(
-    resources: list[str] | None, allowed: set[str], status: int = 200
-) -> Iterator[tuple[Cluster, list[dict[str, Any]]]]:
-    """A stub of the API; gives its address as a cluster, and the reviews that it was asked for.
-
-    Args:
-        resources: What trainer.kubeflow.org/v1alpha1 serves; None: it serves no such group.
-        allowed: The verbs that it grants.
-        status: What it answers to every request.
-    """
-    reviews: list[dict[str, Any]] = []
-
-    class Api(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path == "/apis/trainer.kubeflow.org/v1alpha1" and resources is not None
-            self._answer(200 if found else 404, {"resources": [{"name": name} for name in resources or ()]})
-
-        def do_POST(self) -> None:
-            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reviews.append(review["spec"]["resourceAttributes"])
-            self._answer(201, {"status": {"allowed": reviews[-1]["verb"] in allowed}})
-
-        def _answer(self, code: int, content: dict[str, Any]) -> None:
-            granted = self.headers["Authorization"] == "Bearer a-token"
-            self.send_response_only((code if granted else 401) if status == 200 else status)
-            self.end_headers()
-            self.wfile.write(json.dumps(content).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield Cluster(f"http://127.0.0.1:{server.server_port}", "a-token", "team"), reviews
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with kube_stub.serve() as served:
+        served.token = TOKEN
+        yield served
 
 
-ANSWERS: dict[str, tuple[list[str] | None, set[str], int, list[str]]] = {
-    "all there": (["trainjobs", "trainjobs/status"], set(VERBS), 200, []),
-    "no such group": (
-        None,
-        set(VERBS),
-        200,
-        ["error: the cluster has no TrainJobs in /apis/trainer.kubeflow.org"],
-    ),
-    "another version": (["trainingruntimes"], set(VERBS), 200, ["error: the cluster has no TrainJobs"]),
-    "some rights": (
-        ["trainjobs"],
-        {"get", "list"},
-        200,
-        ["error: the service account may not use TrainJobs in namespace team"],
-    ),
-    "both": (
-        None,
-        set(),
-        200,
-        ["error: the cluster has no TrainJobs", "error: the service account may not use"],
-    ),
-    "an API that fails": (
-        ["trainjobs"],
-        set(VERBS),
-        500,
-        ["error: the Kubernetes API does not answer"],
-    ),
-}
+def reach(stub: Stub) -> Cluster:
+    return connect(stub.url, NAMESPACE, TOKEN, PACE)
 
 
-@pytest.mark.parametrize(("resources", "allowed", "status", "messages"), ANSWERS.values(), ids=ANSWERS)
-def test_the_cluster_is_asked_for_trainjobs_and_rights(
-    resources: list[str] | None, allowed: set[str], status: int, messages: list[str]
-) -> None:
-    with kubernetes(resources, allowed, status) as (cluster, reviews):
-        first, *found = lines(check_nodes(RUN, MANY, cluster))
-    assert first.startswith(ONE_NODE)
-    for line, message in zip(dict.fromkeys(found), messages, strict=True):
-        assert line.startswith(message)
-    if status == 200:
-        expected = {"group": "trainer.kubeflow.org", "resource": "trainjobs", "namespace": "team"}
-        assert reviews == [expected | {"verb": verb} for verb in VERBS]
+def found(stub: Stub, asked: Asked = RUN) -> list[str]:
+    return lines(check_nodes(asked, MANY, reach(stub), running=True))
 
 
-def test_missing_rights_are_named() -> None:
-    with kubernetes(["trainjobs"], {"get", "list"}) as (cluster, _):
-        line = lines(check_nodes(RUN, MANY, cluster))[1]
-    assert "got no right to create, watch, delete. Apply manifests/components/multi-node" in line
+def test_a_cluster_that_has_everything_is_asked_for_each_right_and_nothing_is_found(stub: Stub) -> None:
+    assert found(stub) == []
+    reviews = stub.asked("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
+    asked = [review.body["spec"]["resourceAttributes"] for review in reviews]
+    assert asked == [
+        {key: value for key, value in right._asdict().items() if value} | {"namespace": NAMESPACE}
+        for right in RIGHTS
+    ]
 
 
-def test_an_api_that_cannot_be_reached_is_a_finding() -> None:
-    found = lines(check_nodes(RUN, MANY, Cluster("http://127.0.0.1:9", "a-token", "team")))
-    assert all("the Kubernetes API does not answer" in line for line in found[1:])
-    assert "a-token" not in "".join(found)
+def test_the_rights_that_are_asked_for_are_those_of_the_component_for_several_nodes() -> None:
+    from tests.manifests.test_rights import TRAIN_JOBS  # noqa: PLC0415 - what the manifests are tested for
+
+    wanted = {
+        (right.group, "/".join(filter(None, (right.resource, right.subresource))), "*", right.verb)
+        for right in RIGHTS
+    }
+    base = {("", "pods", "*", "get")}
+    assert wanted == TRAIN_JOBS | base
 
 
-def test_outside_a_cluster_that_it_was_not_asked_is_said() -> None:
-    first, second = lines(check_nodes(RUN, MANY, None))
-    assert first.startswith(ONE_NODE)
-    assert second.startswith("warning: the Kubernetes API cannot be asked from here about TrainJobs")
+def only_reads(attributes: Json) -> bool:
+    return attributes["verb"] in ("get", "list")
+
+
+def test_missing_rights_are_named(stub: Stub) -> None:
+    stub.allowed = only_reads
+    (line,) = found(stub)
+    assert line.startswith("error: the service account may not use TrainJobs in namespace team")
+    assert (
+        "got no right to create trainjobs.trainer.kubeflow.org; watch trainjobs.trainer.kubeflow.org; "
+        "patch trainjobs.trainer.kubeflow.org; delete trainjobs.trainer.kubeflow.org. "
+        "Apply manifests/components/multi-node"
+    ) in line
+
+
+@pytest.mark.parametrize("served", [None, ["trainingruntimes"]], ids=["no such group", "another version"])
+def test_a_cluster_without_trainjobs_is_found(stub: Stub, served: list[str] | None) -> None:
+    stub.served = served
+    (line,) = found(stub)
+    assert line.startswith("error: the cluster has no TrainJobs in /apis/trainer.kubeflow.org/v1alpha1")
+
+
+def test_a_runtime_that_is_not_there_is_found(stub: Stub) -> None:
+    (line,) = found(stub, replace(RUN, train_jobs={"runtime": "big-nodes"}))
+    assert line.startswith("error: the TrainingRuntime of TrainJobs is not there in namespace team")
+    assert "expected big-nodes. Apply" in line
+
+
+def test_an_api_that_cannot_be_reached_is_a_finding_without_its_token() -> None:
+    cluster = connect("http://127.0.0.1:9", NAMESPACE, TOKEN, PACE)
+    found = lines(check_nodes(RUN, MANY, cluster, running=True))
+    assert found
+    assert all(line.startswith("error: the Kubernetes API has been away for too long") for line in found)
+    assert TOKEN not in "".join(found)
+
+
+def test_outside_a_cluster_a_run_ends_here_and_a_look_ahead_warns() -> None:
+    (error,) = lines(check_nodes(RUN, MANY, None, running=True))
+    assert error.startswith(
+        "error: training on several nodes needs a cluster in "
+        "config.sft.deepspeed.nodes, config.ppo.deepspeed.nodes: expected a pod"
+    )
+    assert error.endswith("Set it to 1, or submit the run to a cluster: docs/multi-node.md")
+    (warning,) = lines(check_nodes(RUN, MANY, None, running=False))
+    assert warning.startswith("warning: TrainJobs were not checked from here")
 
 
 @pytest.mark.parametrize(
@@ -133,19 +108,12 @@ def test_outside_a_cluster_that_it_was_not_asked_is_said() -> None:
     ids=["one node", "no training"],
 )
 def test_without_several_nodes_nobody_is_asked(asked: Asked, config: Config) -> None:
-    assert check_nodes(asked, config, None) == []
+    assert check_nodes(asked, config, None, running=True) == []
 
 
-def test_a_pod_knows_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+def test_a_process_that_is_no_pod_has_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert own_cluster() is None
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # an account without a token mounted
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
-    assert own_cluster(tmp_path) is None  # an account without a token mounted
-    for name, content in {"token": "a-token\n", "namespace": "team", "ca.crt": ""}.items():
-        (tmp_path / name).write_text(content)
-    (tmp_path / "ca.crt").write_bytes(Path(certifi.where()).read_bytes())
-    cluster = own_cluster(tmp_path)
-    assert cluster is not None
-    assert (cluster.url, cluster.token, cluster.namespace) == ("https://[fd00::1]:6443", "a-token", "team")
-
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    assert own_cluster(tmp_path) is None
+    assert own_cluster() is None

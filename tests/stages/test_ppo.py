@@ -1,6 +1,5 @@
 """ppo as a stage: what it hands to its trainer and to the judge, what it commits, what its key is made of."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,22 +10,12 @@ from limbeck.config import PpoReward
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
-from limbeck.rollout_judge import Teacher
+from limbeck.rollout_judge import Teacher, opened
 from limbeck.stages import ppo
 from limbeck.storage import Store
 from tests.fakes import ScriptedSampler
 from tests.stages.conftest import ConfigFor
 from tests.stages.trainers import Trainer, given
-
-
-class LiveScript(ScriptedSampler):
-    """The scripted sampler with weights to load."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda prompt, seed: "= 1")
-
-    def load_weights(self, folder: Path) -> None:
-        """Nothing to load."""
 
 
 def run_ppo(
@@ -93,7 +82,7 @@ def run_ppo(
         labels,
         checkpoint("student", student),
         checkpoint("reward", "{}"),
-        lambda _: LiveScript(),
+        lambda _: ScriptedSampler(lambda prompt, seed: "= 1").prompt_ids,
         trainer,
         config_for(teacher=teacher_config or {}, **settings),
         store,
@@ -172,7 +161,8 @@ def test_open_answers_may_be_rewarded_by_the_judge_whose_template_is_the_open_on
 
     class Asking(Trainer):
         def __call__(self, **arguments: Any) -> Any:
-            arguments["judge"](arguments["prompts"][:1], ["an answer"], [1])
+            with opened(arguments["judging"], arguments["config"]) as judge:
+                judge(arguments["prompts"][:1], ["an answer"], [1])
             return super().__call__(**arguments)
 
     def answer(prompt: str, seed: int | None) -> str:
@@ -209,7 +199,7 @@ def test_another_algorithm_asks_for_no_critic_and_has_a_result_of_its_own(
     assert same.config_hash == other.config_hash != made.config_hash
 
 
-def test_the_judge_is_there_while_the_policy_trains_and_scores_prompts_without_a_label_too(
+def test_the_judge_can_be_opened_by_who_trains_and_scores_prompts_without_a_label_too(
     store: Store, work_uri: str, config_for: ConfigFor
 ) -> None:
     teacher = ScriptedSampler(lambda prompt, seed: "yes")
@@ -219,9 +209,9 @@ def test_the_judge_is_there_while_the_policy_trains_and_scores_prompts_without_a
         """Asks the judge, as a trainer does."""
 
         def __call__(self, **arguments: Any) -> Any:
-            assert not teacher.closed
             prompts = arguments["prompts"]
-            verdicts = arguments["judge"](prompts, ["= 1"] * len(prompts), range(len(prompts)))
+            with opened(arguments["judging"], arguments["config"]) as judge:
+                verdicts = judge(prompts, ["= 1"] * len(prompts), range(len(prompts)))
             said.extend(verdict.p_correct for verdict in verdicts)
             return super().__call__(**arguments)
 
@@ -238,7 +228,7 @@ def test_no_other_reward_has_a_judge_and_this_one_must_have_a_teacher(
     store: Store, work_uri: str, config_for: ConfigFor
 ) -> None:
     _, call = run_ppo(store, work_uri, config_for, "mixed")
-    assert call["judge"] is None
+    assert call["judging"] is None
     with pytest.raises(ConfigError, match=r"no teacher to judge the rollouts in ppo, parameter teacher"):
         run_ppo(store, work_uri, config_for, "judge")
 

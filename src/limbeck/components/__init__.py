@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
 __all__ = [
+    "cleanup",
     "compare",
     "evaluate",
     "export",
@@ -33,6 +34,7 @@ __all__ = [
     "shards",
 ]
 
+cleanup: "BaseComponent"
 compare: "BaseComponent"
 evaluate: "BaseComponent"
 export: "BaseComponent"

@@ -41,6 +41,7 @@ CHOICES = (
     "reward_variants",
     "noise_variants",
     "gpu_resource",
+    "train_jobs",
     "node_selector",
     "node_affinity",
     "tolerations",
@@ -77,6 +78,7 @@ class Asked:
     node_affinity: dict[str, Any] = field(default_factory=dict)
     tolerations: Sequence[dict[str, Any]] = ()
     resources: dict[str, Any] = field(default_factory=dict)
+    train_jobs: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     def runs(self, *stages: str) -> bool:

@@ -53,8 +53,13 @@ def check_run_file(
     return check(Asked(stages=stages, gold_labels=gold_labels, open_ended=open_ended, **given))
 
 
-def check(given: Asked) -> Outcome:
-    """Check a run before anything of it starts."""
+def check(given: Asked, *, running: bool = False) -> Outcome:
+    """Check a run before anything of it starts.
+
+    Args:
+        given: The run.
+        running: Whether this is its first task: what is not here is then not there for the others either.
+    """
     asked, findings = without_secrets(given)
     settings, wrong = read_settings(asked)
     config, requests = settings.config, settings.requests
@@ -70,7 +75,7 @@ def check(given: Asked) -> Outcome:
         findings += context.check_lengths(asked, config)
         findings += _fitting(asked, models, config, checked)
         findings += pod.check_shared_memory(asked, config)
-        findings += trainjob.check_nodes(asked, config, trainjob.own_cluster())
+        findings += trainjob.check_nodes(asked, config, trainjob.own_cluster(), running=running)
         findings += _scratch(asked, models, config)
     if config and requests:
         findings += gpus.check_counts(asked, config, requests)

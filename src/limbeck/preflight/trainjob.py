@@ -1,72 +1,66 @@
-"""Checks of training on several nodes: whether the cluster serves TrainJobs, and this account may use them.
+"""Checks of training on several nodes: whether the cluster has what TrainJobs need, and who may use it."""
 
-Two kinds of requests to the Kubernetes API, made by hand: its client package brings a dozen others into the
-slim image that preflight runs in.
-"""
-
-import json
 import os
-import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck.config import Config
-from limbeck.errors import ConfigError, LimbeckError
+from limbeck.errors import ConfigError
 from limbeck.preflight.asked import Asked
 from limbeck.preflight.findings import Finding, collected, warning
+from limbeck.trainjob import GROUP, PLURAL, TRAIN_STAGES, VERSION, TrainJobs, parse_train_jobs
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-GROUP, VERSION, RESOURCE = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-VERBS = ("create", "get", "list", "watch", "delete")
-REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-TIMEOUT_SECONDS = 10
-TRAIN_STAGES = ("sft", "reward", "ppo")
+if TYPE_CHECKING:
+    from limbeck.cluster_api import Cluster
 
-
-@dataclass(frozen=True)
-class Cluster:
-    """The Kubernetes API, as the service account of a pod reaches it."""
-
-    url: str
-    token: str
-    namespace: str
-    tls: ssl.SSLContext | None = None
-
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """GET a path, or POST a body to it.
-
-        Raises:
-            urllib.error.URLError: when the API does not answer, or not with success.
-            ValueError: when the answer is no JSON.
-        """
-        request = urllib.request.Request(  # noqa: S310 - the address is the pod's own API server
-            self.url + path,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=self.tls) as answer:  # noqa: S310
-            return dict(json.load(answer))
+RUNTIMES = "trainingruntimes"
+PATIENCE_SECONDS = 20.0
+APPLY = "Apply manifests/components/multi-node"
 
 
-def own_cluster(account: Path = ACCOUNT) -> Cluster | None:
-    """The cluster that this process is a pod of, or None elsewhere or without an account."""
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host or not all((account / name).is_file() for name in ("token", "namespace", "ca.crt")):
+class Right(NamedTuple):
+    """What the launcher of a TrainJob does, as Kubernetes names rights."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        """As a role holds it."""
+        kind = "/".join(filter(None, (self.resource, self.subresource)))
+        return f"{self.verb} {kind}{'.' if self.group else ''}{self.group}"
+
+
+RIGHTS = (
+    *(Right(verb, PLURAL, GROUP) for verb in ("create", "list", "watch", "patch", "delete")),
+    Right("get", RUNTIMES, GROUP),
+    Right("get", "pods"),
+    Right("list", "pods"),
+    Right("get", "pods", subresource="log"),
+)
+
+
+def own_cluster() -> "Cluster | None":
+    """The cluster that this process is a pod of, or None elsewhere."""
+    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
         return None
-    return Cluster(
-        url=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-        token=(account / "token").read_text(encoding="utf-8").strip(),
-        namespace=(account / "namespace").read_text(encoding="utf-8").strip(),
-        tls=ssl.create_default_context(cafile=str(account / "ca.crt")),
-    )
+    from limbeck import cluster_api  # noqa: PLC0415 - the client is not there on every machine
+
+    try:
+        return cluster_api.own_cluster(cluster_api.USUAL._replace(patience=PATIENCE_SECONDS))
+    except ConfigError:
+        return None
 
 
-def check_nodes(asked: Asked, config: Config, cluster: Cluster | None) -> list[Finding]:
-    """More than one node for a training: what the cluster lacks, and that this version starts no TrainJob."""
+def check_nodes(asked: Asked, config: Config, cluster: "Cluster | None", *, running: bool) -> list[Finding]:
+    """What training on more than one node lacks.
+
+    Args:
+        asked: The run.
+        config: Its settings.
+        cluster: Where this process is a pod, if it is one.
+        running: Whether the run has begun: its trainings are then started from where this is.
+    """
     many = [
         f"config.{stage}.deepspeed.nodes"
         for stage in TRAIN_STAGES
@@ -74,86 +68,68 @@ def check_nodes(asked: Asked, config: Config, cluster: Cluster | None) -> list[F
     ]
     if not many:
         return []
-    error = ConfigError(
-        "this version trains on one node",
-        where=", ".join(many),
-        expected="1",
-        remedy="Set it to 1; several nodes come with a later version",
-    )
-    return [Finding(error), *_rights(cluster)]
-
-
-def _rights(cluster: Cluster | None) -> list[Finding]:
-    """Whether TrainJobs are served, and what this account may do with them."""
     if cluster is None:
         error = ConfigError(
-            "the Kubernetes API cannot be asked from here about TrainJobs",
-            expected="a pod with a service account",
-            remedy="Run the pipeline's component `preflight` on the cluster",
+            "training on several nodes needs a cluster"
+            if running
+            else "TrainJobs were not checked from here",
+            where=", ".join(many),
+            expected="a pod with the token of a service account",
+            remedy="Set it to 1, or submit the run to a cluster: docs/multi-node.md",
         )
-        return [warning(error)]
+        return [Finding(error) if running else warning(error)]
     findings: list[Finding] = []
-    with collected(findings):
-        _check_served(cluster)
-    with collected(findings):
-        _check_verbs(cluster)
+    try:
+        settings = parse_train_jobs(asked.train_jobs)
+    except ConfigError:
+        settings = TrainJobs()  # told with the other parameters
+    for check in (_check_rights, _check_served, lambda there: _check_runtime(there, settings)):
+        with collected(findings):
+            check(cluster)
     return findings
 
 
-def _check_served(cluster: Cluster) -> None:
+def _check_rights(cluster: "Cluster") -> None:
+    missing = [str(right) for right in RIGHTS if not _may(cluster, right)]
+    if missing:
+        raise ConfigError(
+            "the service account may not use TrainJobs",
+            where=f"namespace {cluster.namespace}",
+            expected="; ".join(map(str, RIGHTS)),
+            got=f"no right to {'; '.join(missing)}",
+            remedy=f"{APPLY}, and bind its role to the account of the run",
+        )
+
+
+def _may(cluster: "Cluster", right: Right) -> bool:
+    attributes = right._asdict() | {"namespace": cluster.namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    answer = cluster.get("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return answer is not None and answer.get("status", {}).get("allowed") is True
+
+
+def _check_served(cluster: "Cluster") -> None:
     path = f"/apis/{GROUP}/{VERSION}"
-    try:
-        served = cluster.ask(path).get("resources", [])
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise _no_answer(error) from error
-        served = []
-    except (OSError, ValueError) as error:
-        raise _no_answer(error) from error
-    if RESOURCE not in [item.get("name") for item in served]:
+    served = cluster.get(path) or {}
+    if PLURAL not in [item.get("name") for item in served.get("resources", [])]:
         raise ConfigError(
             "the cluster has no TrainJobs",
             where=path,
-            expected=f"{RESOURCE}.{GROUP}/{VERSION}",
+            expected=f"{PLURAL}.{GROUP}/{VERSION}",
             remedy="Install Kubeflow Trainer 2, or train on one node",
         )
 
 
-def _check_verbs(cluster: Cluster) -> None:
-    try:
-        refused = [verb for verb in VERBS if not _may(cluster, verb)]
-    except (OSError, ValueError) as error:
-        raise _no_answer(error) from error
-    if refused:
+def _check_runtime(cluster: "Cluster", settings: TrainJobs) -> None:
+    path = f"/apis/{GROUP}/{VERSION}/namespaces/{cluster.namespace}/{RUNTIMES}/{settings.runtime}"
+    if cluster.get(path) is None:
         raise ConfigError(
-            "the service account may not use TrainJobs",
+            "the TrainingRuntime of TrainJobs is not there",
             where=f"namespace {cluster.namespace}",
-            expected=f"the verbs {', '.join(VERBS)} on {RESOURCE}.{GROUP}",
-            got=f"no right to {', '.join(refused)}",
-            remedy="Apply manifests/components/multi-node, and bind its role to the account of the run",
+            expected=settings.runtime,
+            remedy=f"{APPLY}, or name yours in train_jobs.runtime",
         )
-
-
-def _may(cluster: Cluster, verb: str) -> bool:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {
-            "resourceAttributes": {
-                "group": GROUP,
-                "resource": RESOURCE,
-                "verb": verb,
-                "namespace": cluster.namespace,
-            }
-        },
-    }
-    return cluster.ask(REVIEWS, review).get("status", {}).get("allowed") is True
-
-
-def _no_answer(error: Exception) -> LimbeckError:
-    return ConfigError(
-        "the Kubernetes API does not answer",
-        where="the question whether TrainJobs may be used",
-        got=f"{type(error).__name__} {getattr(error, 'code', '')}",
-        remedy="Allow preflight's pod to reach the API server (NetworkPolicy), and run again",
-    )

@@ -4,20 +4,18 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from limbeck import lease
 from limbeck import settings as deciding
-from limbeck.answers import extract_answer
+from limbeck.calibration import Line
 from limbeck.checkpoints import fetch, load_state, save_state
-from limbeck.comparing import Comparer
 from limbeck.config import BY_AGREEMENT, Config, PpoReward
 from limbeck.errors import ConfigError, DataError
-from limbeck.hacking import probes, proxy_length_correlation
+from limbeck.jobs import PpoRun
 from limbeck.manifest import (
     Manifest,
     code_version,
@@ -28,20 +26,14 @@ from limbeck.manifest import (
     require,
     stage_uri,
 )
+from limbeck.policy_metrics import of_course
 from limbeck.progress import say
 from limbeck.records import PpoPrompt, Prompt, PseudoLabel
-from limbeck.rollout_judge import Teacher, lines_of, opened
+from limbeck.rollout_judge import Judging, Teacher, lines_of
 from limbeck.rows import read_rows
-from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-from limbeck.spending import spent
+from limbeck.saver import Saver, Upload
 from limbeck.storage import Store
 from limbeck.variants import named
-
-if TYPE_CHECKING:
-    from limbeck.trainer.course import Course, PpoRun
-
-SPENT = ("ppo/prompt_tokens", "ppo/completion_tokens", "ppo/cost")
 
 
 def run(
@@ -49,8 +41,8 @@ def run(
     labels: Manifest,
     checkpoint: Manifest,
     reward_model: Manifest,
-    open_sampler: Callable[[Path], LiveSampler],
-    train: "Callable[..., PpoRun]",
+    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    train: Callable[..., PpoRun],
     config: Config,
     store: Store,
     work_uri: str,
@@ -66,8 +58,8 @@ def run(
         labels: Pseudo labels from `label`.
         checkpoint: The warmed-up student from `sft`.
         reward_model: From `reward`.
-        open_sampler: Opens a vLLM engine on a checkpoint folder.
-        train: `limbeck.trainer.ppo.train_ppo` or `limbeck.trainer.group_relative.train_group_relative`.
+        open_tokenizer: Gives, for a checkpoint folder, the token ids that a user message is asked with.
+        train: `limbeck.refining.refine`, in this process or in several.
         config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read; for the reward
             `judge` also `judge`, `openai` and `label.calibrate`.
         store: Where rows and checkpoints come from and go to.
@@ -91,14 +83,9 @@ def run(
     started = time.monotonic()
     name = named(f"ppo_{reward}", variant)
     _check_reward(reward, teacher, config)
-    inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
-    calibration = lines_of(labels, config) if teacher else ()
-    if teacher:
-        inputs["teacher"] = teacher.model_hash
-    if calibration:  # no hash of the labels holds it
-        inputs["calibration"] = digest(calibration)
-    config_hash = deciding.of_ppo(config, reward, variant)
-    uri = stage_uri(work_uri, "ppo", inputs, config_hash)
+    inputs, config_hash, uri, calibration = _key(
+        prompts, labels, checkpoint, reward_model, config, work_uri, reward, teacher, variant
+    )
     if complete := find(store, uri):
         agreement = complete.metrics.get("ppo/validation_agreement")
         shown = "" if agreement is None else f", validation agreement {agreement:.3f}"
@@ -106,74 +93,33 @@ def run(
         return complete
 
     with lease.held(store, uri, f"ppo({reward})") as held:
-        for item in (prompts, labels, checkpoint, reward_model):
-            require(store, item)
-        known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
-        validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
-        settings = config.ppo.deepspeed
+        rows = _rows(prompts, labels, store, reward)
 
         def upload(step: int, folder: Path) -> None:
-            save_state(store, uri, step, folder, settings.keep_states, held.confirm)
+            save_state(store, uri, step, folder, config.ppo.deepspeed.keep_states, held.confirm)
 
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            Comparer(config.task) as comparer,
-            Saver(f"ppo({reward})", settings.checkpoint_seconds, upload) as saver,
-        ):
-            folder = Path(scratch)
-            student = fetch(store, checkpoint, folder / "student")
-            reward_folder = fetch(store, reward_model, folder / "reward")
-            _check_critic(student, reward_folder, config)
-            sampler = open_sampler(student)
-            kept, rejected = _fitting(training, sampler, config)
-            say(
-                f"ppo({reward}): {len(kept)} prompts, {len(validation)} for validation, "
-                f"{len(rejected)} too long for the context"
-            )
-            state = load_state(store, uri, folder / "resume")
-
-            def asked(rows: Sequence[Prompt]) -> list[PpoPrompt]:
-                return [
-                    PpoPrompt(
-                        prompt_id=row.prompt_id,
-                        message=_message(row, config),
-                        label=None if config.task.is_open else known[row.prompt_id].answer,
-                    )
-                    for row in rows
-                ]
-
-            def agrees(text: str, label: str) -> bool:
-                answer = extract_answer(text, config.task)
-                return answer is not None and comparer.same(answer, label)
-
-            questions = {row.prompt_id: row.prompt for row in kept}
-            with opened(teacher, questions, calibration, config) if teacher else nullcontext() as judge:
-                result = train(
-                    student=student,
-                    reward_folder=reward_folder,
-                    sampler=sampler,
-                    prompts=asked(kept),
-                    validation=asked(_fitting(validation, sampler, config)[0]),
-                    agrees=agrees,
-                    reward=reward,
-                    config=config,
-                    folder=folder,
-                    resume_from=state.folder if state else None,
-                    saver=saver,
-                    judge=judge,
-                )
-            sampler.close()
+        with _trained(
+            rows,
+            checkpoint,
+            reward_model,
+            open_tokenizer,
+            train,
+            config,
+            store,
+            uri,
+            upload,
+            reward,
+            teacher,
+            calibration,
+        ) as (result, num_kept):
             lines = [
                 json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
                 for entry in result.course.history
             ]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
             objects = store.write_folder(result.folder, uri)
-            num_slow = comparer.num_slow
-        course = result.course
-        buys_length = proxy_length_correlation(probes(course.history))
-        with_length = {} if math.isnan(buys_length) else {"ppo/proxy_length_correlation": buys_length}
-        slow = {"ppo/slow_comparisons": float(num_slow)} if config.task.kind == "math" else {}
+        num_rejected = len(rows.training) - num_kept
+        slow = {"ppo/slow_comparisons": float(result.num_slow)} if config.task.kind == "math" else {}
         return commit(
             store,
             Manifest(
@@ -185,22 +131,181 @@ def run(
                 inputs=inputs,
                 config_hash=config_hash,
                 code_version=code_version("ppo"),
-                num_input_rows=len(training) + len(validation),
-                num_rows=len(kept),
-                rejected={"prompt too long": len(rejected)} if rejected else {},
-                metrics={
-                    **_agreements(course, reward, config),
-                    "ppo/best_update": float(course.best_update),
-                    "ppo/num_updates": float(course.update),
-                    "ppo/stopped_by_monitor": float(course.stopped),
-                    **with_length,
-                    **_of_the_judge(course.history, config),
-                    **slow,
-                },
+                num_input_rows=len(rows.training) + len(rows.validation),
+                num_rows=num_kept,
+                rejected={"prompt too long": num_rejected} if num_rejected else {},
+                metrics=of_course(result.course, reward, config) | slow,
                 wall_seconds=time.monotonic() - started,
             ),
             held,
         )
+
+
+def follow(
+    prompts: Manifest,
+    labels: Manifest,
+    checkpoint: Manifest,
+    reward_model: Manifest,
+    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    train: Callable[..., PpoRun],
+    config: Config,
+    store: Store,
+    work_uri: str,
+    *,
+    reward: PpoReward,
+    teacher: Teacher | None = None,
+    variant: str = "",
+) -> None:
+    """Do the part of a node that does not lead: it trains with the others, and writes nothing to the store.
+
+    Args and errors are those of `run`.
+    """
+    _check_reward(reward, teacher, config)
+    key = _key(prompts, labels, checkpoint, reward_model, config, work_uri, reward, teacher, variant)
+    if find(store, key.uri):
+        return
+    rows = _rows(prompts, labels, store, reward)
+    with _trained(
+        rows,
+        checkpoint,
+        reward_model,
+        open_tokenizer,
+        train,
+        config,
+        store,
+        key.uri,
+        _nothing,
+        reward,
+        teacher,
+        key.calibration,
+    ):
+        pass
+
+
+class _Key(NamedTuple):
+    """What a result is known by."""
+
+    inputs: dict[str, str]
+    config_hash: str
+    uri: str
+    calibration: tuple[Line, ...]
+    """Of the judge's verdicts; it is among the inputs."""
+
+
+def _key(
+    prompts: Manifest,
+    labels: Manifest,
+    checkpoint: Manifest,
+    reward_model: Manifest,
+    config: Config,
+    work_uri: str,
+    reward: PpoReward,
+    teacher: Teacher | None,
+    variant: str,
+) -> _Key:
+    """Find out where the result lies.
+
+    Raises:
+        DataError: when labels do not know how to calibrate the judge.
+    """
+    inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
+    calibration = lines_of(labels, config) if teacher else ()
+    if teacher:
+        inputs["teacher"] = teacher.model_hash
+    if calibration:  # no hash of the labels holds it
+        inputs["calibration"] = digest(calibration)
+    config_hash = deciding.of_ppo(config, reward, variant)
+    return _Key(inputs, config_hash, stage_uri(work_uri, "ppo", inputs, config_hash), calibration)
+
+
+class _Rows(NamedTuple):
+    """What a policy is trained and measured on."""
+
+    training: list[Prompt]
+    validation: list[Prompt]
+    labels: dict[str, PseudoLabel]
+
+
+def _rows(prompts: Manifest, labels: Manifest, store: Store, reward: PpoReward) -> _Rows:
+    """Read the prompts and their labels.
+
+    Raises:
+        DataError: when too few labelled prompts are there.
+    """
+    for item in (prompts, labels):
+        require(store, item)
+    known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
+    validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
+    return _Rows(training, validation, known)
+
+
+@contextmanager
+def _trained(
+    rows: _Rows,
+    checkpoint: Manifest,
+    reward_model: Manifest,
+    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    train: Callable[..., PpoRun],
+    config: Config,
+    store: Store,
+    uri: str,
+    upload: Upload,
+    reward: PpoReward,
+    teacher: Teacher | None,
+    calibration: tuple[Line, ...],
+) -> Iterator[tuple[PpoRun, int]]:
+    """Train, from the newest state, and tell on how many prompts; the result's files are there inside."""
+    for item in (checkpoint, reward_model):
+        require(store, item)
+    seconds = config.ppo.deepspeed.checkpoint_seconds
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Saver(f"ppo({reward})", seconds, upload) as saver,
+    ):
+        folder = Path(scratch)
+        student = fetch(store, checkpoint, folder / "student")
+        reward_folder = fetch(store, reward_model, folder / "reward")
+        _check_critic(student, reward_folder, config)
+        prompt_ids = open_tokenizer(student)
+        kept, validation = (
+            [row for row in some if _fits(row, prompt_ids, config)]
+            for some in (rows.training, rows.validation)
+        )
+        say(
+            f"ppo({reward}): {len(kept)} prompts, {len(rows.validation)} for validation, "
+            f"{len(rows.training) - len(kept)} too long for the context"
+        )
+        state = load_state(store, uri, folder / "resume")
+        questions = {row.prompt_id: row.prompt for row in kept}
+        result = train(
+            student=student,
+            reward_folder=reward_folder,
+            prompts=_asked(kept, rows.labels, config),
+            validation=_asked(validation, rows.labels, config),
+            reward=reward,
+            judging=Judging(teacher.open_sampler, questions, calibration) if teacher else None,
+            config=config,
+            folder=folder,
+            resume_from=state.folder if state else None,
+            saver=saver,
+        )
+        yield result, len(kept)
+
+
+def _nothing(step: int, folder: Path) -> None:
+    """The node that leads uploads the states."""
+
+
+def _asked(rows: list[Prompt], labels: dict[str, PseudoLabel], config: Config) -> list[PpoPrompt]:
+    """Prompts as the policy is asked; open answers agree with no label."""
+    return [
+        PpoPrompt(
+            prompt_id=row.prompt_id,
+            message=_message(row, config),
+            label=None if config.task.is_open else labels[row.prompt_id].answer,
+        )
+        for row in rows
+    ]
 
 
 def _split(
@@ -222,55 +327,14 @@ def _split(
     return validation, training
 
 
-def _fitting(rows: list[Prompt], sampler: LiveSampler, config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts that leave room for a rollout in the context, and those that do not."""
-    room = config.engine.max_model_len - config.ppo.max_tokens
-    fits = [len(sampler.prompt_ids(_message(row, config))) <= room for row in rows]
-    return (
-        [row for row, fit in zip(rows, fits, strict=True) if fit],
-        [row for row, fit in zip(rows, fits, strict=True) if not fit],
-    )
+def _fits(row: Prompt, prompt_ids: Callable[[str], list[int]], config: Config) -> bool:
+    """Whether a prompt leaves room for a rollout in the context."""
+    return len(prompt_ids(_message(row, config))) <= config.engine.max_model_len - config.ppo.max_tokens
 
 
 def _message(row: Prompt, config: Config) -> str:
     """The user message of a prompt."""
     return config.task.prompt_template.replace("{prompt}", row.prompt)
-
-
-def _agreements(course: "Course", reward: PpoReward, config: Config) -> dict[str, float]:
-    """Tell which policy is kept; its agreement, where anything can agree."""
-    if config.task.is_open:
-        say(f"ppo({reward}): the policy of update {course.best_update} is kept, by its KL alone")
-        return {}
-    say(
-        f"ppo({reward}): best policy is of update {course.best_update}, validation agreement "
-        f"{course.start_agreement:.3f} -> {course.best_agreement:.3f}"
-    )
-    return {
-        "ppo/validation_agreement": course.best_agreement,
-        "ppo/start_agreement": course.start_agreement,
-    }
-
-
-class _Round(NamedTuple):
-    """What the judge took in one round."""
-
-    num_prompt_tokens: int
-    num_tokens: int
-
-
-def _of_the_judge(history: Sequence[Mapping[str, float]], config: Config) -> dict[str, float]:
-    """The judge over all rounds; nothing where none was asked."""
-    rounds = [entry for entry in history if "ppo/unjudged" in entry]
-    if not rounds:
-        return {}
-    metrics = {"ppo/unjudged": fmean(entry["ppo/unjudged"] for entry in rounds)}
-    if config.asks_a_server("teacher"):
-        took = [
-            _Round(int(entry["ppo/judge_prompt_tokens"]), int(entry["ppo/judge_tokens"])) for entry in rounds
-        ]
-        metrics |= spent(SPENT, took, config.openai)
-    return metrics
 
 
 def _check_reward(reward: PpoReward, teacher: Teacher | None, config: Config) -> None:

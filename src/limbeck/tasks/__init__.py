@@ -6,11 +6,13 @@ becomes a line and an exit code.
 """
 
 from limbeck.tasks.ablation import compare, match, noise
+from limbeck.tasks.launching import cleanup
 from limbeck.tasks.stages import evaluate, generate, judge, label, prepare, report
 from limbeck.tasks.trainings import ppo, reward, sft
 from limbeck.tasks.wiring import export, load, pick, preflight, shards
 
 __all__ = [
+    "cleanup",
     "compare",
     "evaluate",
     "export",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, NamedTuple, NoReturn, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -28,6 +28,7 @@ from limbeck.progress import mark, place, say
 from limbeck.storage import NO_ROOM, disk_full
 from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, task, write
 
+Made = TypeVar("Made", bound=Manifest | None)
 MAX_CAUSE = 600
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in it is made under a name of its own
 
@@ -35,7 +36,10 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in it is made under a name of
 class Outcome(BaseModel):
     """How an attempt ended. Written by the child, read by its parent."""
 
+    done: bool = False
+    """Whether the work came to its end."""
     manifest: Manifest | None = None
+    """What it made; a node of a training that does not lead makes none."""
     exit_code: int = 1
     """Of the error, if it is one of Limbeck's."""
     message: str = ""
@@ -67,7 +71,7 @@ def in_child(
         write(run(name, lambda: work(checked), checked, in_memory=in_memory), made, metrics)
 
 
-def run(name: str, work: Callable[[], Manifest], config: Config, *, in_memory: bool = False) -> Manifest:
+def run(name: str, work: Callable[[], Made], config: Config, *, in_memory: bool = False) -> Made:
     """Do a stage's work in a child process, again after a crash.
 
     A crash is a signal, an exception that is not Limbeck's, or an EngineError. SIGTERM is passed on; a second
@@ -96,8 +100,8 @@ def run(name: str, work: Callable[[], Manifest], config: Config, *, in_memory: b
     with _sigterm() as stop:
         for restart in count():
             outcome = _attempt(work, stop, MEMORY if in_memory else None)
-            if outcome.manifest:
-                return outcome.manifest
+            if outcome.done:
+                return cast("Made", outcome.manifest)
             if stop.count and outcome.crashed:
                 raise StoppedError(
                     f"{name}: stopped by SIGTERM before it could save",
@@ -140,7 +144,7 @@ def _sigterm() -> Iterator[_Sigterm]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _attempt(work: Callable[[], Manifest], stop: _Sigterm, files: Path | None) -> Outcome:
+def _attempt(work: Callable[[], Manifest | None], stop: _Sigterm, files: Path | None) -> Outcome:
     """Work once, and leave nothing behind: no process, no file."""
     mark("")
     sys.stdout.flush()
@@ -180,7 +184,7 @@ def _cause(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if known else f"killed by signal {-status}"
 
 
-def _work(work: Callable[[], Manifest], out: IO[str], scratch: Path, parent: int) -> NoReturn:
+def _work(work: Callable[[], Manifest | None], out: IO[str], scratch: Path, parent: int) -> NoReturn:
     """The child's life. It ends here: engines leave threads and exit handlers behind that hang or crash."""
     code = 1
     try:
@@ -196,10 +200,10 @@ def _work(work: Callable[[], Manifest], out: IO[str], scratch: Path, parent: int
         os._exit(code)
 
 
-def _outcome(work: Callable[[], Manifest]) -> Outcome:
+def _outcome(work: Callable[[], Manifest | None]) -> Outcome:
     """Work, and say how it ended."""
     try:
-        return Outcome(manifest=work())
+        return Outcome(done=True, manifest=work())
     except LimbeckError as error:
         return Outcome(exit_code=error.exit_code, message=str(error), crashed=isinstance(error, EngineError))
     except OSError as error:

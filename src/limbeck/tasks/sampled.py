@@ -60,10 +60,30 @@ def judge_of_rollouts(config: Config, teacher: str) -> Iterator[Teacher | None]:
     if not teacher:
         yield None
         return
-    share = {"gpu_memory_utilization": config.ppo.judge_gpu_memory_utilization}
-    beside = config.model_copy(update={"engine": config.engine.model_copy(update=share)})
-    with model(beside, teacher, None, "teacher", JUDGED) as (_, model_hash, open_sampler):
+    with model(_beside(config), teacher, None, "teacher", JUDGED) as (_, model_hash, open_sampler):
         yield Teacher(model_hash, open_sampler)
+
+
+def fetch_teacher(config: Config, teacher: str, folder: Path) -> str:
+    """The teacher's folder on this machine, downloaded if need be, or its name at its server."""
+    if config.asks_a_server("teacher"):
+        return teacher
+    return str(models.check_folder(checkpoints.fetch_base(Store(), teacher, folder), teacher))
+
+
+def open_teacher(config: Config, teacher: str) -> StreamingSampler:
+    """What `fetch_teacher` has given, beside the models that PPO trains."""
+    from limbeck.engine_process import EngineProcess
+
+    if config.asks_a_server("teacher"):
+        return _black_box(config, teacher, None, JUDGED)()
+    return EngineProcess(Path(teacher), config.teacher, _beside(config).engine, JUDGED)
+
+
+def _beside(config: Config) -> Config:
+    """The settings with the teacher's share of the GPU."""
+    share = {"gpu_memory_utilization": config.ppo.judge_gpu_memory_utilization}
+    return config.model_copy(update={"engine": config.engine.model_copy(update=share)})
 
 
 def _black_box(config: Config, name: str, checkpoint: Artifact | None, chat: Chat) -> OpenSampler:

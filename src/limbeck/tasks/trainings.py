@@ -1,21 +1,24 @@
-"""The tasks of the stages that train: choose the trainer, pass artifacts on, call the stage.
+"""The tasks of the stages that train: pass artifacts on, choose the trainer, call the stage.
 
-They work in a child process: see `limbeck.tasks.attempts`. Nothing heavy is imported, and no client made,
-outside of `work`.
+On one node they work in a child process (`limbeck.tasks.attempts`), on several a TrainJob does
+(`limbeck.tasks.launching`). Nothing heavy is imported, and no client made, outside of the work.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checkpoints, torchrun
-from limbeck.config import Config, PpoReward
+from limbeck import chat as chats
+from limbeck import checkpoints, refining, torchrun
+from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.manifest import Manifest
 from limbeck.nodes import Node
 from limbeck.records import Source
 from limbeck.storage import Store
-from limbeck.tasks import attempts, sampled
-from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, one_of, read
+from limbeck.tasks import attempts, launching, policy_ranks, sampled
+from limbeck.tasks.artifacts import Artifact, MetricsArtifact, Settings, one_of, read, task, write
+from limbeck.tasks.specs import AnySpec, PpoSpec, RewardSpec, SftSpec
 
 if TYPE_CHECKING:
     from limbeck.sampler import VllmSampler
@@ -31,45 +34,22 @@ def sft(
     selection: str,
     role: str = "student",
     variant: str = "",
+    train_jobs: Settings | None = None,
 ) -> None:
     """See `limbeck.stages.sft`."""
 
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import sft as stage
-
-        if checked.asks_a_server(role):
-            raise ConfigError(
-                "a black-box teacher cannot be tuned",
-                where="sft, parameter role",
-                expected="`student`, or a teacher whose weights are there (teacher.sampler: vllm)",
-                got=role,
-                remedy="Leave this row out",
-            )
-        store = Store()
-
-        def train(**arguments: Any) -> Any:
-            node = Node.from_environment()
-            processes = node.num_processes(checked.sft.deepspeed.processes)
-            if node.count * processes > 1:
-                return torchrun.train_sft(node, processes, **arguments)
-            from limbeck.trainer.sft import train_sft
-
-            return train_sft(**arguments)
-
-        return stage.run(
-            labelled=read(labelled, "labelled"),
-            base_hash=checkpoints.identity(store, model),
-            fetch_base=lambda folder: checkpoints.fetch_base(store, model, folder),
-            train=train,
-            config=checked,
-            store=store,
+    def given() -> SftSpec:
+        return SftSpec(
             work_uri=work_uri,
-            selection=one_of(selection, stage.Selection, "sft, parameter selection"),
-            role=one_of(role, Source, "sft, parameter role"),
+            config=config,
             variant=variant,
+            labelled=read(labelled, "labelled"),
+            model=model,
+            selection=selection,
+            role=role,
         )
 
-    attempts.in_child("sft", config, work, checkpoint, variant=variant)
+    _train("sft", config, variant, given, train_jobs, checkpoint)
 
 
 def reward(
@@ -83,50 +63,22 @@ def reward(
     metrics: MetricsArtifact,
     teacher: str,
     variant: str = "",
+    train_jobs: Settings | None = None,
 ) -> None:
     """See `limbeck.stages.reward`."""
 
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import reward as stage
-
-        store, student = Store(), read(checkpoint, "checkpoint")
-        from_teacher = checked.reward.init == "teacher"
-        if from_teacher and not teacher:
-            raise ConfigError(
-                "the reward model cannot start from the teacher",
-                where="reward, parameter teacher",
-                expected="the teacher's checkpoint folder (reward.init is teacher)",
-                got="none",
-                remedy="Give it, or set reward.init: student",
-            )
-
-        def fetch_base(folder: Path) -> Path:
-            if from_teacher:
-                return checkpoints.fetch_base(store, teacher, folder)
-            return checkpoints.fetch(store, student, folder)
-
-        def train(**arguments: Any) -> Any:
-            node = Node.from_environment()
-            processes = node.num_processes(checked.reward.deepspeed.processes)
-            if node.count * processes > 1:
-                return torchrun.train_reward(node, processes, **arguments)
-            from limbeck.trainer.reward import train_reward
-
-            return train_reward(**arguments)
-
-        return stage.run(
+    def given() -> RewardSpec:
+        return RewardSpec(
+            work_uri=work_uri,
+            config=config,
+            variant=variant,
             teacher_labelled=read(teacher_labelled, "labelled"),
             student_labelled=read(student_labelled, "labelled"),
-            base_hash=checkpoints.identity(store, teacher) if from_teacher else student.content_hash,
-            fetch_base=fetch_base,
-            train=train,
-            config=checked,
-            store=store,
-            work_uri=work_uri,
-            variant=variant,
+            checkpoint=read(checkpoint, "checkpoint"),
+            teacher=teacher,
         )
 
-    attempts.in_child("reward", config, work, reward_model, metrics, variant=variant)
+    _train("reward", config, variant, given, train_jobs, reward_model, metrics)
 
 
 def ppo(
@@ -142,43 +94,172 @@ def ppo(
     reward: str,
     teacher: str,
     variant: str = "",
+    train_jobs: Settings | None = None,
 ) -> None:
     """See `limbeck.stages.ppo`."""
 
-    def work(checked: Config) -> Manifest:
-        from limbeck.stages import ppo as stage
+    def given() -> PpoSpec:
+        return PpoSpec(
+            work_uri=work_uri,
+            config=config,
+            variant=variant,
+            prompts=read(prompts, "prompts"),
+            labels=read(labels, "labels"),
+            checkpoint=read(checkpoint, "checkpoint"),
+            reward_model=read(reward_model, "reward_model"),
+            reward=reward,
+            teacher=teacher,
+        )
 
-        def open_sampler(folder: Path) -> "VllmSampler":
-            from limbeck.sampler import VllmSampler
+    _train("ppo", config, variant, given, train_jobs, policy, metrics)
 
-            share = {"gpu_memory_utilization": checked.ppo.gpu_memory_utilization}
-            engine = checked.engine.model_copy(update=share)
-            return VllmSampler(folder, checked.student, engine, checked.chat("student"))
 
-        def train(**arguments: Any) -> Any:
-            if checked.ppo.algorithm == "ppo":
-                from limbeck.trainer.ppo import train_ppo
+def _train(
+    stage: str,
+    config: Settings,
+    variant: str,
+    given: Callable[[], AnySpec],
+    settings: Settings | None,
+    made: Artifact,
+    metrics: MetricsArtifact | None = None,
+) -> None:
+    """Train, here or in a TrainJob; the manifest goes into an artifact."""
+    with task(stage):
+        checked = parse_config(config, variant)
+        spec = given()
+        if launching.num_nodes(checked, stage) > 1:
+            from limbeck.cluster_api import own_cluster
 
-                return train_ppo(**arguments)
-            from limbeck.trainer.group_relative import train_group_relative
+            manifest: Manifest | None = launching.launch(spec, checked, settings or {}, own_cluster())
+        else:
+            manifest = attempts.run(stage, lambda: work(spec, checked, Node()), checked)
+        if manifest is not None:
+            write(manifest, made, metrics)
 
-            return train_group_relative(**arguments)
 
-        kind: PpoReward = one_of(reward, PpoReward, "ppo, parameter reward")
-        with sampled.judge_of_rollouts(checked, teacher if kind == "judge" else "") as judge:
-            return stage.run(
-                prompts=read(prompts, "prompts"),
-                labels=read(labels, "labels"),
-                checkpoint=read(checkpoint, "checkpoint"),
-                reward_model=read(reward_model, "reward_model"),
-                open_sampler=open_sampler,
-                train=train,
-                config=checked,
-                store=Store(),
-                work_uri=work_uri,
-                reward=kind,
-                teacher=judge,
-                variant=variant,
-            )
+def work(spec: AnySpec, config: Config, node: Node) -> Manifest | None:
+    """Do a training as one of its nodes; what it made, None of a node that does not lead."""
+    match spec:
+        case SftSpec():
+            return _sft(spec, config, node)
+        case RewardSpec():
+            return _reward(spec, config, node)
+        case PpoSpec():
+            return _ppo(spec, config, node)
 
-    attempts.in_child("ppo", config, work, policy, metrics, variant=variant)
+
+def _sft(spec: SftSpec, config: Config, node: Node) -> Manifest | None:
+    from limbeck.stages import sft as stage
+
+    if config.asks_a_server(spec.role):
+        raise ConfigError(
+            "a black-box teacher cannot be tuned",
+            where="sft, parameter role",
+            expected="`student`, or a teacher whose weights are there (teacher.sampler: vllm)",
+            got=spec.role,
+            remedy="Leave this row out",
+        )
+    store = Store()
+
+    def train(**arguments: Any) -> Any:
+        processes = node.num_processes(config.sft.deepspeed.processes)
+        if node.count * processes > 1:
+            return torchrun.train_sft(node, processes, **arguments)
+        from limbeck.trainer.sft import train_sft
+
+        return train_sft(**arguments)
+
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
+    return do(
+        labelled=spec.labelled,
+        base_hash=checkpoints.identity(store, spec.model),
+        fetch_base=lambda folder: checkpoints.fetch_base(store, spec.model, folder),
+        train=train,
+        config=config,
+        store=store,
+        work_uri=spec.work_uri,
+        selection=one_of(spec.selection, stage.Selection, "sft, parameter selection"),
+        role=one_of(spec.role, Source, "sft, parameter role"),
+        variant=spec.variant,
+    )
+
+
+def _reward(spec: RewardSpec, config: Config, node: Node) -> Manifest | None:
+    from limbeck.stages import reward as stage
+
+    store = Store()
+    from_teacher = config.reward.init == "teacher"
+    if from_teacher and not spec.teacher:
+        raise ConfigError(
+            "the reward model cannot start from the teacher",
+            where="reward, parameter teacher",
+            expected="the teacher's checkpoint folder (reward.init is teacher)",
+            got="none",
+            remedy="Give it, or set reward.init: student",
+        )
+
+    def fetch_base(folder: Path) -> Path:
+        if from_teacher:
+            return checkpoints.fetch_base(store, spec.teacher, folder)
+        return checkpoints.fetch(store, spec.checkpoint, folder)
+
+    def train(**arguments: Any) -> Any:
+        processes = node.num_processes(config.reward.deepspeed.processes)
+        if node.count * processes > 1:
+            return torchrun.train_reward(node, processes, **arguments)
+        from limbeck.trainer.reward import train_reward
+
+        return train_reward(**arguments)
+
+    identity = checkpoints.identity(store, spec.teacher) if from_teacher else spec.checkpoint.content_hash
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
+    return do(
+        teacher_labelled=spec.teacher_labelled,
+        student_labelled=spec.student_labelled,
+        base_hash=identity,
+        fetch_base=fetch_base,
+        train=train,
+        config=config,
+        store=store,
+        work_uri=spec.work_uri,
+        variant=spec.variant,
+    )
+
+
+def _ppo(spec: PpoSpec, config: Config, node: Node) -> Manifest | None:
+    from limbeck.stages import ppo as stage
+
+    def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+        from limbeck.engine_process import load_tokenizer
+
+        tokenizer, chat = load_tokenizer(folder, config.student), config.chat("student")
+        return lambda message: chats.prompt_ids(tokenizer, chat, message)
+
+    def open_sampler(folder: Path) -> "VllmSampler":
+        from limbeck.sampler import VllmSampler
+
+        return VllmSampler(folder, config.student, refining.engine(config), config.chat("student"))
+
+    def train(**arguments: Any) -> Any:
+        processes = node.num_processes(config.ppo.deepspeed.processes)
+        if node.count * processes > 1:
+            return policy_ranks.train_policy(node, processes, spec.teacher, **arguments)
+        return refining.refine(open_sampler=open_sampler, **arguments)
+
+    kind: PpoReward = one_of(spec.reward, PpoReward, "ppo, parameter reward")
+    do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
+    with sampled.judge_of_rollouts(config, spec.teacher if kind == "judge" else "") as judge:
+        return do(
+            prompts=spec.prompts,
+            labels=spec.labels,
+            checkpoint=spec.checkpoint,
+            reward_model=spec.reward_model,
+            open_tokenizer=open_tokenizer,
+            train=train,
+            config=config,
+            store=Store(),
+            work_uri=spec.work_uri,
+            reward=kind,
+            teacher=judge,
+            variant=spec.variant,
+        )

@@ -1,15 +1,19 @@
 """The tasks around the stages: check before anything costs time, count shards, pick, load, export."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from limbeck import checkpoints
+from limbeck.config import parse_config
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import digest, input_hashes, load_manifest, require, stage_uri
 from limbeck.progress import say
-from limbeck.resources import parse_resources, requests
+from limbeck.resources import LAUNCHER, parse_resources, requests
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, Kind, Settings, one_of, read, read_all, task, write
+from limbeck.tasks.launching import num_nodes
+from limbeck.trainjob import TRAIN_STAGES, parse_train_jobs
+from limbeck.trainjob import Settings as TrainJobSettings
 
 
 class Requests(NamedTuple):
@@ -45,6 +49,8 @@ class Requests(NamedTuple):
     evaluate_teacher_gpus: str
     report_cpu: str
     report_memory: str
+    train_jobs: Settings
+    """For the trainings on several nodes; empty where there is none."""
 
 
 def preflight(
@@ -69,6 +75,9 @@ def preflight(
     resources: Settings,
     config: Settings,
     gold_labels: bool = False,
+    train_jobs: Settings | None = None,
+    s3_secret: str = "limbeck-s3",  # noqa: S107 - its name
+    api_secret: str = "limbeck-api",  # noqa: S107 - its name
     reward_variants: Sequence[str] = ("reward.source_weight=0",),
     noise_variants: Sequence[str] = ("label.noise=0.1",),
     open_ended: bool = False,
@@ -100,18 +109,30 @@ def preflight(
             node_affinity=node_affinity,
             tolerations=tolerations,
             resources=resources,
+            train_jobs=train_jobs or {},
             config=config,
         )
-        outcome = check(given)
+        outcome = check(given, running=True)
         conclude(outcome.findings, outcome.checked)
         asked = requests(parse_resources(resources), gpus, black_box=given.asks_a_server)
+        checked = parse_config(config)
+        on_nodes = {stage: asked[stage] for stage in TRAIN_STAGES if num_nodes(checked, stage) > 1}
+        launched = asked | dict.fromkeys(on_nodes, LAUNCHER)
+        made: dict[str, Any] = {
+            f"{stage}_{field}": str(value)
+            for stage, request in launched.items()
+            for field, value in request.model_dump().items()
+            if f"{stage}_{field}" in Requests._fields
+        }
+        settings = TrainJobSettings(
+            **parse_train_jobs(train_jobs or {}).model_dump(),
+            s3_secret=s3_secret,
+            api_secret=api_secret,
+            gpu_resource=gpu_resource,
+            nodes=on_nodes,
+        )
         return Requests(
-            **{
-                f"{stage}_{field}": str(value)
-                for stage, request in asked.items()
-                for field, value in request.model_dump().items()
-                if f"{stage}_{field}" in Requests._fields
-            }
+            **made, train_jobs=settings.model_dump(mode="json", exclude_none=True) if on_nodes else {}
         )
 
 

@@ -4,38 +4,18 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limbeck.config import PpoConfig
 from limbeck.hacking import hacked, probes
+from limbeck.jobs import Course
 from limbeck.progress import say
+from limbeck.trainer import ranks
 from limbeck.trainer.networks import save_checkpoint
 from limbeck.trainer.rollouts import Validation
 
 COURSE, BEST = "course.json", "best"
-
-
-@dataclass
-class Course:
-    """How far a run has come: all that a resumed one must know besides the weights."""
-
-    update: int = 0
-    kl_coef: float = 0.0
-    best_agreement: float = -1.0
-    best_update: int = 0
-    start_agreement: float = 0.0
-    stopped: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PpoRun:
-    """What a run gave: the checkpoint that was chosen, and its course."""
-
-    folder: Path
-    course: Course
 
 
 def choose(
@@ -47,7 +27,7 @@ def choose(
     settings: PpoConfig,
     name: str,
 ) -> None:
-    """Keep the policy if it agrees best so far; stop the run if it games the reward model.
+    """Keep the policy if it agrees best so far; stop the run if it games the reward model. All ranks call it.
 
     Hacking is when the proxy reward has risen while agreement has fallen by more than `hacking_drop`: the
     reward model likes what the labels do not. See `limbeck.hacking`.
@@ -70,7 +50,8 @@ def choose(
         agreement = f"validation agreement {measured.agreement:.3f} (best {course.best_agreement:.3f})"
     if keep:
         course.best_update = course.update
-        shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
+        if ranks.first_on_node():
+            shutil.rmtree(best_folder, ignore_errors=True)  # states hold links to its files
         save_checkpoint(policy, tokenizer, best_folder)
     if not course.history:
         course.history.append({"update": 0.0})
@@ -105,5 +86,6 @@ def save_course(course: Course, best_folder: Path, state: Path) -> None:
 
 def load_course(state: Path, best_folder: Path) -> Course:
     """Read the course of a training state; its best policy goes into a folder."""
-    shutil.copytree(state / BEST, best_folder)
+    if ranks.first_on_node():
+        shutil.copytree(state / BEST, best_folder)
     return Course(**json.loads((state / COURSE).read_text()))

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limbeck.config import Config, PpoReward
+from limbeck.jobs import Course, PpoRun
 from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-from limbeck.trainer.course import BEST, Course, PpoRun, choose, load_course, save_course
+from limbeck.saver import StateSaver
+from limbeck.trainer import ranks
+from limbeck.trainer.course import BEST, choose, load_course, save_course
 from limbeck.trainer.engines import device, start_process, wrap
 from limbeck.trainer.networks import (
     WEIGHTS,
@@ -27,9 +29,20 @@ from limbeck.trainer.networks import (
     load_tokenizer,
     save_weights,
 )
-from limbeck.trainer.ppo_update import Networks, update
+from limbeck.trainer.ppo_update import Networks, passes, update
 from limbeck.trainer.randomness import load_random, save_random
-from limbeck.trainer.rollouts import draw, load_reward_model, roll_out, validate
+from limbeck.trainer.rollouts import (
+    Probe,
+    Rollout,
+    draw,
+    load_reward_model,
+    measure,
+    probe,
+    repeated,
+    roll_out,
+    stack,
+)
+from limbeck.trainer.states import load_engine, save_engine
 
 
 def train_ppo(
@@ -43,7 +56,7 @@ def train_ppo(
     config: Config,
     folder: Path,
     resume_from: Path | None,
-    saver: Saver,
+    saver: StateSaver,
     judge: RolloutJudge | None = None,
 ) -> PpoRun:
     """Refine a warmed-up student.
@@ -71,8 +84,8 @@ def train_ppo(
     course = Course(kl_coef=settings.kl_coef)
     best_folder = folder / BEST
     if resume_from:
-        networks.policy.load_checkpoint(str(resume_from / "policy"))
-        networks.critic.load_checkpoint(str(resume_from / "critic"))
+        load_engine(networks.policy, resume_from / "policy")
+        load_engine(networks.critic, resume_from / "critic")
         course = load_course(resume_from, best_folder)
         load_random(resume_from)
 
@@ -85,32 +98,42 @@ def train_ppo(
 
     saver.begin(course.update)
     while True:
-        started, measured = time.monotonic(), None
+        started, probes = time.monotonic(), None
         save_weights(networks.policy.module, folder / "weights" / WEIGHTS)
         # What comes before the update changes nothing in a state, so SIGTERM need not wait for its end.
         with saver.interruptible(course.update, save):
             sampler.load_weights(folder / "weights")
             handed_over = time.monotonic()
             if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
-                measured = validate(sampler, networks.reward_model, validation, agrees, settings, config.seed)
-        if measured:
+                chosen, seeds = repeated(validation, config)
+                probes = probe(
+                    sampler,
+                    networks.reward_model,
+                    ranks.share(chosen),
+                    ranks.share(seeds),
+                    agrees,
+                    settings.max_tokens,
+                )
+        if probes is not None:
+            measured = measure([Probe(*item) for item in ranks.gather(probes)])
             choose(measured, networks.policy.module, networks.tokenizer, course, best_folder, settings, name)
         if course.stopped or course.update >= settings.num_updates:
             break
         with saver.interruptible(course.update, save):
             answering = time.monotonic()
             chosen, seeds = draw(prompts, course.update, config)
-            rollouts = roll_out(
+            mine = roll_out(
                 sampler,
                 networks.reward_model,
-                chosen,
-                seeds,
+                ranks.share(chosen),
+                ranks.share(seeds),
                 agrees,
                 reward,
                 settings,
-                networks.tokenizer.pad_token_id,
                 judge,
             )
+        answers = [Rollout(*item) for item in ranks.gather(mine)]
+        rollouts = stack(answers, settings.missing_eos_penalty, networks.tokenizer.pad_token_id)
         learning = time.monotonic()
         metrics = update(rollouts, networks, course, config)
         metrics["ppo/handover_seconds"] = handed_over - started
@@ -131,7 +154,7 @@ def train_ppo(
 def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
     """Load the four models."""
     settings, dtype = config.ppo, config.student.dtype
-    accumulation = settings.batch_size // settings.num_minibatches // settings.rows_at_once
+    micro_batch, accumulation = passes(settings)
     tokenizer = load_tokenizer(student)
     critic_start = reward_folder if settings.value_init == "reward" else student
     policy = wrap(
@@ -139,7 +162,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         settings.deepspeed,
         dtype,
         learning_rate=settings.learning_rate,
-        micro_batch=settings.rows_at_once,
+        micro_batch=micro_batch,
         accumulation=accumulation,
         max_grad_norm=settings.max_grad_norm,
     )
@@ -148,7 +171,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         settings.deepspeed,
         dtype,
         learning_rate=settings.value_learning_rate,
-        micro_batch=settings.rows_at_once,
+        micro_batch=micro_batch,
         accumulation=accumulation,
         max_grad_norm=settings.max_grad_norm,
     )
@@ -156,11 +179,12 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
     return Networks(policy, critic, reference, load_reward_model(reward_folder, config), tokenizer)
 
 
-def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: Saver) -> None:
+def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: StateSaver) -> None:
     """Save all that is needed to go on from here."""
     state = states / str(course.update)
-    networks.policy.save_checkpoint(str(state / "policy"))
-    networks.critic.save_checkpoint(str(state / "critic"))
-    save_course(course, best_folder, state)
-    save_random(state)
+    save_engine(networks.policy, state / "policy")
+    save_engine(networks.critic, state / "critic")
+    if ranks.leads():
+        save_course(course, best_folder, state)
+        save_random(state)
     saver.save(course.update, state)

@@ -1,8 +1,12 @@
 """One round of PPO's learning: advantages of the rollouts, then minibatches for critic and policy.
 
+Every rank holds the whole round and computes its advantages; what needs a network is shared out, by rows. So
+the means below are those of the round, and of each update, however many ranks there are.
+
 Shapes: B rollouts, S all tokens, T completion tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +16,9 @@ from torch import Tensor
 
 from limbeck.advantages import adapted_kl_coef, gae, token_rewards, whiten
 from limbeck.config import Config, PpoConfig
+from limbeck.jobs import Course
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
-from limbeck.trainer.course import Course
+from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate
 from limbeck.trainer.networks import completion_logprobs
 from limbeck.trainer.rollouts import RewardModel, Rollouts
@@ -46,10 +51,6 @@ class Batch:
         """A part of it."""
         return Batch(**{name: value[index] for name, value in vars(self).items()})
 
-    def parts(self, rows: int) -> list["Batch"]:
-        """Itself in parts of so many rows."""
-        return [self.rows(index) for index in torch.split(torch.arange(len(self.ids_B_S)), rows)]
-
 
 def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
     """Learn from one round; returns its metrics (each explained in docs/metrics.md)."""
@@ -62,16 +63,34 @@ def update(rollouts: Rollouts, networks: Networks, course: Course, config: Confi
     losses: list[dict[str, float]] = []
     for _ in range(settings.num_ppo_epochs):
         for index in np.array_split(random.permutation(settings.batch_size), settings.num_minibatches):
-            minibatch = batch.rows(torch.from_numpy(index))
             learns = course.update >= settings.critic_warmup_updates
-            losses.append(_step(minibatch, networks, settings, policy_learns=learns))
-    for name in losses[0]:
-        metrics[name] = float(np.mean([item[name] for item in losses]))
+            losses.append(_step(batch, index.tolist(), networks, settings, policy_learns=learns))
+    metrics |= _means(ranks.gather([losses]))
     metrics["ppo/kl_coef"] = course.kl_coef
     metrics["ppo/learning_rate"] = settings.learning_rate * rate
+    # What follows from them must not differ, so all go on with the first rank's, whatever rounds elsewhere.
+    metrics = dict(ranks.gather([metrics])[0])
     if settings.adaptive_kl:
         course.kl_coef = adapted_kl_coef(course.kl_coef, metrics["ppo/kl"], settings.target_kl)
     return metrics
+
+
+def _means(losses: Sequence[Sequence[dict[str, float]]]) -> dict[str, float]:
+    """The mean over updates of what each rank has a part of; of each rank, of each update."""
+    updates = list(zip(*losses, strict=True))
+    return {
+        name: float(np.mean([sum(part[name] for part in parts) for parts in updates]))
+        for name in losses[0][0]
+    }
+
+
+def passes(settings: PpoConfig) -> ranks.Passes:
+    """The forward passes of this rank in one update.
+
+    Raises:
+        ConfigError: when the ranks cannot share its rollouts.
+    """
+    return ranks.passes(settings.batch_size // settings.num_minibatches, settings.micro_batch_size, "ppo")
 
 
 def _batch(
@@ -85,13 +104,14 @@ def _batch(
     num_tokens = mask_B_T.shape[1]
     parts = []
     with torch.no_grad():
-        rows = settings.rows_at_once
-        for ids, mask in zip(torch.split(ids_B_S, rows), torch.split(mask_B_S, rows), strict=True):
+        mine = torch.tensor(ranks.share(range(settings.batch_size)))
+        for places in torch.split(mine, passes(settings).rows):
+            ids, mask = ids_B_S[places], mask_B_S[places]
             new, entropy = completion_logprobs(networks.policy, ids, mask, num_tokens, settings.temperature)
             ref, _ = completion_logprobs(networks.reference, ids, mask, num_tokens, settings.temperature)
             parts.append((new, entropy, ref, _values(networks.critic, ids, mask, num_tokens)))
     logprobs_B_T, entropy_B_T, ref_logprobs_B_T, values_B_T = (
-        torch.cat(part) for part in zip(*parts, strict=True)
+        ranks.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)
     )
     values_B_T = values_B_T * mask_B_T
 
@@ -124,22 +144,30 @@ def _batch(
     return batch, metrics
 
 
-def _step(batch: Batch, networks: Networks, settings: PpoConfig, *, policy_learns: bool) -> dict[str, float]:
-    """One update of the critic and, after its warm-up, of the policy."""
+def _step(
+    batch: Batch, index: list[int], networks: Networks, settings: PpoConfig, *, policy_learns: bool
+) -> dict[str, float]:
+    """One update of the critic and, after its warm-up, of the policy, from some rows of the round.
+
+    Returns:
+        This rank's part of the update's means.
+    """
     means: dict[str, float] = {
         "ppo/value_loss": 0.0,
         "ppo/policy_loss": 0.0,
         "ppo/clipfrac": 0.0,
         "ppo/approx_kl": 0.0,
     }
-    parts = batch.parts(settings.rows_at_once)
-    num_tokens = float(batch.mask_B_T.sum())
-    for part in parts:
-        # DeepSpeed takes the mean over parts, the losses are means over tokens.
+    num_tokens = float(batch.mask_B_T[index].sum())
+    rows, count = passes(settings)
+    num_parts = count * ranks.size()
+    for places in torch.split(torch.tensor(ranks.share(index)), rows):
+        part = batch.rows(places)
+        # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
         share = float(part.mask_B_T.sum()) / num_tokens
-        values = _critic_pass(part, networks, settings, share * len(parts))
+        values = _critic_pass(part, networks, settings, share * num_parts)
         if policy_learns:
-            values |= _policy_pass(part, networks, settings, share * len(parts))
+            values |= _policy_pass(part, networks, settings, share * num_parts)
         for name, value in values.items():
             means[name] += share * value
     return means

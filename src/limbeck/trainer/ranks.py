@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from limbeck.errors import ConfigError
 from limbeck.section import micro_batch
@@ -99,6 +99,15 @@ def gather(items: Sequence[Any]) -> list[Any]:
         json.loads(bytes(text[: int(length)].tolist())) for text, length in zip(texts, lengths, strict=True)
     ]
     return [item for part in parts for item in part]
+
+
+def gather_rows(rows_B: Tensor) -> Tensor:
+    """The rows of all, those of the first rank first; each must have as many."""
+    if size() == 1:
+        return rows_B
+    parts = [torch.empty_like(rows_B) for _ in range(size())]
+    distributed.all_gather(parts, rows_B.contiguous())
+    return torch.cat(parts)
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:

@@ -6,7 +6,7 @@ Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (p
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,9 +64,26 @@ def draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[lis
     return repeated, [int(seed) for seed in seeds]
 
 
+class Rollout(NamedTuple):
+    """One answer and what is thought of it. Written by `roll_out`; read by `stack`."""
+
+    prompt_ids: list[int]
+    token_ids: list[int]
+    earned: float
+    """Without the penalty of an answer that was cut."""
+    proxy: float
+    """The reward model's opinion, whatever the reward is."""
+    agreed: float | None
+    """1 if the answer is the prompt's pseudo label, 0 if not, None without a label."""
+    is_cut: bool
+    """Whether it did not end by itself."""
+    verdict: Verdict | None
+    """The judge's, where one was asked."""
+
+
 @dataclass(frozen=True)
 class Rollouts:
-    """One round of answers. Written by `roll_out`; read by the update of the policy."""
+    """One round of answers. Written by `stack`; read by the update of the policy."""
 
     ids_B_S: Tensor
     mask_B_S: Tensor
@@ -74,7 +91,6 @@ class Rollouts:
     scores_B: Tensor
     """What the rollout earns at its last token."""
     proxy_B: Tensor
-    """The reward model's opinion, whatever the reward is."""
     agreement: float
     """Share of rollouts with a label that agree with it; nan when none has one."""
     cut: float
@@ -96,21 +112,19 @@ def roll_out(
     agrees: Callable[[str, str], bool],
     reward: PpoReward,
     config: PpoConfig,
-    pad_id: int,
     judge: RolloutJudge | None = None,
-) -> Rollouts:
+) -> list[Rollout]:
     """Answer each prompt once and score the answer.
 
     Args:
         sampler: Holds the policy's newest weights.
         reward_model: Scores text.
-        prompts: B prompts, repeated where several samples of one are wanted.
+        prompts: Repeated where several samples of one are wanted.
         seeds: One for each.
         agrees: Whether a completion's answer is the same as a label.
         reward: `model`, `agreement`, `mixed` (agreement where there is a label, the model elsewhere), or
             `judge`: its P(correct), 0 without a verdict.
-        config: `temperature`, `max_tokens` and `missing_eos_penalty` are read.
-        pad_id: The policy's padding token.
+        config: `temperature` and `max_tokens` are read.
         judge: Given for the reward `judge` alone, which it decides.
     """
     prompt_ids = [sampler.prompt_ids(prompt.message) for prompt in prompts]
@@ -121,31 +135,37 @@ def roll_out(
         ]
     )
     texts = [sample.text for sample in samples]
-    proxy_B = reward_model.scores(prompts, texts)
-    agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(prompts, samples, strict=True)]
-    if judge:
-        verdicts = judge(prompts, texts, seeds)
-        earned = [verdict.p_correct or 0.0 for verdict in verdicts]
-    else:
-        verdicts = []
-        earned = [
-            proxy if reward == "model" or (reward == "mixed" and agree is None) else float(agree or 0.0)
-            for proxy, agree in zip(proxy_B.tolist(), agreed, strict=True)
-        ]
-    cut_B = torch.tensor([float(sample.finish_reason != "stop") for sample in samples])
-    known = [agree for agree in agreed if agree is not None]
+    proxies = reward_model.scores(prompts, texts).tolist()
+    verdicts = judge(prompts, texts, seeds) if judge else [None] * len(prompts)
+    rollouts = []
+    for place, (sample, proxy, verdict) in enumerate(zip(samples, proxies, verdicts, strict=True)):
+        agreed = _agreed(prompts[place], sample, agrees)
+        if verdict:
+            earned = verdict.p_correct or 0.0
+        elif reward == "model" or (reward == "mixed" and agreed is None):
+            earned = proxy
+        else:
+            earned = agreed or 0.0
+        is_cut = sample.finish_reason != "stop"
+        rollouts.append(Rollout(prompt_ids[place], sample.token_ids, earned, proxy, agreed, is_cut, verdict))
+    return rollouts
 
-    left_ids, left_mask = pad_left(prompt_ids, pad_id)
-    right_ids, right_mask = pad_right([sample.token_ids for sample in samples], pad_id)
+
+def stack(rollouts: Sequence[Rollout], missing_eos_penalty: float, pad_id: int) -> Rollouts:
+    """The rollouts of a round as tensors, with the policy's padding token."""
+    left_ids, left_mask = pad_left([rollout.prompt_ids for rollout in rollouts], pad_id)
+    right_ids, right_mask = pad_right([rollout.token_ids for rollout in rollouts], pad_id)
+    cut_B = torch.tensor([float(rollout.is_cut) for rollout in rollouts])
+    known = [rollout.agreed for rollout in rollouts if rollout.agreed is not None]
     return Rollouts(
         ids_B_S=torch.cat([left_ids, right_ids], dim=1),
         mask_B_S=torch.cat([left_mask, right_mask], dim=1),
         mask_B_T=right_mask.float(),
-        scores_B=torch.tensor(earned) - config.missing_eos_penalty * cut_B,
-        proxy_B=proxy_B,
+        scores_B=torch.tensor([rollout.earned for rollout in rollouts]) - missing_eos_penalty * cut_B,
+        proxy_B=torch.tensor([rollout.proxy for rollout in rollouts]),
         agreement=sum(known) / len(known) if known else float("nan"),
         cut=float(cut_B.mean()),
-        judged=_judged(verdicts),
+        judged=_judged([Verdict(*rollout.verdict) for rollout in rollouts if rollout.verdict]),
     )
 
 
@@ -160,6 +180,14 @@ def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
     }
 
 
+class Probe(NamedTuple):
+    """One answer to a validation prompt. Written by `probe`; read by `measure`."""
+
+    agreed: float | None
+    proxy: float
+    num_tokens: int
+
+
 @dataclass(frozen=True)
 class Validation:
     """The policy on the fixed validation prompts: what chooses checkpoints and watches for hacking."""
@@ -170,29 +198,43 @@ class Validation:
     length: float
 
 
-def validate(
+def repeated(prompts: Sequence[PpoPrompt], config: Config) -> tuple[list[PpoPrompt], list[int]]:
+    """The validation prompts as they are asked, and a seed for each answer: always the same."""
+    asked = [prompt for prompt in prompts for _ in range(config.ppo.validation_samples)]
+    return asked, [config.seed + number for number in range(len(asked))]
+
+
+def probe(
     sampler: Sampler,
     reward_model: RewardModel,
     prompts: Sequence[PpoPrompt],
+    seeds: Sequence[int],
     agrees: Callable[[str, str], bool],
-    config: PpoConfig,
-    seed: int,
-) -> Validation:
-    """Measure agreement with pseudo labels, proxy reward and length, always with the same seeds."""
-    repeated = [prompt for prompt in prompts for _ in range(config.validation_samples)]
+    max_tokens: int,
+) -> list[Probe]:
+    """Answer each validation prompt once, at temperature 1."""
     samples = sampler.sample(
         [
-            SampleRequest(sampler.prompt_ids(prompt.message), 1.0, config.max_tokens, seed + number)
-            for number, prompt in enumerate(repeated)
+            SampleRequest(sampler.prompt_ids(prompt.message), 1.0, max_tokens, seed)
+            for prompt, seed in zip(prompts, seeds, strict=True)
         ]
     )
-    agreed = [_agreed(prompt, sample, agrees) for prompt, sample in zip(repeated, samples, strict=True)]
+    proxies = reward_model.scores(prompts, [sample.text for sample in samples]).tolist()
+    return [
+        Probe(_agreed(prompt, sample, agrees), proxy, len(sample.token_ids))
+        for prompt, sample, proxy in zip(prompts, samples, proxies, strict=True)
+    ]
+
+
+def measure(probes: Sequence[Probe]) -> Validation:
+    """Agreement with pseudo labels, proxy reward and length of all answers together."""
+    agreed = [item.agreed for item in probes]
     return Validation(
         agreement=None
         if all(agree is None for agree in agreed)
-        else sum(float(agree or 0.0) for agree in agreed) / len(agreed),
-        proxy=float(reward_model.scores(repeated, [sample.text for sample in samples]).mean()),
-        length=sum(len(sample.token_ids) for sample in samples) / len(samples),
+        else sum(agree or 0.0 for agree in agreed) / len(agreed),
+        proxy=float(torch.tensor([item.proxy for item in probes]).mean()),
+        length=sum(item.num_tokens for item in probes) / len(probes),
     )
 
 

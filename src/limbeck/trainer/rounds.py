@@ -15,14 +15,20 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from limbeck.config import Config, PpoReward
+from limbeck.jobs import Course
 from limbeck.judging import RolloutJudge
 from limbeck.progress import Progress
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
-from limbeck.saver import Saver
-from limbeck.trainer.course import BEST, Course, choose, save_course
+from limbeck.saver import StateSaver
+from limbeck.trainer.course import BEST, choose, save_course
 from limbeck.trainer.networks import WEIGHTS, save_weights
-from limbeck.trainer.rollouts import RewardModel, Rollouts, draw, roll_out, validate
+from limbeck.trainer.randomness import load_random, save_random
+from limbeck.trainer.rollouts import RewardModel, draw, measure, probe, repeated, roll_out, stack
+from limbeck.trainer.states import load_engine, save_engine
+
+ENGINE = "engine"
+"""Of a state: weights and moments."""
 
 
 def num_steps(config: Config) -> int:
@@ -45,10 +51,11 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     judge: RolloutJudge | None
     config: Config
     folder: Path
-    saver: Saver
+    saver: StateSaver
     course: Course
-    write_state: Callable[[], Path]
-    """Writes weights, optimizer, scheduler, generators and the place in the data into a folder."""
+    resume_from: Path | None
+    engine_of: Callable[[], Any]
+    """Gives TRL's DeepSpeed engine, which it makes when the training begins."""
     steps: list[Mapping[str, float]] = field(default_factory=list)
     """What TRL logged of each update of this round."""
 
@@ -58,6 +65,9 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         """Say what is there already, and give the sampler the weights; the clock of the saver starts."""
         self.name = f"ppo({self.reward})"
         self.progress = Progress(self.name, self.config.ppo.num_updates, "updates")
+        if self.resume_from:
+            load_engine(self.engine_of(), self.resume_from / ENGINE)
+            load_random(self.resume_from)
         self.progress.resume(self.course.update)
         self.saver.begin(self.course.update)
         self.hand_over()
@@ -71,7 +81,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         self.answering = time.monotonic()
         chosen, seeds = draw(self.prompts, self.course.update, self.config)
         with self.saver.interruptible(self.course.update, self.save):
-            self.rollouts: Rollouts = roll_out(
+            answers = roll_out(
                 self.sampler,
                 self.reward_model,
                 chosen,
@@ -79,9 +89,10 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
                 self.agrees,
                 self.reward,
                 self.config.ppo,
-                self.tokenizer.pad_token_id,
                 self.judge,
             )
+        settings = self.config.ppo
+        self.rollouts = stack(answers, settings.missing_eos_penalty, self.tokenizer.pad_token_id)
         self.learning = time.monotonic()
         # TRL mixes the rollouts by torch's generator, which vLLM draws from too: the round alone decides.
         torch.manual_seed(seeds[0])
@@ -133,15 +144,18 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
             self.sampler.load_weights(self.folder / "weights")
             self.handover_seconds = time.monotonic() - started
             if course.update % settings.evaluate_every == 0 or course.update == settings.num_updates:
-                measured = validate(
-                    self.sampler, self.reward_model, self.validation, self.agrees, settings, self.config.seed
+                asked, seeds = repeated(self.validation, self.config)
+                measured = measure(
+                    probe(self.sampler, self.reward_model, asked, seeds, self.agrees, settings.max_tokens)
                 )
         if measured:
             choose(measured, self.policy, self.tokenizer, course, self.folder / BEST, settings, self.name)
 
     def save(self) -> None:
         """Save all that is needed to go on from the end of the newest round."""
-        state = self.write_state()
+        state = self.folder / "states" / str(self.course.update)
+        save_engine(self.engine_of(), state / ENGINE)
+        save_random(state)
         save_course(self.course, self.folder / BEST, state)
         self.saver.save(self.course.update, state)
 

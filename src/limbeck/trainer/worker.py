@@ -6,7 +6,9 @@ python -m limbeck.trainer.worker JOB     run by torchrun, which `limbeck.torchru
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from limbeck import processes
 from limbeck.errors import LimbeckError, StoppedError
@@ -18,11 +20,16 @@ from limbeck.trainer.rank_saver import RankSaver
 
 def main(path: Path) -> int:
     """Do the job; the exit code of this process."""
-    processes.die_with(os.getppid())
     job = Job.model_validate_json(path.read_text())
+    return work(job, lambda saver: _train(job, saver))
+
+
+def work(job: Job, train: Callable[[RankSaver], Outcome]) -> int:
+    """Do a job in this way; the exit code of this process."""
+    processes.die_with(os.getppid())
     try:
         with RankSaver(job.name, job.checkpoint_seconds, job.folder) as saver:
-            outcome = _train(job, saver)
+            outcome = train(saver)
     except StoppedError:
         outcome = Outcome(stopped=True)
     except LimbeckError as error:
@@ -66,8 +73,12 @@ def _train(job: Job, saver: RankSaver) -> Outcome:
     return Outcome(folder=reward.folder, history=reward.history, scores=reward.validation_scores.tolist())
 
 
-if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
+def end(code: int) -> NoReturn:
+    """End this process: what engines leave behind hangs or crashes at the interpreter's end."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(code)  # what engines leave behind hangs or crashes at the interpreter's end
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    end(main(Path(sys.argv[1])))

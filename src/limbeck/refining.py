@@ -1,0 +1,89 @@
+"""One process of reinforcement learning: opens what the policy's trainer asks, and trains.
+
+With one process this is the stage's own; with several each rank of them is one, and is told in a `PpoJob`
+what the stage has fetched and decided. Each has the policy in a vLLM engine on its own GPU, and the judge
+where the teacher is the reward.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from limbeck.answers import extract_answer
+from limbeck.comparing import Comparer
+from limbeck.config import Config, EngineConfig, PpoReward
+from limbeck.jobs import PpoRun
+from limbeck.records import PpoPrompt
+from limbeck.rollout_judge import Judging, opened
+from limbeck.sampling import LiveSampler
+from limbeck.saver import StateSaver
+
+
+def engine(config: Config) -> EngineConfig:
+    """The settings of the policy's engine: it has a share of its GPU."""
+    share = {"gpu_memory_utilization": config.ppo.gpu_memory_utilization}
+    return config.engine.model_copy(update=share)
+
+
+def refine(
+    student: Path,
+    reward_folder: Path,
+    open_sampler: Callable[[Path], LiveSampler],
+    prompts: Sequence[PpoPrompt],
+    validation: Sequence[PpoPrompt],
+    reward: PpoReward,
+    judging: Judging | None,
+    config: Config,
+    folder: Path,
+    resume_from: Path | None,
+    saver: StateSaver,
+) -> PpoRun:
+    """Refine a warmed-up student with `ppo.algorithm`.
+
+    Args:
+        student: Its checkpoint folder: the policy's start, and the reference.
+        reward_folder: The reward model's checkpoint folder.
+        open_sampler: Opens a vLLM engine on a checkpoint folder.
+        prompts: What rollouts answer.
+        validation: Labelled prompts kept out of training.
+        reward: `model`, `agreement`, `mixed` or `judge`.
+        judging: Of the reward `judge`.
+        config: What the stage `ppo` reads.
+        folder: An empty folder for the result and states.
+        resume_from: A training state saved by an earlier attempt.
+        saver: Takes training states; already entered.
+
+    Raises:
+        StoppedError: after SIGTERM, when the state is stored.
+    """
+    from limbeck.trainer import ranks  # noqa: PLC0415 - loads DeepSpeed
+    from limbeck.trainer.group_relative import train_group_relative  # noqa: PLC0415 - loads DeepSpeed
+    from limbeck.trainer.ppo import train_ppo  # noqa: PLC0415 - loads DeepSpeed
+
+    train = train_ppo if config.ppo.algorithm == "ppo" else train_group_relative
+    with Comparer(config.task) as comparer:
+
+        def agrees(text: str, label: str) -> bool:
+            answer = extract_answer(text, config.task)
+            return answer is not None and comparer.same(answer, label)
+
+        sampler = open_sampler(student)
+        with opened(judging, config) if judging else nullcontext() as judge:
+            run = train(
+                student,
+                reward_folder,
+                sampler,
+                prompts,
+                validation,
+                agrees,
+                reward,
+                config,
+                folder,
+                resume_from,
+                saver,
+                judge,
+            )
+        num_slow = int(ranks.total_of(comparer.num_slow))
+        sampler.close()
+    return replace(run, num_slow=num_slow)

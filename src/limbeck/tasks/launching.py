@@ -1,0 +1,96 @@
+"""Training on several nodes: a task that waits for a TrainJob, and one that leaves none behind after a run.
+
+{work_uri}/train-jobs/{name}/given.json     what the nodes are given: they run `limbeck.tasks.node` on it
+{work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first of them
+"""
+
+from typing import TYPE_CHECKING
+
+from limbeck.config import Config, parse_config
+from limbeck.errors import DataError
+from limbeck.manifest import Manifest, find, parse
+from limbeck.progress import say
+from limbeck.resources import DEFAULTS
+from limbeck.storage import Store
+from limbeck.tasks.artifacts import Settings, task
+from limbeck.tasks.specs import AnySpec
+from limbeck.trainjob import TRAIN_STAGES, TrainJob, name_of, parse_settings
+
+if TYPE_CHECKING:
+    from limbeck.cluster_api import Cluster
+
+GIVEN, MADE = "given.json", "made.json"
+
+
+def num_nodes(config: Config, stage: str) -> int:
+    """Over how many nodes a stage trains."""
+    return int(getattr(config, stage).deepspeed.nodes)
+
+
+def launch(spec: AnySpec, config: Config, values: Settings, cluster: "Cluster") -> Manifest:
+    """Have a TrainJob do a training, and wait for it.
+
+    Args:
+        spec: The training.
+        config: Its settings.
+        values: The parameter `train_jobs`.
+        cluster: Where this process is a pod.
+
+    Raises:
+        LimbeckError: when the training fails, or the cluster.
+    """
+    from limbeck.cluster_api import own_pod
+    from limbeck.launcher import train
+
+    settings, store = parse_settings(values), Store()
+    pod = own_pod(cluster)
+    name = name_of(spec.stage, spec.digest)
+    place = f"{spec.work_uri.rstrip('/')}/train-jobs/{name}"
+    if complete := made_by(store, place):
+        say(f"{spec.stage}: TrainJob {name} has made it already")
+        return complete
+    store.write_bytes(f"{place}/{GIVEN}", spec.model_dump_json().encode())
+    request = settings.nodes.get(spec.stage, DEFAULTS[spec.stage])
+    job = TrainJob(
+        stage=spec.stage,
+        digest=spec.digest,
+        spec_uri=f"{place}/{GIVEN}",
+        image=pod.image,
+        nodes=num_nodes(config, spec.stage),
+        processes=getattr(config, spec.stage).deepspeed.processes or max(1, request.gpus),
+        request=request,
+        settings=settings,
+        owner=pod.owner,
+    )
+    train(job, cluster)
+    made = made_by(store, place)
+    if made is None:
+        raise DataError(
+            "a TrainJob is complete, and what it made is not there",
+            where=f"{place}/{MADE}",
+            expected="a manifest whose objects are there",
+            remedy=f"Delete it (kubectl delete trainjob {name}) and run the task again",
+        )
+    return made
+
+
+def made_by(store: Store, place: str) -> Manifest | None:
+    """What a TrainJob has made, if all of it is still there."""
+    uri = f"{place}/{MADE}"
+    return find(store, parse(store.read_bytes(uri), uri).uri) if store.exists(uri) else None
+
+
+def cleanup(*, config: Settings) -> None:
+    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some."""
+    with task("cleanup"):
+        checked = parse_config(config)
+        if not any(num_nodes(checked, stage) > 1 for stage in TRAIN_STAGES):
+            say("cleanup: all trainings were on one node, nothing is left")
+            return
+        from limbeck.cluster_api import own_cluster, own_pod
+        from limbeck.launcher import cancel
+
+        cluster = own_cluster()
+        owner = own_pod(cluster).owner
+        count = cancel(cluster, owner.uid) if owner else 0
+        say(f"cleanup: {count} TrainJobs of this run deleted")

@@ -1,0 +1,167 @@
+"""Every TrainJob that can be made fits Kubeflow Trainer 2.0 to 2.3; and what one says is read rightly."""
+
+import re
+from itertools import product
+from typing import Any
+
+import jsonschema
+import pytest
+
+from limbeck.errors import ConfigError
+from limbeck.resources import StageRequest
+from limbeck.trainjob import (
+    Owner,
+    Settings,
+    TrainJob,
+    adoption,
+    manifest,
+    parse_settings,
+    read_state,
+)
+from tests.manifests.schemas import check, custom_schemas
+
+OWNER = Owner("distill-abcde", "0a1b2c3d-0000-4000-8000-000000000000")
+OPTIONS = product(
+    ("sft", "reward", "ppo"),
+    (None, "gpus"),
+    (None, "limbeck-batch"),
+    (None, OWNER),
+    (StageRequest(cpu="500m", memory="1Gi", gpus=0), StageRequest(cpu="96", memory="2000000000", gpus=8)),
+    ("nvidia.com/gpu", "amd.com/gpu"),
+    (1, 8),
+)
+
+
+def made(stage: str = "sft", **changed: Any) -> TrainJob:
+    given: dict[str, Any] = {
+        "digest": "0123456789abcdef" * 4,
+        "spec_uri": "s3://b/work/train-jobs/x.json",
+        "image": "registry.invalid/limbeck-train:0.1.0",
+        "nodes": 2,
+        "processes": 8,
+        "request": StageRequest(cpu="8", memory="64Gi", gpus=8),
+        "settings": Settings(),
+        "owner": OWNER,
+    }
+    return TrainJob(stage=stage, **given | changed)
+
+
+def test_every_trainjob_fits_the_schemas_of_all_supported_releases_of_trainer() -> None:
+    schemas = custom_schemas()["trainer.kubeflow.org/v1alpha1", "TrainJob"]
+    assert len(schemas) == 4  # 2.0 to 2.3
+    for stage, queue, priority, owner, request, gpu, processes in OPTIONS:
+        settings = Settings(queue=queue, priority_class=priority, gpu_resource=gpu)
+        job = made(stage, settings=settings, owner=owner, request=request, processes=processes)
+        made_of_it = manifest(job)
+        check(made_of_it)
+        # What only the API server and Trainer's webhook check: they refuse what the schema lets pass.
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job.name)
+        assert len(f"{job.name}-node-0-1000") <= 63
+        trainer = made_of_it["spec"]["trainer"]
+        assert isinstance(trainer["numProcPerNode"], int)
+        assert not [item for item in trainer["env"] if item["name"].startswith("PET_")]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.trainer.numProcPerNode", "auto"),  # 2.0 knows the word, 2.3 wants a number
+        ("spec.labels", {"a": "b"}),  # gone since 2.2
+        ("spec.podTemplateOverrides", []),  # unknown to 2.0
+        ("spec.trainer.numNodes", "two"),
+        ("spec.runtimeRef", {"kind": "TrainingRuntime"}),
+    ],
+)
+def test_a_field_that_only_some_releases_know_is_refused(path: str, value: object) -> None:
+    job = manifest(made())
+    *parents, last = path.split(".")
+    node = job
+    for part in parents:
+        node = node[part]
+    node[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        check(job)
+
+
+def test_a_trainjob_names_its_secrets_and_holds_none() -> None:
+    settings = Settings(s3_secret="team-s3", api_secret="team-api")
+    variables = manifest(made(settings=settings))["spec"]["trainer"]["env"]
+    env = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in variables}
+    assert env["AWS_SECRET_ACCESS_KEY"] == {
+        "name": "team-s3",
+        "key": "AWS_SECRET_ACCESS_KEY",
+        "optional": False,
+    }
+    assert [name for name, source in env.items() if source["optional"]] == ["AWS_REGION", "OPENAI_API_KEY"]
+
+
+def test_a_queue_holds_a_trainjob_until_kueue_lets_it_go() -> None:
+    waits = manifest(made(settings=Settings(queue="gpus", priority_class="limbeck-batch")))
+    assert waits["spec"]["suspend"] is True
+    assert waits["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert waits["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "limbeck-batch"
+    starts = manifest(made())
+    assert starts["spec"]["suspend"] is False
+    assert not [key for key in starts["metadata"]["labels"] if key.startswith("kueue")]
+
+
+def test_who_takes_a_trainjob_over_becomes_its_owner() -> None:
+    patch = adoption(made(owner=Owner("next-run", "uid-2")))
+    assert [step["path"] for step in patch] == ["/metadata/labels", "/metadata/ownerReferences"]
+    assert patch[0]["value"]["limbeck/run"] == "uid-2"
+    assert patch[1]["value"][0]["uid"] == "uid-2"
+
+
+def found(**status: object) -> dict[str, Any]:
+    """A TrainJob as the API gives it."""
+    job = manifest(made(settings=Settings(queue="gpus")))
+    job["metadata"]["resourceVersion"] = "7"
+    job["spec"]["suspend"] = False
+    return job | {"status": status}
+
+
+CONDITION = {"type": "Failed", "status": "True", "reason": "FailedJobs", "message": "a job\nhas failed"}
+UP = [{"name": "node", "ready": 1, "succeeded": 0}]
+STATES: dict[str, tuple[dict[str, Any], tuple[bool, str, str]]] = {
+    "just made": (found(), (False, "", "until all of its 2 nodes are up")),
+    "its nodes are up": (found(jobsStatus=UP), (False, "", "")),
+    "one has not started": (
+        found(jobsStatus=[{"name": "node", "ready": 0}]),
+        (False, "", "until all of its 2 nodes are up"),
+    ),
+    "complete": (found(jobsStatus=UP, conditions=[{"type": "Complete", "status": "True"}]), (True, "", "")),
+    "failed": (found(jobsStatus=UP, conditions=[CONDITION]), (True, "FailedJobs: a job has failed", "")),
+    "failed once, no more": (
+        found(jobsStatus=UP, conditions=[CONDITION | {"status": "False"}]),
+        (False, "", ""),
+    ),
+    "failed without a reason": (
+        found(jobsStatus=UP, conditions=[{"type": "Failed", "status": "True"}]),
+        (True, "no reason given", ""),
+    ),
+    "suspended": (
+        manifest(made(settings=Settings(queue="gpus"))),
+        (False, "", "in queue gpus until there is room"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("job", "expected"), STATES.values(), ids=STATES)
+def test_the_state_of_a_trainjob_that_is(job: dict[str, Any], expected: tuple[bool, str, str]) -> None:
+    state = read_state(job)
+    assert (state.ended, state.failure, state.waiting) == expected
+    assert state.digest == made().digest
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"que": "gpus"}, "Did you mean `queue`"),
+        ({"runtime": "Not A Name"}, "bad setting `runtime`"),
+        ({"nodes": {"sft": {"cpu": "8"}}}, "missing setting `nodes.sft.memory`"),
+        ({"gpu_resource": "a b"}, "bad setting `gpu_resource`"),
+    ],
+)
+def test_a_wrong_train_jobs_is_refused(given: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ConfigError, match=refusal):
+        parse_settings(given)
