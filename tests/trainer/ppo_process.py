@@ -58,6 +58,7 @@ def config(zero_stage: int) -> Config:
         "learning_rate": 1e-3,
         "value_learning_rate": 1e-3,
         "anneal_lr": False,
+        "max_grad_norm": 1e3,
         "kl_coef": 0.1,
         "adaptive_kl": True,
         "target_kl": 0.05,
