@@ -98,7 +98,7 @@ def play_controller(stub: Stub) -> None:
     for thread in threads:
         thread.join()
     failed = any(node.returncode for node in nodes)
-    stub.update(name, **({"Failed": "a node failed"} if failed else {"Complete": "all nodes are done"}))
+    stub.update(name, failed="a node failed" if failed else "", complete="" if failed else "all are done")
 
 
 def test_sft_on_two_nodes_from_the_launcher_to_its_manifest(
@@ -119,7 +119,7 @@ def test_sft_on_two_nodes_from_the_launcher_to_its_manifest(
             kind="labelled",
             name="teacher",
             uri=uri,
-            objects=[write_rows(store, uri, rows())],
+            objects=(write_rows(store, uri, rows()),),
             inputs={},
             config_hash="0" * 16,
             code_version="test",
