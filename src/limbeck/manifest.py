@@ -44,6 +44,7 @@ LAUNCHERS = (
     "lint_rules.py",
     "local.py",
     "models.py",
+    "nodes.py",
     "parameters.py",
     "planning",
     "pod_log.py",
@@ -62,6 +63,7 @@ LAUNCHERS = (
     "status_text.py",
     "submit.py",
     "tasks",
+    "torchrun.py",
     "trainjob.py",
 )
 SCHEMA_VERSION = 1

@@ -109,7 +109,8 @@ def _planned(work: Work, run: Run, gpu: Gpu, gpu_bytes: int, wish: Wish) -> Plan
     config = run.config
     taken, fit = room(work, config, run.models, gpu_bytes), fits(work, config, run.models, gpu_bytes)
     took = None if fit == "no" else seconds(work, config, gpu, wish.rates, gpu_bytes)
-    hours = (took or 0.0) * work.num_tasks * work.request.gpus / HOUR
+    nodes = getattr(config, work.stage).deepspeed.nodes if work.stage in TRAININGS else 1
+    hours = (took or 0.0) * work.num_tasks * work.request.gpus * nodes / HOUR
     trained = run.base if work.stage == "reward" else run.models.get("student")
     kept = stored(work, config, run.asked, trained if work.stage in TRAININGS else None, took)
     prompt_tokens = sum(item.prefilled for item in work.sampled)
