@@ -71,6 +71,7 @@ class Run:
         One in which the teacher answers or judges may ask a server.
         """
         if component in TRAININGS:
+            # On a laptop kfp 2.17 puts the item of a loop there; it is read on clusters alone.
             inputs["train_jobs"] = self.requests["train_jobs"]
         task = component(work_uri=self.work_uri, config=self.config, **inputs)
         return self.pods.stage(

@@ -84,9 +84,15 @@ class Stub:
 
     # What a test does in the place of Trainer's controller.
     def update(
-        self, name: str, *, suspend: bool | None = None, ready: int | None = None, **ended: str
+        self,
+        name: str,
+        *,
+        suspend: bool | None = None,
+        ready: int | None = None,
+        complete: str = "",
+        failed: str = "",
     ) -> None:
-        """Change what is said of a TrainJob: `Complete` or `Failed` with a message."""
+        """Change what is said of a TrainJob; it ends with a message."""
         with self.changed:
             job = self.jobs[name]
             if suspend is not None:
@@ -94,9 +100,10 @@ class Stub:
             status = job.setdefault("status", {})
             if ready is not None:
                 status["jobsStatus"] = [{"name": "node", "ready": ready, "succeeded": 0}]
-            for kind, text in ended.items():
-                condition = {"type": kind, "status": "True", "reason": "JobSet", "message": text}
-                status.setdefault("conditions", []).append(condition)
+            for kind, text in (("Complete", complete), ("Failed", failed)):
+                if text:
+                    condition = {"type": kind, "status": "True", "reason": "JobSet", "message": text}
+                    status.setdefault("conditions", []).append(condition)
             self._happened("MODIFIED", job)
 
     def remove(self, name: str) -> None:

@@ -11,11 +11,11 @@ from limbeck.cluster_api import Cluster, Pace, connect
 from limbeck.errors import CanceledError, ClusterError, GateError, LimbeckError
 from limbeck.launcher import cancel, train
 from limbeck.resources import StageRequest
-from limbeck.trainjob import RUN_LABEL, Owner, Settings, TrainJob, manifest
+from limbeck.trainjob import RUN_LABEL, Owner, TrainJob, TrainJobSettings, manifest
 from tests import kube_stub
 from tests.kube_stub import JOBS, LIST, NAMESPACE, PODS, WATCH, Fault, Stub
 
-PACE = Pace(first_wait=0.01, longest_wait=0.05, patience=1.0, answer=5.0, watch=2.0, tell=30.0)
+PACE = Pace(first_wait=0.01, longest_wait=0.05, poll=0.01, patience=1.0, answer=5.0, watch=2.0, tell=30.0)
 JOB = TrainJob(
     stage="sft",
     digest="0123456789abcdef" * 4,
@@ -24,7 +24,7 @@ JOB = TrainJob(
     nodes=2,
     processes=8,
     request=StageRequest(cpu="8", memory="64Gi", gpus=8),
-    settings=Settings(),
+    settings=TrainJobSettings(),
     owner=Owner("run-of-today", "uid-of-today"),
 )
 NAME = JOB.name
@@ -60,13 +60,13 @@ def finish(stub: Stub) -> None:
     """Both nodes have ended well."""
     for rank in (0, 1):
         stub.pod(NAME, rank, phase="Succeeded", exit_code=0)
-    stub.update(NAME, Complete="all jobs completed")
+    stub.update(NAME, complete="all jobs completed")
 
 
 def test_a_trainjob_is_created_its_log_shown_and_its_end_awaited(
     stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = replace(JOB, settings=Settings(queue="gpus", priority_class="limbeck-batch"))
+    job = replace(JOB, settings=TrainJobSettings(queue="gpus", priority_class="limbeck-batch"))
     with training(stub, job) as done:
         stub.wait_for("GET", WATCH)
         stub.update(NAME, suspend=False)
@@ -136,12 +136,12 @@ def test_a_watch_from_too_long_ago_begins_anew(stub: Stub) -> None:
         done.result(timeout=30)
 
 
-def left(stub: Stub, digest: str = JOB.digest, **ended: str) -> None:
+def left(stub: Stub, digest: str = JOB.digest, *, complete: str = "", failed: str = "") -> None:
     """The TrainJob of an earlier run is there."""
     earlier = replace(JOB, owner=Owner("run-of-yesterday", "uid-of-yesterday"))
     stub.jobs[NAME] = manifest(earlier)
     stub.jobs[NAME]["metadata"]["annotations"]["limbeck/digest"] = digest
-    stub.update(NAME, ready=1, **ended)
+    stub.update(NAME, ready=1, complete=complete, failed=failed)
 
 
 def test_the_running_trainjob_of_an_earlier_attempt_is_taken_over(
@@ -160,13 +160,13 @@ def test_the_running_trainjob_of_an_earlier_attempt_is_taken_over(
 
 
 def test_the_complete_trainjob_of_an_earlier_attempt_is_taken_as_it_is(stub: Stub) -> None:
-    left(stub, Complete="all jobs completed")
+    left(stub, complete="all jobs completed")
     train(JOB, reach(stub))
     assert {request.method for request in stub.requests} == {"POST", "GET"}
 
 
 def test_the_failed_trainjob_of_an_earlier_attempt_is_made_anew(stub: Stub) -> None:
-    left(stub, Failed="a node was lost")
+    left(stub, failed="a node was lost")
     with training(stub) as done:
         stub.wait_for("GET", WATCH)
         assert stub.jobs[NAME]["metadata"]["labels"][RUN_LABEL] == "uid-of-today"
@@ -211,7 +211,7 @@ def test_a_failure_is_raised_with_the_last_lines_of_the_node_that_failed_first(s
         stub.pod(NAME, 1, phase="Failed", exit_code=6, finishedAt="2026-01-01T00:00:08Z")
         stub.log(f"{NAME}-node-0-0", "limbeck: error 5: the other node is gone")
         stub.log(f"{NAME}-node-0-1", "limbeck: sft: 7/9 steps", "limbeck: error 6: too weak for PPO")
-        stub.update(NAME, Failed="job failed")
+        stub.update(NAME, failed="job failed")
 
     error = fails(stub, play)
     assert error.exit_code == GateError.exit_code
@@ -225,7 +225,7 @@ def test_a_node_that_was_killed_says_so_without_a_log(stub: Stub) -> None:
         stub.faults.append(Fault("GET", f"{PODS}/.*/log", 404, times=9))
         stub.pod(NAME, 0)
         stub.pod(NAME, 1, phase="Failed", exit_code=137, reason="OOMKilled", message="last words\n")
-        stub.update(NAME, Failed="job failed")
+        stub.update(NAME, failed="job failed")
 
     error = fails(stub, play)
     assert error.exit_code == 5
@@ -237,7 +237,7 @@ def test_of_pods_that_are_gone_the_log_that_was_shown_is_the_witness(stub: Stub)
         stub.log(f"{NAME}-node-0-0", "limbeck: sft: 7/9 steps")
         stub.wait_for("GET", rf"{LOG}\?")
         stub.pods.clear()
-        stub.update(NAME, Failed="job failed")
+        stub.update(NAME, failed="job failed")
 
     assert "the log of node 0 ended with: got limbeck: sft: 7/9 steps" in str(fails(stub, play))
 

@@ -132,6 +132,7 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
     uploads = Uploads(fails={1: StorageError("the store is away")})
     with training(uploads) as saver:
         for step in (1, 2):
+            until(saver.due)
             saver.save(step, write(tmp_path, step))
             until(lambda: not lying(tmp_path))
     assert uploads.stored == [2]
@@ -141,6 +142,24 @@ def test_an_upload_that_fails_is_said_and_the_training_goes_on(
         "limbeck: sft: the state of step 2 is stored: written in T s, uploaded in T s",
     ]
     assert not lying(tmp_path)
+
+
+def test_states_that_others_write_are_taken_while_nothing_is_under_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uploads = Uploads()
+    uploads.gate.clear()
+    with pytest.raises(StoppedError, match="step 2 is stored"), training(uploads) as saver:  # noqa: PT012
+        assert saver.idle()
+        saver.save(1, write(tmp_path, 1))
+        assert not saver.idle()
+        uploads.gate.set()
+        until(saver.idle)
+        assert not saver.asked
+        sigterm()
+        assert saver.asked
+        saver.save(2, write(tmp_path, 2))
+    assert "the state of step 1 is stored: uploaded in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_last", [False, True], ids=["at the next step", "after the last step"])

@@ -7,12 +7,14 @@ from typing import Any
 import jsonschema
 import pytest
 
+from limbeck.config import Config
 from limbeck.errors import ConfigError
-from limbeck.resources import StageRequest
+from limbeck.resources import Resources, StageRequest, StageResources, requests
+from limbeck.tasks.launching import shared_out
 from limbeck.trainjob import (
     Owner,
-    Settings,
     TrainJob,
+    TrainJobSettings,
     adoption,
     manifest,
     parse_settings,
@@ -40,7 +42,7 @@ def made(stage: str = "sft", **changed: Any) -> TrainJob:
         "nodes": 2,
         "processes": 8,
         "request": StageRequest(cpu="8", memory="64Gi", gpus=8),
-        "settings": Settings(),
+        "settings": TrainJobSettings(),
         "owner": OWNER,
     }
     return TrainJob(stage=stage, **given | changed)
@@ -50,7 +52,7 @@ def test_every_trainjob_fits_the_schemas_of_all_supported_releases_of_trainer() 
     schemas = custom_schemas()["trainer.kubeflow.org/v1alpha1", "TrainJob"]
     assert len(schemas) == 4  # 2.0 to 2.3
     for stage, queue, priority, owner, request, gpu, processes in OPTIONS:
-        settings = Settings(queue=queue, priority_class=priority, gpu_resource=gpu)
+        settings = TrainJobSettings(queue=queue, priority_class=priority, gpu_resource=gpu)
         job = made(stage, settings=settings, owner=owner, request=request, processes=processes)
         made_of_it = manifest(job)
         check(made_of_it)
@@ -84,7 +86,7 @@ def test_a_field_that_only_some_releases_know_is_refused(path: str, value: objec
 
 
 def test_a_trainjob_names_its_secrets_and_holds_none() -> None:
-    settings = Settings(s3_secret="team-s3", api_secret="team-api")
+    settings = TrainJobSettings(s3_secret="team-s3", api_secret="team-api")
     variables = manifest(made(settings=settings))["spec"]["trainer"]["env"]
     env = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in variables}
     assert env["AWS_SECRET_ACCESS_KEY"] == {
@@ -96,7 +98,7 @@ def test_a_trainjob_names_its_secrets_and_holds_none() -> None:
 
 
 def test_a_queue_holds_a_trainjob_until_kueue_lets_it_go() -> None:
-    waits = manifest(made(settings=Settings(queue="gpus", priority_class="limbeck-batch")))
+    waits = manifest(made(settings=TrainJobSettings(queue="gpus", priority_class="limbeck-batch")))
     assert waits["spec"]["suspend"] is True
     assert waits["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     assert waits["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "limbeck-batch"
@@ -114,7 +116,7 @@ def test_who_takes_a_trainjob_over_becomes_its_owner() -> None:
 
 def found(**status: object) -> dict[str, Any]:
     """A TrainJob as the API gives it."""
-    job = manifest(made(settings=Settings(queue="gpus")))
+    job = manifest(made(settings=TrainJobSettings(queue="gpus")))
     job["metadata"]["resourceVersion"] = "7"
     job["spec"]["suspend"] = False
     return job | {"status": status}
@@ -140,7 +142,7 @@ STATES: dict[str, tuple[dict[str, Any], tuple[bool, str, str]]] = {
         (True, "no reason given", ""),
     ),
     "suspended": (
-        manifest(made(settings=Settings(queue="gpus"))),
+        manifest(made(settings=TrainJobSettings(queue="gpus"))),
         (False, "", "in queue gpus until there is room"),
     ),
 }
@@ -165,3 +167,12 @@ def test_the_state_of_a_trainjob_that_is(job: dict[str, Any], expected: tuple[bo
 def test_a_wrong_train_jobs_is_refused(given: dict[str, Any], refusal: str) -> None:
     with pytest.raises(ConfigError, match=refusal):
         parse_settings(given)
+
+
+def test_a_training_on_several_nodes_leaves_its_wishes_to_them_and_waits_on_a_cpu() -> None:
+    asked = requests(Resources(sft=StageResources(gpus=4, memory="200Gi")), gpus=8)
+    config = Config.model_validate({"sft": {"deepspeed": {"nodes": 2}}})
+    of_tasks, of_nodes = shared_out(asked, config)
+    assert of_nodes == {"sft": StageRequest(cpu="8", memory="200Gi", gpus=4)}
+    assert of_tasks == asked | {"sft": StageRequest(cpu="500m", memory="1Gi", gpus=0)}
+    assert shared_out(asked, Config()) == (asked, {})

@@ -45,6 +45,7 @@ LAUNCHERS = (
     "lint_rules.py",
     "local.py",
     "models.py",
+    "nodes.py",
     "parameters.py",
     "planning",
     "pod_log.py",
@@ -64,6 +65,7 @@ LAUNCHERS = (
     "status_text.py",
     "submit.py",
     "tasks",
+    "torchrun.py",
     "trainjob.py",
 )
 SCHEMA_VERSION = 1

@@ -48,13 +48,15 @@ PATIENCE_SECONDS = 5.0
 """What torchrun gets to end its processes when this one has failed."""
 NOT_THEIRS = ("PET_", "AWS_")
 """Variables that the processes do not get: what is told to them by arguments, and the key of the store."""
+THEIRS = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
+"""What they get where nothing else is set: one thread each, and no warning of each of DeepSpeed's calls."""
 LAST_LINES = 3
 """Of a failed rank's log, in the error that is raised."""
 
 
 def train_sft(
     node: Node,
-    processes: int,
+    num_processes: int,
     base: Path,
     pairs: Sequence[tuple[str, str]],
     config: Config,
@@ -69,7 +71,7 @@ def train_sft(
         EngineError: when a process fails, with its last lines.
         StoppedError: after SIGTERM, when the state is stored.
     """
-    (folder / ROWS).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    (folder / ROWS).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     settings = config.sft.deepspeed
     job = Job(
         training="sft",
@@ -80,13 +82,13 @@ def train_sft(
         resume_from=resume_from,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
-    outcome = run(job, node, processes, saver)
+    outcome = run(job, node, num_processes, saver)
     return SftRun(outcome.folder or folder, outcome.history)
 
 
 def train_reward(
     node: Node,
-    processes: int,
+    num_processes: int,
     base: Path,
     training: Sequence[LabelledCompletion],
     validation: Sequence[LabelledCompletion],
@@ -96,7 +98,8 @@ def train_reward(
     saver: Saver,
 ) -> RewardRun:
     """`limbeck.trainer.reward.train_reward` in several processes; it raises what `train_sft` does."""
-    (folder / ROWS).write_text("".join(f"{row.model_dump_json()}\n" for row in [*training, *validation]))
+    rows = "".join(f"{row.model_dump_json()}\n" for row in [*training, *validation])
+    (folder / ROWS).write_text(rows, encoding="utf-8")
     settings = config.reward.deepspeed
     job = Job(
         training="reward",
@@ -107,7 +110,7 @@ def train_reward(
         resume_from=resume_from,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
-    outcome = run(job, node, processes, saver)
+    outcome = run(job, node, num_processes, saver)
     return RewardRun(outcome.folder or folder, np.array(outcome.scores), outcome.history)
 
 
@@ -160,7 +163,7 @@ def _started(folder: Path, node: Node, num_processes: int, worker: str) -> Itera
             *("--redirects", "3", "--log-dir", str(folder / "logs")),
             *("-m", worker, str(folder / JOB)),
         ],
-        env=mine | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        env=THEIRS | mine,
         text=True,
         start_new_session=True,
         preexec_fn=processes.dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one call, of what is loaded

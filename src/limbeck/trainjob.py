@@ -46,7 +46,7 @@ class TrainJobs(Section):
     """Kueue's WorkloadPriorityClass; null leaves it to the queue."""
 
 
-class Settings(TrainJobs):
+class TrainJobSettings(TrainJobs):
     """All that is set of the TrainJobs of a run: the parameter `train_jobs` of `sft`, `reward` and `ppo`."""
 
     s3_secret: Name = "limbeck-s3"  # noqa: S105 - its name
@@ -64,9 +64,9 @@ def parse_train_jobs(values: dict[str, Any]) -> TrainJobs:
     return parse(TrainJobs, values, "train_jobs")
 
 
-def parse_settings(values: dict[str, Any]) -> Settings:
+def parse_settings(values: dict[str, Any]) -> TrainJobSettings:
     """Check the parameter of a training (JSON from Kubeflow; its ints arrive as floats)."""
-    return parse(Settings, values, "train_jobs")
+    return parse(TrainJobSettings, values, "train_jobs")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class TrainJob:
     """On each node."""
     request: StageRequest
     """Of each node."""
-    settings: Settings
+    settings: TrainJobSettings
     owner: Owner | None = None
 
     @property
@@ -165,7 +165,7 @@ def _owned(owner: Owner | None, labels: Mapping[str, str]) -> dict[str, Any]:
     return {"labels": {**labels, RUN_LABEL: owner.uid}, "ownerReferences": [reference]}
 
 
-def _variables(given: Settings) -> list[dict[str, Any]]:
+def _variables(given: TrainJobSettings) -> list[dict[str, Any]]:
     """The environment; secrets are named, not read."""
     wanted = [(given.s3_secret, key, optional) for key, optional in S3_KEYS.items()]
     wanted.append((given.api_secret, API_KEY, True))

@@ -50,6 +50,7 @@ PARAMETERS = {
     "variant": "",
     "judge": "",
     "outline": "",
+    "train_jobs": {},
     "config": {},
 }
 OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
@@ -106,6 +107,12 @@ CASES = {
         {"role": "teacher", "config": {"teacher": {"sampler": "openai"}, "openai": {"base_url": "http://x"}}},
         2,
         "a black-box teacher cannot be tuned",
+    ),
+    "several nodes without a cluster": Case(
+        "sft",
+        {"config": {"sft": {"deepspeed": {"nodes": 2}}}},
+        2,
+        "training on several nodes needs a cluster: expected a pod with the token of a service account",
     ),
     "no whole method to match": Case("match", {}, 3, "expected ppo_model, got checkpoint. Add `model`"),
     "no outline": Case(

@@ -9,7 +9,7 @@ import pytest
 from limbeck.config import Config
 from limbeck.errors import ConfigError
 from limbeck.planning.asked import Given, count_asked
-from limbeck.planning.model import Plan
+from limbeck.planning.model import Plan, PlannedTask
 from limbeck.planning.rates import Prices, load_rates
 from limbeck.planning.sizes import read_model
 from limbeck.planning.speed import sampling_seconds
@@ -317,6 +317,18 @@ def test_shards_share_the_time_and_not_the_work(planned: Planned) -> None:
     assert four.seconds == pytest.approx(one.seconds / 4)
     assert four.gpu_hours == pytest.approx(one.gpu_hours)
     assert four.flops == one.flops
+
+
+@pytest.mark.parametrize("more", [{"processes": 4}, {"nodes": 4, "processes": 1}], ids=["GPUs", "nodes"])
+def test_a_training_shares_its_time_and_its_memory_over(planned: Planned, more: dict[str, int]) -> None:
+    def task(gpus: int, **deepspeed: int) -> PlannedTask:
+        return of(planned(gpus=gpus, sft={"deepspeed": {"zero_stage": 3, **deepspeed}}), "sft selected")
+
+    one, four = task(1), task(4 // more.get("nodes", 1), **more)
+    assert one.seconds is not None
+    assert four.seconds == pytest.approx(one.seconds / 4)
+    assert four.gpu_hours == pytest.approx(one.gpu_hours)
+    assert four.memory_bytes < one.memory_bytes / 2
 
 
 def test_accepted_completions_for_a_gpu_hour(planned: Planned) -> None:

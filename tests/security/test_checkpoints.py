@@ -225,7 +225,7 @@ def test_a_forged_state_of_the_reward_model_runs_no_code(base: Marked, tmp_path:
     kept: list[Path] = []
     train(tmp_path / "whole", base.folder, None, kept)
     assert train(tmp_path / "resumed", base.folder, kept[0], kept).history
-    assert forge(kept[0], base.marker) >= 2
+    assert forge(kept[0], base.marker) >= 1
     with pytest.raises(SafetensorError):
         train(tmp_path / "forged", base.folder, kept[0], kept)
     assert not base.marker.exists()
@@ -249,7 +249,7 @@ def test_a_forged_state_of_sft_runs_no_code(base: Marked, tmp_path: Path) -> Non
 
     run("whole", None)
     run("resumed", kept[0])
-    assert forge(kept[0], base.marker) >= 2
+    assert forge(kept[0], base.marker) >= 1
     with pytest.raises(SafetensorError):
         run("forged", kept[0])
     assert not base.marker.exists()

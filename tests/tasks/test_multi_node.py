@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
         "deepspeed": {"nodes": 2, "zero_stage": 2, "gradient_checkpointing": False},
     },
 }
-PACE = Pace(first_wait=0.1, longest_wait=1.0, watch=20.0)
+PACE = Pace(first_wait=0.1, longest_wait=1.0, poll=0.1, watch=20.0)
 
 
 def rows() -> list[LabelledCompletion]:
@@ -98,7 +98,7 @@ def play_controller(stub: Stub) -> None:
     for thread in threads:
         thread.join()
     failed = any(node.returncode for node in nodes)
-    stub.update(name, **({"Failed": "a node failed"} if failed else {"Complete": "all nodes are done"}))
+    stub.update(name, failed="a node failed" if failed else "", complete="" if failed else "all are done")
 
 
 def test_sft_on_two_nodes_from_the_launcher_to_its_manifest(
@@ -119,7 +119,7 @@ def test_sft_on_two_nodes_from_the_launcher_to_its_manifest(
             kind="labelled",
             name="teacher",
             uri=uri,
-            objects=[write_rows(store, uri, rows())],
+            objects=(write_rows(store, uri, rows()),),
             inputs={},
             config_hash="0" * 16,
             code_version="test",

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck.answers import extract_answer
 from limbeck.config import Config, ModelConfig, parse_config
 from limbeck.engine_process import EngineProcess
 from limbeck.jobs import OUTBOX, PIDS, PpoRun
+from limbeck.judging import RolloutJudge
 from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
@@ -28,6 +30,7 @@ PROMPTS = [
     for a in "abcdefgh"
     for b in "ijkl"
 ]
+NUM_VALIDATION = 7
 NUM_UPDATES, SAVED = 5, 2
 """A run, and the state that a killed one leaves."""
 
@@ -55,6 +58,7 @@ def config(zero_stage: int) -> Config:
         "learning_rate": 1e-3,
         "value_learning_rate": 1e-3,
         "anneal_lr": False,
+        "max_grad_norm": 1e3,
         "kl_coef": 0.1,
         "adaptive_kl": True,
         "target_kl": 0.05,
@@ -65,31 +69,48 @@ def config(zero_stage: int) -> Config:
         "validation_samples": 1,
         "deepspeed": {"zero_stage": zero_stage},
     }
-    return parse_config({"student": {"dtype": "float32"}, "ppo": ppo})
+    return parse_config(
+        {
+            "student": {"dtype": "float32"},
+            "teacher": {"dtype": "float32"},
+            "engine": ENGINE.model_dump(),
+            "task": {"answer_pattern": r"(?:^| )(w)(?: |$)"},
+            "judge": {"template": "judge {prompt} : {completion} = {first} {second}"},
+            "ppo": ppo,
+        }
+    )
 
 
 def run(
-    case: Case, student: Path, reward_folder: Path, sampler: LiveSampler, folder: Path, saver: StateSaver
+    case: Case,
+    student: Path,
+    reward_folder: Path,
+    sampler: LiveSampler,
+    folder: Path,
+    saver: StateSaver,
+    judge: RolloutJudge | None = None,
 ) -> PpoRun:
-    """Refine the student: a toy task with labels and without."""
+    """Refine the student: a toy task with labels and without; or what a judge likes, if one is given."""
+    settings = config(case.zero_stage)
 
-    def has_w(text: str, label: str) -> bool:
+    def agrees(text: str, label: str) -> bool:
         if case.dies and ranks.rank() == 1 and (folder / OUTBOX / f"{SAVED:08d}").exists():
             os.kill(os.getpid(), signal.SIGKILL)
-        return label in text.split()
+        return extract_answer(text, settings.task) == label
 
     return train_ppo(
         student,
         reward_folder,
         sampler,
         PROMPTS,
-        PROMPTS[:7],
-        has_w,
-        "mixed",
-        config(case.zero_stage),
+        PROMPTS[:NUM_VALIDATION],
+        agrees,
+        "judge" if judge else "mixed",
+        settings,
         folder,
         Path(case.resume_from) if case.resume_from else None,
         saver,
+        judge,
     )
 
 
@@ -97,6 +118,8 @@ def main(student: Path, reward_folder: Path, folder: Path, cases: list[Case]) ->
     """Run the cases one after another; the first process writes how they went."""
     start_process(0, config(1).ppo.deepspeed)
     sampler = EngineProcess(student, ModelConfig(dtype="float32"), ENGINE)
+    seen = Path(f"/proc/{sampler.pid}/environ").read_text().split("\0")
+    (folder / f"environment-{ranks.rank()}.json").write_text(json.dumps(seen))
     for case in cases:
         own = folder / case.name
         for name in (PIDS, OUTBOX):

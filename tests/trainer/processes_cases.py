@@ -53,7 +53,10 @@ CASES = [
 
 
 def rows() -> list[LabelledCompletion]:
-    """Completions of both sources, good and bad, long and short; 23 a source, which no batch divides."""
+    """Completions of both sources, good and bad, long and short.
+
+    23 a source are learnt, which no batch divides; so many are kept that they are scored in three passes.
+    """
     return [
         LabelledCompletion(
             completion_id=f"{n}{source}",
@@ -67,7 +70,7 @@ def rows() -> list[LabelledCompletion]:
             validation=n >= 23,
         )
         for source in ("teacher", "student")
-        for n in range(43)
+        for n in range(283)
     ]
 
 

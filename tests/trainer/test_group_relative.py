@@ -171,10 +171,10 @@ def test_a_resumed_run_goes_on_with_the_same_rounds(
     few: dict[str, Any] = {"num_updates": 8, "kl_coef": 0.1, "anneal_lr": True}
     with saving.keeping(tmp_path) as (saver, kept):
         whole = train(tmp_path / "whole", student, reward_folder, sampler, algorithm, saver=saver, **few)
-    assert not list((tmp_path / "whole" / "trainer").glob("checkpoint-*")), "a stored state leaves the disk"
+    assert not list((tmp_path / "whole" / "states").iterdir()), "a stored state leaves the disk"
     update, state = saving.middle(kept)
     assert 0 < update < 8
-    assert list(state.glob("global_step*/*optim_states.pt")), "what DeepSpeed saves"
+    assert not [file for file in state.rglob("*") if file.suffix in (".pt", ".pth", ".bin", ".pkl")]
     sampler.load_weights(student)
     resumed = train(tmp_path / "resumed", student, reward_folder, sampler, algorithm, resume=state, **few)
     assert [entry["update"] for entry in resumed.course.history] == list(range(9))

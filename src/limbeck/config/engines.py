@@ -153,7 +153,8 @@ class DeepSpeedConfig(Section):
     """Use the Triton kernels of the package liger-kernel in the layers of the model: less memory, the same
     losses up to rounding. It must be installed, and wants a GPU."""
     nodes: Count = 1
-    """Nodes of one training; this version trains on one, and refuses more."""
+    """Nodes of one training; more than 1 are the pods of a TrainJob, which only a cluster has
+    (docs/multi-node.md)."""
     processes: Count | None = None
     """Training processes on each node; null: one a GPU, one without GPUs. They share each batch."""
     checkpoint_seconds: Positive = 600.0

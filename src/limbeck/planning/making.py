@@ -154,7 +154,8 @@ def _planned(work: Work, run: Run, gpu_name: str, gpu_bytes: int, wish: Wish) ->
     config, gpu = work.config or run.config, wish.rates.gpu(gpu_name)
     taken, fit = room(work, config, run.models, gpu_bytes), fits(work, config, run.models, gpu_bytes)
     took = None if fit == "no" else seconds(work, config, gpu, wish.rates, gpu_bytes)
-    hours = (took or 0.0) * work.num_tasks * work.request.gpus / HOUR
+    nodes = getattr(config, work.stage).deepspeed.nodes if work.stage in TRAININGS else 1
+    hours = (took or 0.0) * work.num_tasks * work.request.gpus * nodes / HOUR
     kept = stored(work, config, run.asked, _trained(work, run), took)
     prompt_tokens = sum(item.prefilled for item in work.sampled)
     completion_tokens = sum(item.requests * item.completion_tokens for item in work.sampled)

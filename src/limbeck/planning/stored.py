@@ -16,6 +16,8 @@ TOKENIZER_BYTES = 17 << 20
 """Of the small files of a checkpoint; a guess: Llama 3's tokenizer.json."""
 CHECKPOINT_OBJECTS = 8
 """Weights, config, generation config, tokenizer and template, history."""
+STATE_BYTES = 12
+"""Of a trained weight in a training state: itself and AdamW's two moments, in float32."""
 STATE_OBJECTS = 12
 """Of a training state. A guess."""
 TASK_OBJECTS = 2
@@ -70,8 +72,8 @@ def _checkpoints(work: Work, config: Config, model: Model, seconds: float | None
     size = memory.weights(shape, dtype) + TOKENIZER_BYTES
     states = min(settings.keep_states, int((seconds or 0.0) // settings.checkpoint_seconds))
     learners = 2 if work.stage == "ppo" and config.ppo.algorithm == "ppo" else 1
-    state = memory.training(shape.parameters, shape.linear_widths, dtype, settings)
+    trained = settings.lora_rank * shape.linear_widths or shape.parameters
     return Stored(
-        size + states * learners * state.states,
+        size + states * learners * trained * STATE_BYTES,
         CHECKPOINT_OBJECTS + TASK_OBJECTS + states * learners * STATE_OBJECTS,
     )

@@ -4,13 +4,14 @@
 {work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first of them
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from limbeck.config import Config, parse_config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, find, parse
 from limbeck.progress import say
-from limbeck.resources import DEFAULTS
+from limbeck.resources import DEFAULTS, LAUNCHER, StageRequest
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Settings, task
 from limbeck.tasks.specs import AnySpec
@@ -25,6 +26,17 @@ GIVEN, MADE = "given.json", "made.json"
 def num_nodes(config: Config, stage: str) -> int:
     """Over how many nodes a stage trains."""
     return int(getattr(config, stage).deepspeed.nodes)
+
+
+def shared_out(
+    asked: Mapping[str, StageRequest], config: Config
+) -> tuple[dict[str, StageRequest], dict[str, StageRequest]]:
+    """What the tasks of each stage ask for, and what each node of a training on several does.
+
+    The task of such a training only waits: its wishes are those of its nodes.
+    """
+    of_nodes = {stage: asked[stage] for stage in TRAIN_STAGES if num_nodes(config, stage) > 1}
+    return {**asked, **dict.fromkeys(of_nodes, LAUNCHER)}, of_nodes
 
 
 def launch(spec: AnySpec, config: Config, values: Settings, cluster: "Cluster") -> Manifest:

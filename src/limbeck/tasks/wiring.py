@@ -8,12 +8,11 @@ from limbeck.config import parse_config
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import digest, input_hashes, load_manifest, require, stage_uri
 from limbeck.progress import say
-from limbeck.resources import LAUNCHER, parse_resources, requests
+from limbeck.resources import parse_resources, requests
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, Kind, Settings, one_of, read, read_all, task, write
-from limbeck.tasks.launching import num_nodes
-from limbeck.trainjob import TRAIN_STAGES, parse_train_jobs
-from limbeck.trainjob import Settings as TrainJobSettings
+from limbeck.tasks.launching import shared_out
+from limbeck.trainjob import TrainJobSettings, parse_train_jobs
 
 
 class Requests(NamedTuple):
@@ -120,12 +119,10 @@ def preflight(
         outcome = check(given, running=True)
         conclude(outcome.findings, outcome.checked)
         asked = requests(parse_resources(resources), gpus, black_box=given.asks_a_server)
-        checked = parse_config(config)
-        on_nodes = {stage: asked[stage] for stage in TRAIN_STAGES if num_nodes(checked, stage) > 1}
-        launched = asked | dict.fromkeys(on_nodes, LAUNCHER)
+        of_tasks, of_nodes = shared_out(asked, parse_config(config))
         made: dict[str, Any] = {
             f"{stage}_{field}": str(value)
-            for stage, request in launched.items()
+            for stage, request in of_tasks.items()
             for field, value in request.model_dump().items()
             if f"{stage}_{field}" in Requests._fields
         }
@@ -134,12 +131,12 @@ def preflight(
             s3_secret=s3_secret,
             api_secret=api_secret,
             gpu_resource=gpu_resource,
-            nodes=on_nodes,
-        )
+            nodes=of_nodes,
+        ).model_dump(mode="json", exclude_none=True)
         return Requests(
             outline=outline(given, outcome.models).model_dump_json(),
             **made,
-            train_jobs=settings.model_dump(mode="json", exclude_none=True) if on_nodes else {},
+            train_jobs=settings if of_nodes else {},
         )
 
 

@@ -2,21 +2,16 @@
 
 import os
 import socket
+import warnings
 from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime.fp16.loss_scaler import LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
 from torch import nn
 from transformers.utils import is_liger_kernel_available
 
 from limbeck.config import DeepSpeedConfig, Dtype
 from limbeck.errors import ConfigError
-
-IN_STATES = (ZeroStageEnum, LossScaler, fragment_address)
-"""Classes in the states that DeepSpeed and transformers save, besides tensors and plain values."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -44,9 +39,8 @@ def start_process(seed: int, config: DeepSpeedConfig) -> None:
             got="a GPU without the package" if torch.cuda.is_available() else "no GPU",
             remedy="Set it to false, or install the package in the image of the trainings",
         )
-    # A saved state is read as tensors and plain values, whatever DeepSpeed or transformers ask for.
+    # Whatever DeepSpeed or transformers might load with torch is read as tensors and plain values.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    torch.serialization.add_safe_globals(list(IN_STATES))
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # Its shared-memory collectives would be compiled for a minute; the losses are the same.
@@ -116,6 +110,14 @@ def set_learning_rate(engine: Any, learning_rate: float) -> None:
     """Set the rate of the coming updates."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def advanced(scheduler: Any, steps: int) -> Any:
+    """A schedule of learning rates as it is after so many updates, which an earlier attempt made."""
+    with warnings.catch_warnings(action="ignore"):  # torch misses the updates
+        for _ in range(steps):
+            scheduler.step()
+    return scheduler
 
 
 def _free_port() -> int:

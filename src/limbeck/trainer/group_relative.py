@@ -3,7 +3,8 @@
 TRL makes advantages, losses and updates; the rest is as in `ppo`: vLLM answers with the policy's newest
 weights, the same scores, the same choice of the checkpoint. The sampler is ours and not TRL's: TRL's vLLM
 dies at its first hand-over of weights on CPUs, would be a second engine beside the one that validates, and
-draws from generators that no training state holds. Sources: Ahmadian et al. 2024 (arXiv 2402.14740) for
+draws from generators that no training state holds. A resumed run is a trainer of the rounds that are left, as
+in `sft`. Sources: Ahmadian et al. 2024 (arXiv 2402.14740) for
 RLOO, Shao et al. 2024 (arXiv 2402.03300) for GRPO.
 """
 
@@ -25,7 +26,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, load_course
-from limbeck.trainer.engines import deepspeed_json, start_process
+from limbeck.trainer.engines import advanced, deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer
 from limbeck.trainer.rollouts import draw, load_reward_model
 from limbeck.trainer.rounds import Rounds, num_steps
@@ -58,10 +59,7 @@ def train_group_relative(
     policy = load_policy(student, config.student.dtype, settings.deepspeed)
     best_folder = folder / BEST
     course = load_course(resume_from, best_folder) if resume_from else Course(kl_coef=settings.kl_coef)
-
-    def write_state() -> Path:
-        trainer._save_checkpoint(policy, trial=None)
-        return folder / "trainer" / f"checkpoint-{trainer.state.global_step}"
+    done = course.update
 
     rounds = Rounds(
         policy=policy,
@@ -77,20 +75,21 @@ def train_group_relative(
         folder=folder,
         saver=saver,
         course=course,
-        write_state=write_state,
+        resume_from=resume_from,
+        engine_of=lambda: trainer.model_wrapped,
     )
-    arguments = _arguments(config, folder / "trainer")
+    arguments = _arguments(config, done, folder / "trainer")
     given = {
         "model": policy,
         "processing_class": tokenizer,
         "reward_funcs": rounds.scores,
-        "train_dataset": _in_order(prompts, config),
+        "train_dataset": _in_order(prompts, done, config),
         "callbacks": [rounds],
     }
     trainer: _Rloo | _Grpo
     if settings.algorithm == "rloo":
         rloo = RLOOConfig(**arguments, normalize_advantages=settings.norm_adv)
-        trainer = _Rloo(rounds, args=rloo, **given)
+        trainer = _Rloo(rounds, done, args=rloo, **given)
     else:
         # Each token of an update counts alike, as in our PPO; GRPO's first form favours short completions.
         # Source: Yu et al. 2025 (arXiv 2503.14476), section 3.3.
@@ -100,20 +99,20 @@ def train_group_relative(
             importance_sampling_level="token",
             scale_rewards="group" if settings.norm_adv else "none",
         )
-        trainer = _Grpo(rounds, args=grpo, **given)
+        trainer = _Grpo(rounds, done, args=grpo, **given)
     trainer.remove_callback(PrinterCallback)
     if not trainer.is_deepspeed_enabled:
         raise EngineError(
             f"{settings.algorithm} does not run under DeepSpeed",
             remedy="Start it with torchrun, not `accelerate launch --cpu`",
         )
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    trainer.train()
     # With ZeRO-3 the trainer leaves a process-wide mark that splits every model loaded later.
     unset_hf_deepspeed_config()
     return PpoRun(best_folder, course)
 
 
-def _arguments(config: Config, folder: Path) -> dict[str, Any]:
+def _arguments(config: Config, done: int, folder: Path) -> dict[str, Any]:
     """What RLOO and GRPO are told alike, in TRL's words: a round of rollouts is its generation batch."""
     settings = config.ppo
     accumulation = settings.batch_size // settings.num_minibatches // settings.rows_at_once
@@ -127,7 +126,7 @@ def _arguments(config: Config, folder: Path) -> dict[str, Any]:
         "lr_scheduler_type": "linear" if settings.anneal_lr else "constant",
         "weight_decay": 0.0,
         "max_grad_norm": settings.max_grad_norm,
-        "max_steps": settings.num_updates * num_steps(config),
+        "max_steps": (settings.num_updates - done) * num_steps(config),
         "per_device_train_batch_size": settings.rows_at_once,
         "gradient_accumulation_steps": accumulation,
         "generation_batch_size": settings.batch_size,
@@ -155,13 +154,13 @@ def _arguments(config: Config, folder: Path) -> dict[str, Any]:
     }
 
 
-def _in_order(prompts: Sequence[PpoPrompt], config: Config) -> datasets.Dataset:
-    """The prompts of all rounds, one round after another; TRL repeats each `samples_per_prompt` times."""
+def _in_order(prompts: Sequence[PpoPrompt], done: int, config: Config) -> datasets.Dataset:
+    """The prompts of the rounds that are left, in order; TRL repeats each `samples_per_prompt` times."""
     settings = config.ppo
     return datasets.Dataset.from_list(
         [
             {"prompt": [{"role": "user", "content": prompt.message}]}
-            for update in range(settings.num_updates)
+            for update in range(done, settings.num_updates)
             for prompt in draw(prompts, update, config)[0][:: settings.samples_per_prompt]
         ]
     )
@@ -170,9 +169,15 @@ def _in_order(prompts: Sequence[PpoPrompt], config: Config) -> datasets.Dataset:
 class _Rloo(RLOOTrainer):  # type: ignore[misc]
     """TRL's RLOO, answered by our sampler."""
 
-    def __init__(self, rounds: Rounds, **given: Any) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds: Rounds, done: int, **given: Any) -> None:
+        self.rounds, self.done = rounds, done
         super().__init__(**given)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """That of all rounds, where it was after those that are done."""
+        steps = num_steps(self.rounds.config)
+        made = super().create_scheduler(self.rounds.config.ppo.num_updates * steps, optimizer)
+        return advanced(made, self.done * steps)
 
     def _tokenize_prompts(
         self, prompts: list[list[dict[str, str]]]
@@ -186,9 +191,15 @@ class _Rloo(RLOOTrainer):  # type: ignore[misc]
 class _Grpo(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO, answered by our sampler; it computes the log-probabilities itself."""
 
-    def __init__(self, rounds: Rounds, **given: Any) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds: Rounds, done: int, **given: Any) -> None:
+        self.rounds, self.done = rounds, done
         super().__init__(**given)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """That of all rounds, where it was after those that are done."""
+        steps = num_steps(self.rounds.config)
+        made = super().create_scheduler(self.rounds.config.ppo.num_updates * steps, optimizer)
+        return advanced(made, self.done * steps)
 
     def _tokenize_prompts(
         self, prompts: list[list[dict[str, str]]]

@@ -23,7 +23,12 @@ from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, choose, save_course
 from limbeck.trainer.networks import WEIGHTS, save_weights
+from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.rollouts import RewardModel, draw, measure, probe, repeated, roll_out, stack
+from limbeck.trainer.states import load_engine, save_engine
+
+ENGINE = "engine"
+"""Of a state: weights and moments."""
 
 
 def num_steps(config: Config) -> int:
@@ -48,8 +53,9 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     folder: Path
     saver: StateSaver
     course: Course
-    write_state: Callable[[], Path]
-    """Writes weights, optimizer, scheduler, generators and the place in the data into a folder."""
+    resume_from: Path | None
+    engine_of: Callable[[], Any]
+    """Gives TRL's DeepSpeed engine, which it makes when the training begins."""
     steps: list[Mapping[str, float]] = field(default_factory=list)
     """What TRL logged of each update of this round."""
 
@@ -59,6 +65,9 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         """Say what is there already, and give the sampler the weights; the clock of the saver starts."""
         self.name = f"ppo({self.reward})"
         self.progress = Progress(self.name, self.config.ppo.num_updates, "updates")
+        if self.resume_from:
+            load_engine(self.engine_of(), self.resume_from / ENGINE)
+            load_random(self.resume_from)
         self.progress.resume(self.course.update)
         self.saver.begin(self.course.update)
         self.hand_over()
@@ -144,7 +153,9 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
 
     def save(self) -> None:
         """Save all that is needed to go on from the end of the newest round."""
-        state = self.write_state()
+        state = self.folder / "states" / str(self.course.update)
+        save_engine(self.engine_of(), state / ENGINE)
+        save_random(state)
         save_course(self.course, self.folder / BEST, state)
         self.saver.save(self.course.update, state)
 

@@ -6,7 +6,6 @@ generators and learning rate are set before its first update.
 """
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
@@ -26,7 +25,7 @@ from limbeck.jobs import SftRun
 from limbeck.progress import Progress, say
 from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
-from limbeck.trainer.engines import DTYPES, deepspeed_json, start_process
+from limbeck.trainer.engines import DTYPES, advanced, deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint, stop_at
 from limbeck.trainer.packing import check_packable, packed_batch
 from limbeck.trainer.randomness import load_random, save_random
@@ -179,13 +178,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Where it was after the updates that are done."""
-        scheduler = super().create_scheduler(self.num_updates, optimizer)
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # torch misses the updates, which an earlier attempt made
-            for _ in range(self.done):
-                scheduler.step()
-        return scheduler
+        return advanced(super().create_scheduler(self.num_updates, optimizer), self.done)
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

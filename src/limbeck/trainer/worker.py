@@ -43,7 +43,8 @@ def work(job: Job, train: Callable[[RankSaver], Outcome]) -> int:
 
 def _train(job: Job, saver: RankSaver) -> Outcome:
     """Train, with the other processes."""
-    lines = (job.folder / ROWS).read_text().splitlines()
+    with (job.folder / ROWS).open(encoding="utf-8") as file:
+        lines = list(file)  # not `splitlines`, which knows more ends of lines than JSON escapes
     if job.training == "sft":
         from limbeck.trainer.sft import train_sft  # noqa: PLC0415 - TRL is imported by who needs it
 
