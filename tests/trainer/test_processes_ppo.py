@@ -86,7 +86,10 @@ def test_their_state_has_the_moments_of_one_process_so_the_gradients_were_the_sa
     alone: Path, together: Path
 ) -> None:
     """AdamW does not tell gradients from their halves."""
-    states = tensors_of(alone.parent / str(SAVED)), tensors_of(together / "killed" / "outbox" / f"{SAVED:08d}")
+    states = (
+        tensors_of(alone.parent / str(SAVED)),
+        tensors_of(together / "killed" / "outbox" / f"{SAVED:08d}"),
+    )
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         near = 1e-3 * float(value.abs().max())
