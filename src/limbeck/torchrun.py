@@ -140,10 +140,10 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver, worker: str = WO
         if not outcome.stopped:
             return outcome
         for state in left:
-            saver.save(int(state.name), state)
+            saver.take(int(state.name), state)
         saver.stop()
     for state in left:  # whole, and what the next attempt goes on from
-        saver.save(int(state.name), state)
+        saver.take(int(state.name), state)
     raise _failure(job, agent.returncode)
 
 
@@ -201,7 +201,7 @@ def _take(folder: Path, saver: Saver) -> None:
         taken = folder / f"taken-{state.name}"
         with suppress(FileNotFoundError):
             state.rename(taken)
-            saver.save(int(state.name), taken)
+            saver.take(int(state.name), taken)
 
 
 @contextmanager

@@ -16,15 +16,19 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, load_file
 
 from limbeck import processes
+from limbeck.config import Config, parse_config
+from limbeck.jobs import RewardRun, SftRun
 from limbeck.manifest import Manifest
 from limbeck.rows import write_rows
 from limbeck.storage import Store
-from tests import tiny
+from limbeck.trainer.reward import train_reward
+from limbeck.trainer.sft import train_sft
+from tests import saving, tiny
 from tests.given import artifact
-from tests.stage_process import finish, start
+from tests.stage_process import start
 from tests.trainer.processes_cases import rows
 
 PATIENCE_SECONDS = 600.0
@@ -168,20 +172,29 @@ def test_a_training_that_loses_a_process_goes_on_in_as_many_or_others(
     assert re.search(rf"{stopped[1]}/{NUM_STEPS} \w+ are there already, going on", said)
     assert ("killed by SIGKILL" in said) is (training.second > 1)
 
-    finish(training.stage, tmp_path / "unbroken", **arguments("unbroken", 1))
+    manifest = Manifest.model_validate_json((tmp_path / "broken" / training.output).read_text())
 
-    def made(side: str, name: str) -> bytes:
-        manifest = Manifest.model_validate_json((tmp_path / side / training.output).read_text())
+    def made(name: str) -> bytes:
         (item,) = [item for item in manifest.objects if item.uri.endswith(f"/{name}")]
         return store.read_bytes(item.uri)
 
-    broken, unbroken = (
-        [json.loads(line) for line in made(side, "history.jsonl").decode().splitlines()]
-        for side in ("broken", "unbroken")
-    )
-    assert len(broken) == len(unbroken) == NUM_STEPS
-    for one, other in zip(broken, unbroken, strict=True):
+    config = parse_config(arguments("unbroken", 1)["config"])
+    unbroken = unbroken_run(training.stage, Path(given["sft"]["model"]), config, tmp_path / "unbroken")
+    broken = [json.loads(line) for line in made("history.jsonl").decode().splitlines()]
+    assert len(broken) == len(unbroken.history) == NUM_STEPS
+    for one, other in zip(broken, unbroken.history, strict=True):
         assert one[training.loss] == pytest.approx(other[training.loss], abs=1e-3), (one, other)
-    weights, others = (load(made(side, "model.safetensors")) for side in ("broken", "unbroken"))
-    for name, weight in weights.items():
-        torch.testing.assert_close(others[name], weight, rtol=0, atol=2e-3)
+    weights = load(made("model.safetensors"))
+    for name, weight in load_file(unbroken.folder / "model.safetensors").items():
+        torch.testing.assert_close(weights[name], weight, rtol=0, atol=2e-3)
+
+
+def unbroken_run(stage: str, base: Path, config: Config, folder: Path) -> SftRun | RewardRun:
+    """The same training in this one process."""
+    folder.mkdir()
+    training = [row for row in rows() if not row.validation]
+    if stage == "sft":
+        pairs = [(row.prompt, row.text) for row in training if row.source == "teacher"]
+        return train_sft(base, pairs, config, folder, "sft", None, saving.no_saver())
+    validation = [row for row in rows() if row.validation]
+    return train_reward(base, training, validation, config, folder, None, saving.no_saver())
