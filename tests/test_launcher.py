@@ -15,7 +15,7 @@ from limbeck.trainjob import RUN_LABEL, Owner, TrainJob, TrainJobSettings, manif
 from tests import kube_stub
 from tests.kube_stub import JOBS, LIST, NAMESPACE, PODS, WATCH, Fault, Stub
 
-PACE = Pace(first_wait=0.01, longest_wait=0.05, patience=1.0, answer=5.0, watch=2.0, tell=30.0)
+PACE = Pace(first_wait=0.01, longest_wait=0.05, poll=0.01, patience=1.0, answer=5.0, watch=2.0, tell=30.0)
 JOB = TrainJob(
     stage="sft",
     digest="0123456789abcdef" * 4,

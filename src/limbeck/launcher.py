@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import urllib3
 from kubernetes import client, watch
 
-from limbeck import errors
 from limbeck.cluster_api import CONNECT_SECONDS, TRY_AGAIN, Cluster, refused, retry_after
 from limbeck.errors import CanceledError, ClusterError, EngineError, LimbeckError
 from limbeck.pod_log import Relay, ends, last_lines
@@ -221,7 +220,7 @@ def _failure(job: TrainJob, state: State, cluster: Cluster, tail: Sequence[str])
         code = first.exit_code
         for line in lines:
             say(f"{job.stage}: node {first.rank}: {line.removeprefix('limbeck: ')}")
-    known = {kind.exit_code for kind in vars(errors).values() if _is_error(kind)} - {1}
+    known = {kind.exit_code for kind in LimbeckError.__subclasses__()}
     error = EngineError(
         f"{job.stage}: TrainJob {job.name} failed ({state.failure}): {where}",
         got=" | ".join(lines)[-MAX_CAUSE:] or "nothing",
@@ -230,7 +229,3 @@ def _failure(job: TrainJob, state: State, cluster: Cluster, tail: Sequence[str])
     if code in known:
         error.exit_code = code
     return error
-
-
-def _is_error(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, LimbeckError)
