@@ -238,7 +238,7 @@ def test_a_compiled_pipeline_ends_with_the_message_and_its_exit_code(
     merge = components.load_component_from_file("components/merge/component.yaml")
     tool = dsl.component(another_tool, base_image="python", install_kfp_package=False)
 
-    def mistaken(work_uri: str) -> None:  # noqa: ARG001 - every pipeline has one
+    def mistaken(work_uri: str) -> None:
         with dsl.ParallelFor(["one"]):
             completions = tool().outputs["made"]
         merge(shards=dsl.Collected(completions))
