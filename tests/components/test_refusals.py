@@ -32,6 +32,7 @@ PARAMETERS = {
     "data": f"{WORK_URI}/data.jsonl",
     "heldout_data": "",
     "num_shards": 1,
+    "num_evaluate_shards": 1,
     "role": "teacher",
     "shard": 0,
     "name": "mine",
@@ -241,14 +242,13 @@ def another_tool(made: dsl.Output[dsl.Dataset]) -> None:
 def test_a_compiled_pipeline_ends_with_the_message_and_its_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    label = components.load_component_from_file("components/label/component.yaml")
+    merge = components.load_component_from_file("components/merge/component.yaml")
     tool = dsl.component(another_tool, base_image="python", install_kfp_package=False)
 
     def mistaken(work_uri: str) -> None:
-        made = tool().outputs["made"]
         with dsl.ParallelFor(["one"]):
             completions = tool().outputs["made"]
-        label(prompts=made, completions=dsl.Collected(completions), work_uri=work_uri)
+        merge(shards=dsl.Collected(completions))
 
     pipeline = tmp_path / "pipeline.yaml"
     compiler.Compiler().compile(dsl.pipeline(name="mistaken")(mistaken), str(pipeline))

@@ -279,7 +279,7 @@ def test_of_open_questions_the_teacher_judges_the_students_answers_and_all_held_
     assert found["pick policy"]["parameters"]["names"] == {"runtimeValue": {"constant": ["ppo_model"]}}
     compared, _ = documents(Path("pipelines/distill/pipeline.yaml"))
     others = {task["taskInfo"]["name"]: task["inputs"] for task in tasks(compared).values()}
-    assert found.keys() - others.keys() == {"judge student"}
+    assert found.keys() - others.keys() == {"judge student", "merge judge student"}
     assert "judgements" not in others["label student"]["artifacts"]
     assert not any("judge" in inputs.get("parameters", {}) for inputs in others.values())
 
@@ -287,11 +287,11 @@ def test_of_open_questions_the_teacher_judges_the_students_answers_and_all_held_
 def test_loops_are_unrolled_into_names_for_the_screen() -> None:
     spec, _ = documents(Path("pipelines/distill/pipeline.yaml"))
     names = task_names(spec, {"num_shards": 2, "ppo_rewards": ["model", "mixed"]})
-    assert len(names) == 26
+    assert len(names) == 36
     assert names["for-loop-2-iteration-1/generate"] == "generate teacher 2/2"
-    assert names["for-loop-4-iteration-0/sft"] == "sft selected"
-    assert names["for-loop-6-iteration-1/evaluate-2"] == "evaluate ppo mixed"
-    assert names["evaluate-4"] == "evaluate student"
+    assert names["for-loop-5-iteration-0/sft"] == "sft selected"
+    assert names["for-loop-8-iteration-1/for-loop-9-iteration-0/evaluate-2"] == "evaluate ppo mixed"
+    assert names["for-loop-11-iteration-0/evaluate-4"] == "evaluate student"
     assert names["label-2"] == "label student"
 
 
