@@ -49,6 +49,18 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
             ["multiple of num_minibatches"],
         ),
         (
+            ("  seed:", "  sft: {deepspeed: {processes: 3, nodes: 2}}\n  seed:"),
+            ["`config.sft`", "the 32 rows of an update must be a multiple of the 6 processes"],
+        ),
+        (
+            ("  seed:", "  reward: {batch_size: 6, deepspeed: {processes: 2}}\n  seed:"),
+            ["`config.reward`", "even number of rows"],
+        ),
+        (
+            ("  seed:", "  ppo: {batch_size: 12, num_minibatches: 4, deepspeed: {processes: 2}}\n  seed:"),
+            ["`config.ppo`", "the 3 rows of an update must be a multiple of the 2 processes"],
+        ),
+        (
             ("  seed:", "  ppo: {algorithm: rloo}\n  seed:"),
             ["`config.ppo`", "samples_per_prompt must be at least 2", "rloo compares the answers"],
         ),

@@ -151,14 +151,15 @@ def test_states_that_others_write_are_taken_while_nothing_is_under_way(
     uploads.gate.clear()
     with pytest.raises(StoppedError, match="step 2 is stored"), training(uploads) as saver:  # noqa: PT012
         assert saver.idle()
-        saver.save(1, write(tmp_path, 1))
+        saver.take(1, write(tmp_path, 1))
         assert not saver.idle()
         uploads.gate.set()
         until(saver.idle)
         assert not saver.asked
         sigterm()
         assert saver.asked
-        saver.save(2, write(tmp_path, 2))
+        saver.take(2, write(tmp_path, 2))
+        saver.stop()
     assert "the state of step 1 is stored: uploaded in" in capsys.readouterr().out
 
 

@@ -116,11 +116,15 @@ class Saver:
             StoppedError: after SIGTERM, when the state is stored.
             StorageError: after SIGTERM, when it could not be stored.
         """
+        self.take(step, folder)
+        if self._asked:
+            self.stop()
+
+    def take(self, step: int, folder: Path) -> None:
+        """Like `save`, but the training goes on even after SIGTERM: a newer state is to come."""
         self._step, self._saved = step, time.monotonic()
         written = f"written in {self._saved - self._due:.1f} s, " if self._due else ""
         self._uploads.append((folder, self._pool.submit(self._send, step, folder, written)))
-        if self._asked:
-            self.stop()
 
     @contextmanager
     def interruptible(self, step: int, save: Callable[[], None]) -> Iterator[None]:

@@ -129,7 +129,7 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver, worker: str = WO
         EngineError: when a process failed in another way, with its last lines.
         StoppedError: after SIGTERM, when the state is stored.
     """
-    (job.folder / JOB).write_text(job.model_dump_json())
+    (job.folder / JOB).write_text(job.model_dump_json(), encoding="utf-8")
     for name in (PIDS, OUTBOX, ERRORS):
         (job.folder / name).mkdir()
     with _started(job.folder, node, num_processes, worker) as agent:
@@ -140,10 +140,10 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver, worker: str = WO
         if not outcome.stopped:
             return outcome
         for state in left:
-            saver.save(int(state.name), state)
+            saver.take(int(state.name), state)
         saver.stop()
     for state in left:  # whole, and what the next attempt goes on from
-        saver.save(int(state.name), state)
+        saver.take(int(state.name), state)
     raise _failure(job, agent.returncode)
 
 
@@ -201,7 +201,7 @@ def _take(folder: Path, saver: Saver) -> None:
         taken = folder / f"taken-{state.name}"
         with suppress(FileNotFoundError):
             state.rename(taken)
-            saver.save(int(state.name), taken)
+            saver.take(int(state.name), taken)
 
 
 @contextmanager

@@ -15,6 +15,18 @@ PPO_ALONE = ("adaptive_kl", "whiten_rewards")
 """What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
 
 
+def rows_of_one(batch_size: int, deepspeed: DeepSpeedConfig) -> int:
+    """Rows of an update that one process makes, as far as the settings tell how many there are.
+
+    Raises:
+        ValueError: when the processes cannot share the batch evenly.
+    """
+    number = deepspeed.nodes * (deepspeed.processes or 1)
+    if batch_size % number:
+        raise ValueError(f"the {batch_size} rows of an update must be a multiple of the {number} processes")
+    return batch_size // number
+
+
 class SftConfig(Section):
     """Warm-up of the student on the teacher's completions."""
 
@@ -42,12 +54,12 @@ class SftConfig(Section):
 
     @property
     def rows_at_once(self) -> int:
-        """Completions in one forward pass."""
-        return micro_batch(self.batch_size, self.micro_batch_size)
+        """Completions in one forward pass of one process."""
+        return micro_batch(rows_of_one(self.batch_size, self.deepspeed), self.micro_batch_size)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        micro_batch(self.batch_size, self.micro_batch_size)
+        micro_batch(rows_of_one(self.batch_size, self.deepspeed), self.micro_batch_size)
         return self
 
 
@@ -81,13 +93,13 @@ class RewardConfig(Section):
 
     @property
     def rows_at_once(self) -> int:
-        """Completions or pairs in one forward pass."""
-        return micro_batch(self.batch_size, self.micro_batch_size)
+        """Completions or pairs in one forward pass of one process."""
+        return micro_batch(rows_of_one(self.batch_size, self.deepspeed), self.micro_batch_size)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if micro_batch(self.batch_size, self.micro_batch_size) % 2:
-            raise ValueError("batch_size and micro_batch_size must be even: half from each source")
+        if self.rows_at_once % 2:
+            raise ValueError("a forward pass must have an even number of rows: half from each source")
         return self
 
 
@@ -170,8 +182,9 @@ class PpoConfig(Section):
 
     @property
     def rows_at_once(self) -> int:
-        """Rollouts in one forward pass."""
-        return micro_batch(self.batch_size // self.num_minibatches, self.micro_batch_size)
+        """Rollouts in one forward pass of one process."""
+        rows = rows_of_one(self.batch_size // self.num_minibatches, self.deepspeed)
+        return micro_batch(rows, self.micro_batch_size)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -179,7 +192,9 @@ class PpoConfig(Section):
             raise ValueError("batch_size must be a multiple of num_minibatches")
         if self.batch_size % self.samples_per_prompt:
             raise ValueError("batch_size must be a multiple of samples_per_prompt")
-        micro_batch(self.batch_size // self.num_minibatches, self.micro_batch_size)
+        micro_batch(
+            rows_of_one(self.batch_size // self.num_minibatches, self.deepspeed), self.micro_batch_size
+        )
         return self
 
     @model_validator(mode="after")
