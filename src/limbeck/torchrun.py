@@ -129,7 +129,7 @@ def run(job: Job, node: Node, num_processes: int, saver: Saver, worker: str = WO
         EngineError: when a process failed in another way, with its last lines.
         StoppedError: after SIGTERM, when the state is stored.
     """
-    (job.folder / JOB).write_text(job.model_dump_json())
+    (job.folder / JOB).write_text(job.model_dump_json(), encoding="utf-8")
     for name in (PIDS, OUTBOX, ERRORS):
         (job.folder / name).mkdir()
     with _started(job.folder, node, num_processes, worker) as agent:

@@ -86,14 +86,12 @@ def test_their_state_has_the_moments_of_one_process_so_the_gradients_were_the_sa
     alone: Path, together: Path
 ) -> None:
     """AdamW does not tell gradients from their halves."""
-    states = (
-        tensors_of(alone.parent / str(SAVED)),
-        tensors_of(together / "killed" / "outbox" / f"{SAVED:08d}"),
-    )
-    assert states[0].keys() == states[1].keys()
-    for name, value in states[0].items():
+    one = tensors_of(alone.parent / str(SAVED))
+    two = tensors_of(together / "killed" / "outbox" / f"{SAVED:08d}")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
         near = 1e-3 * float(value.abs().max())
-        torch.testing.assert_close(states[1][name], value, atol=near, rtol=0.0, msg=name)
+        torch.testing.assert_close(two[name], value, atol=near, rtol=0.0, msg=name)
 
 
 def tensors_of(state: Path) -> dict[str, torch.Tensor]:

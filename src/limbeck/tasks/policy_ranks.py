@@ -65,7 +65,7 @@ def train_policy(
     )
     outcome = torchrun.run(job, node, processes, saver, worker=__name__)
     if outcome.course is None or outcome.folder is None:
-        raise AssertionError(outcome)  # `_work` gives both
+        raise AssertionError(outcome)  # `_train` gives both
     return PpoRun(outcome.folder, outcome.course, outcome.num_slow)
 
 
@@ -93,7 +93,7 @@ def main(path: Path) -> int:
     """Do the job as one of its processes; the exit code."""
     from limbeck.trainer import worker
 
-    job = PpoJob.model_validate_json(path.read_text())
+    job = PpoJob.model_validate_json(path.read_bytes())
     return worker.work(job, lambda saver: _train(job, saver))
 
 

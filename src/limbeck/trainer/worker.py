@@ -20,7 +20,7 @@ from limbeck.trainer.rank_saver import RankSaver
 
 def main(path: Path) -> int:
     """Do the job; the exit code of this process."""
-    job = Job.model_validate_json(path.read_text())
+    job = Job.model_validate_json(path.read_bytes())
     return work(job, lambda saver: _train(job, saver))
 
 
