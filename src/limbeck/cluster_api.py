@@ -34,6 +34,8 @@ class Pace(NamedTuple):
     """An API that has not answered for so long is given up: the next attempt of the task goes on."""
     answer: float = 60.0
     """For one answer."""
+    poll: float = 5.0
+    """Between two looks for a pod whose log can be read."""
     watch: float = 300.0
     """After which events and log lines are asked for anew: a dead connection may look like a quiet one."""
     tell: float = 600.0

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import urllib3
 from kubernetes import client, watch
 
-from limbeck import errors
 from limbeck.cluster_api import CONNECT_SECONDS, TRY_AGAIN, Cluster, refused, retry_after
 from limbeck.errors import CanceledError, ClusterError, EngineError, LimbeckError
 from limbeck.pod_log import Relay, ends, last_lines
@@ -40,8 +39,7 @@ def train(job: TrainJob, cluster: Cluster) -> None:
         CanceledError: when somebody deletes the TrainJob.
         LimbeckError: when the training fails, with the last lines of the node that failed first.
     """
-    if _start(job, cluster):
-        return
+    _start(job, cluster)
     with Relay(job.name, cluster) as relay:
         state = _follow(job, cluster)
     if state.failure:
@@ -77,8 +75,8 @@ def _place(cluster: Cluster) -> tuple[str, str, str, str]:
     return GROUP, VERSION, cluster.namespace, PLURAL
 
 
-def _start(job: TrainJob, cluster: Cluster) -> bool:
-    """Create the TrainJob, or take over the one of an earlier attempt; whether it is complete already."""
+def _start(job: TrainJob, cluster: Cluster) -> None:
+    """Create the TrainJob, or take over the one of an earlier attempt."""
     while True:
         try:
             create = cluster.objects.create_namespaced_custom_object
@@ -89,7 +87,7 @@ def _start(job: TrainJob, cluster: Cluster) -> bool:
         else:
             size = f"{job.nodes} nodes with {job.processes} processes each"
             say(f"{job.stage}: TrainJob {job.name} created, {size}")
-            return False
+            return
         found, _ = _look(job.name, cluster)
         if found is None:
             continue  # it went away meanwhile
@@ -107,11 +105,10 @@ def _start(job: TrainJob, cluster: Cluster) -> bool:
             say(f"{job.stage}: TrainJob {job.name} of an earlier attempt has failed; it is made anew")
             _delete(cluster, job.name)
         elif found.ended:
-            say(f"{job.stage}: TrainJob {job.name} is complete already")
-            return True
+            return
         elif _adopt(job, cluster):
             say(f"{job.stage}: TrainJob {job.name} of an earlier attempt is there; going on with it")
-            return False
+            return
 
 
 def _adopt(job: TrainJob, cluster: Cluster) -> bool:
@@ -221,7 +218,7 @@ def _failure(job: TrainJob, state: State, cluster: Cluster, tail: Sequence[str])
         code = first.exit_code
         for line in lines:
             say(f"{job.stage}: node {first.rank}: {line.removeprefix('limbeck: ')}")
-    known = {kind.exit_code for kind in vars(errors).values() if _is_error(kind)} - {1}
+    known = {kind.exit_code for kind in LimbeckError.__subclasses__()}
     error = EngineError(
         f"{job.stage}: TrainJob {job.name} failed ({state.failure}): {where}",
         got=" | ".join(lines)[-MAX_CAUSE:] or "nothing",
@@ -230,7 +227,3 @@ def _failure(job: TrainJob, state: State, cluster: Cluster, tail: Sequence[str])
     if code in known:
         error.exit_code = code
     return error
-
-
-def _is_error(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, LimbeckError)

@@ -43,9 +43,11 @@ class Relay:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Show what is still to come, which is not waited for long: the training is over."""
         self._over.set()
+        if kind is not None:
+            return
         self._thread.join(self._cluster.pace.answer)
         if not self._thread.is_alive():
             self._read(follow=False)
@@ -53,7 +55,7 @@ class Relay:
     def _run(self) -> None:
         while not self._over.is_set():
             self._read(follow=True)
-            self._over.wait(self._cluster.pace.first_wait)
+            self._over.wait(self._cluster.pace.poll)
 
     def _read(self, *, follow: bool) -> None:
         """Show the lines that are new, with `follow` until the log ends or the connection breaks.

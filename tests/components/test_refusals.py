@@ -43,6 +43,7 @@ PARAMETERS = {
     "registry": "",
     "variant": "",
     "judge": "",
+    "train_jobs": {},
     "config": {},
 }
 OPEN = {"task": {"kind": "open"}, "label": {"rule": "judge"}}
@@ -99,6 +100,12 @@ CASES = {
         {"role": "teacher", "config": {"teacher": {"sampler": "openai"}, "openai": {"base_url": "http://x"}}},
         2,
         "a black-box teacher cannot be tuned",
+    ),
+    "several nodes without a cluster": Case(
+        "sft",
+        {"config": {"sft": {"deepspeed": {"nodes": 2}}}},
+        2,
+        "training on several nodes needs a cluster: expected a pod with the token of a service account",
     ),
     "no whole method to match": Case("match", {}, 3, "expected ppo_model, got checkpoint. Add `model`"),
     "nothing to pick": Case("pick", {"names": ["sft_all"]}, 3, "expected sft_all, got checkpoint"),

@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
         "deepspeed": {"nodes": 2, "zero_stage": 2, "gradient_checkpointing": False},
     },
 }
-PACE = Pace(first_wait=0.1, longest_wait=1.0, watch=20.0)
+PACE = Pace(first_wait=0.1, longest_wait=1.0, poll=0.1, watch=20.0)
 
 
 def rows() -> list[LabelledCompletion]:
