@@ -66,7 +66,7 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
         ),
         (
             ("  seed:", "  ppo: {algorithm: rloo, samples_per_prompt: 2, deepspeed: {nodes: 2}}\n  seed:"),
-            ["`config.ppo`", "processes and nodes must be 1: rloo trains in one process"],
+            ["`config.ppo`", "processes and nodes must be 1: rloo trains in one"],
         ),
         (
             ("  seed:", "  ppo: {algorithm: grpo, samples_per_prompt: 2, adaptive_kl: true}\n  seed:"),
