@@ -65,6 +65,10 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
             ["`config.ppo`", "samples_per_prompt must be at least 2", "rloo compares the answers"],
         ),
         (
+            ("  seed:", "  ppo: {algorithm: rloo, samples_per_prompt: 2, deepspeed: {nodes: 2}}\n  seed:"),
+            ["`config.ppo`", "processes and nodes must be 1: rloo trains in one"],
+        ),
+        (
             ("  seed:", "  ppo: {algorithm: grpo, samples_per_prompt: 2, adaptive_kl: true}\n  seed:"),
             ["adaptive_kl must be false", "grpo does not do it"],
         ),

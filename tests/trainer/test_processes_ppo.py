@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limbeck.config import parse_config
+from limbeck.config import OpenAIConfig, parse_config
 from limbeck.errors import ConfigError
 from limbeck.nodes import Node
 from limbeck.rollout_judge import Judging, opened
 from limbeck.sampler import VllmSampler
-from limbeck.tasks.policy_ranks import train_policy
+from limbeck.tasks.policy_ranks import share_of, train_policy
 from tests import saving, tiny
 from tests.engines import open_process
 from tests.torchrun import in_processes
@@ -180,6 +180,13 @@ def test_what_is_not_for_several_processes_is_refused_before_they_start(
             resume_from=None,
             saver=saving.no_saver(),
         )
+
+
+def test_processes_that_ask_a_server_keep_its_limits_together() -> None:
+    limits = OpenAIConfig(max_concurrent=16, requests_per_minute=60)
+    of_one = share_of(limits, 4)
+    assert (of_one.max_concurrent, of_one.requests_per_minute, of_one.tokens_per_minute) == (4, 15, None)
+    assert share_of(limits, 32).max_concurrent == 1
 
 
 def same(one: Path, other: Path, student: Path) -> None:

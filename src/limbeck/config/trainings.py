@@ -205,6 +205,10 @@ class PpoConfig(Section):
             raise ValueError(
                 f"samples_per_prompt must be at least 2: {self.algorithm} compares the answers to one prompt"
             )
+        if self.deepspeed.nodes * (self.deepspeed.processes or 1) > 1:
+            raise ValueError(
+                f"deepspeed.processes and nodes must be 1: {self.algorithm} trains in one process"
+            )
         for name in PPO_ALONE:
             if getattr(self, name):
                 raise ValueError(f"{name} must be false: algorithm {self.algorithm} does not do it")
