@@ -126,8 +126,8 @@ def tasks(run: Run) -> Iterator[Work]:
     trains = "judge" in run.outline.stages
     refines = "ppo" in run.outline.stages
     if "prepare" in run.outline.stages:
-        rows = run.asked.prompts + run.asked.heldout
-        yield Work("prepare", "prepare", "prompts", 1, run.requests["prepare"], rows=rows)
+        rows, name = run.asked.prompts + run.asked.heldout, "prompts" if run.outline.trains else "heldout"
+        yield Work("prepare", "prepare", name, 1, run.requests["prepare"], rows=rows)
     if trains:
         yield from _teacher_side(run)
     if refines:
