@@ -155,7 +155,7 @@ def _teacher_side(run: Run) -> Iterator[Work]:
     yield _generation(run, "teacher", sampling, 2)
     yield _judgement(run, "judge", "judge", sampling, 3)
     rows = float(asked.prompts * sampling.samples_per_prompt)
-    yield Work("label teacher", "label", "labelled_teacher", 4, run.requests["label"], rows=rows)
+    yield Work("label teacher", "label", "labels_teacher", 4, run.requests["label"], rows=rows)
     learnt = {"selected": accepted(run), "all": rows - run.validation * sampling.samples_per_prompt}
     for selection, number in learnt.items():
         yield warm_up(run, f"sft {selection}", f"sft_{selection}", 5, number)
