@@ -166,6 +166,9 @@ def test_models_that_are_only_evaluated_are_called_by_their_folders(planned: Pla
     plan = planned("evaluate", models=folders, teacher="", prompts="", heldout="x")
     names = [task.name for task in plan.tasks if task.stage == "evaluate"]
     assert names == [Path(folder).name for folder in folders]
+    # `prepare` makes no prompts to train on then, and the report is told of the held-out ones alone.
+    assert of(plan, "prepare").name == "heldout"
+    assert of(planned(), "prepare").name == "prompts"
     assert of(plan, f"evaluate {names[0]}").memory["weights"] == 2 * 8_030_261_248
 
 

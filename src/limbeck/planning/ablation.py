@@ -28,7 +28,7 @@ def compared_rows(run: Run) -> Iterator[Work]:
     yield evaluation(run, longer, "student", 12)
     samples = run.config.generate
     answers = run.asked.prompts * samples.teacher.samples_per_prompt
-    yield Work("label gold", "label", named("labelled_teacher", GOLD), 4, run.requests["label"], rows=answers)
+    yield Work("label gold", "label", named("labels_teacher", GOLD), 4, run.requests["label"], rows=answers)
     yield from _under(run, GOLD, [replace(policy(run, "agreement", 10), task="ppo gold")])
     for variant in run.outline.reward_variants:
         varied = _varied(run, variant)

@@ -47,7 +47,8 @@ def plan_of_report(
         gpu=plan.gpu,
         rates_source=" ".join(plan.rates_source.split()),
         assumptions=plan.assumptions,
-        stages=tuple(map(_stage, plan.tasks)),
+        # Its own time is not known yet.
+        stages=tuple(_stage(task) for task in plan.tasks if task.stage != "report"),
         gpu_hours=plan.gpu_hours or None,
         accepted=round(plan.accepted) or None,
         accepted_per_gpu_hour=plan.accepted_per_gpu_hour,

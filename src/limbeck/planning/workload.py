@@ -127,8 +127,8 @@ def tasks(run: Run) -> Iterator[Work]:
     trains = "judge" in run.outline.stages
     refines = "ppo" in run.outline.stages
     if "prepare" in run.outline.stages:
-        rows = run.asked.prompts + run.asked.heldout
-        yield Work("prepare", "prepare", "prompts", 1, run.requests["prepare"], rows=rows)
+        rows, name = run.asked.prompts + run.asked.heldout, "prompts" if run.outline.trains else "heldout"
+        yield Work("prepare", "prepare", name, 1, run.requests["prepare"], rows=rows)
     if trains:
         yield from _teacher_side(run)
     if refines:
@@ -156,7 +156,7 @@ def _teacher_side(run: Run) -> Iterator[Work]:
     yield _generation(run, "teacher", sampling, 2)
     yield _judgement(run, "judge", "judge", sampling, 3)
     rows = float(asked.prompts * sampling.samples_per_prompt)
-    yield Work("label teacher", "label", "labelled_teacher", 4, run.requests["label"], rows=rows)
+    yield Work("label teacher", "label", "labels_teacher", 4, run.requests["label"], rows=rows)
     learnt = {"selected": accepted(run), "all": rows - run.validation * sampling.samples_per_prompt}
     for selection, number in learnt.items():
         yield warm_up(run, f"sft {selection}", f"sft_{selection}", 5, number)
