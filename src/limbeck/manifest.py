@@ -31,6 +31,7 @@ LAUNCHERS = (
     "compiled.py",
     "components",
     "demo",
+    "engine_fleet.py",
     "export",
     "fetch_report.py",
     "garbage.py",
