@@ -148,9 +148,7 @@ def test_completions_that_another_tool_wrote_can_be_labelled(
         "label",
         tmp_path,
         prompts=foreign_manifest(tmp_path, "prompts", f"{work_uri}/theirs/prompts", prompts),
-        completions=[
-            foreign_manifest(tmp_path, "completions", f"{work_uri}/theirs/completions", completions)
-        ],
+        completions=foreign_manifest(tmp_path, "completions", f"{work_uri}/theirs/completions", completions),
         judgements=None,
         given_labels=None,
         work_uri=work_uri,

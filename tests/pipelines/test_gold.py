@@ -92,7 +92,7 @@ def test_gold_answers_and_all_that_is_made_of_them_end_in_evaluate_and_report(pa
     # In `distill_rewards` they come from an earlier run: the third of the tasks called `load`.
     source = ("load-3", "loaded") if path.stem == "distill_rewards" else ("prepare", "gold")
     reached = {re.sub(r"-\d+$", "", task) for task in reached_from(spec, *source)}
-    assert reached == {"evaluate", "report"}
+    assert reached == {"evaluate", "merge", "report"}
 
 
 def test_the_third_load_of_distill_rewards_is_the_gold(spec: Spec) -> None:
@@ -103,8 +103,8 @@ def test_the_third_load_of_distill_rewards_is_the_gold(spec: Spec) -> None:
 @pytest.mark.parametrize(
     ("loop", "task", "name", "source"),
     [
-        ("comp-for-loop-4", "sft", "labelled", "pipelinechannel--prepare-gold"),
-        ("comp-for-loop-6", "ppo", "labels", "pipelinechannel--prepare-gold"),
+        ("comp-for-loop-5", "sft", "labelled", "pipelinechannel--prepare-gold"),
+        ("comp-for-loop-8", "ppo", "labels", "pipelinechannel--prepare-gold"),
     ],
 )
 def test_a_leak_of_gold_into_training_would_be_found(
@@ -129,7 +129,7 @@ def test_the_upper_bound_gives_gold_to_the_labels_of_the_teacher_and_says_so_to_
 def training_tasks(spec: Spec) -> set[str]:
     """Every task that an ablation trains with, or makes training data with, but those of its upper bound."""
     consumers = {consumer for _, _, consumer in edges(spec)}
-    return {name for name in consumers if not re.match(r"(evaluate|report|compare)(-\d+)?$", name)}
+    return {name for name in consumers if not re.match(r"(evaluate|merge|report|compare)(-\d+)?$", name)}
 
 
 def test_in_an_ablation_gold_answers_reach_one_label_task_and_the_ppo_that_is_its_upper_bound() -> None:
@@ -145,7 +145,7 @@ def test_in_an_ablation_gold_answers_reach_one_label_task_and_the_ppo_that_is_it
         assert variant == "label.rule=gold,label.calibrate=none"
     # What the two make is measured and counted, and nothing else learns from it.
     consumers = {name for source, _, name in edges(spec) if source in reached} - reached
-    assert all(re.match(r"(evaluate|compare)(-\d+)?$", name) for name in consumers)
+    assert all(re.match(r"(evaluate|merge|compare)(-\d+)?$", name) for name in consumers)
 
 
 def test_a_leak_of_the_gold_labels_of_an_ablation_into_a_sweep_would_be_found() -> None:
