@@ -15,7 +15,7 @@ from limbeck.trainjob import RUN_LABEL, Owner, TrainJob, TrainJobSettings, manif
 from tests import kube_stub
 from tests.kube_stub import JOBS, LIST, NAMESPACE, PODS, WATCH, Fault, Stub
 
-PACE = Pace(first_wait=0.01, longest_wait=0.05, poll=0.01, patience=1.0, answer=5.0, watch=2.0, tell=30.0)
+PACE = Pace(first_wait=0.01, longest_wait=0.05, poll=0.01, patience=1.0, answer=5.0, watch=60.0, tell=30.0)
 JOB = TrainJob(
     stage="sft",
     digest="0123456789abcdef" * 4,
@@ -42,10 +42,10 @@ def reach(stub: Stub, pace: Pace = PACE) -> Cluster:
 
 
 @contextmanager
-def training(stub: Stub, job: TrainJob = JOB) -> Iterator[Future[None]]:
+def training(stub: Stub, job: TrainJob = JOB, pace: Pace = PACE) -> Iterator[Future[None]]:
     """The launcher at work, while the block plays the controller."""
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(train, job, reach(stub))
+        yield pool.submit(train, job, reach(stub, pace))
 
 
 def begun(stub: Stub) -> None:
@@ -127,7 +127,7 @@ def test_a_training_ends_well_and_each_line_is_shown_once_in_spite_of(
 
 
 def test_a_watch_from_too_long_ago_begins_anew(stub: Stub) -> None:
-    with training(stub) as done:
+    with training(stub, pace=PACE._replace(watch=1.0)) as done:
         begun(stub)
         stub.oldest = stub.version + 10  # this watch still runs; the next one is refused with 410
         stub.wait_for("GET", WATCH, times=3)

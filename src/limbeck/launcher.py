@@ -39,8 +39,7 @@ def train(job: TrainJob, cluster: Cluster) -> None:
         CanceledError: when somebody deletes the TrainJob.
         LimbeckError: when the training fails, with the last lines of the node that failed first.
     """
-    if _start(job, cluster):
-        return
+    _start(job, cluster)
     with Relay(job.name, cluster) as relay:
         state = _follow(job, cluster)
     if state.failure:
@@ -76,8 +75,8 @@ def _place(cluster: Cluster) -> tuple[str, str, str, str]:
     return GROUP, VERSION, cluster.namespace, PLURAL
 
 
-def _start(job: TrainJob, cluster: Cluster) -> bool:
-    """Create the TrainJob, or take over the one of an earlier attempt; whether it is complete already."""
+def _start(job: TrainJob, cluster: Cluster) -> None:
+    """Create the TrainJob, or take over the one of an earlier attempt."""
     while True:
         try:
             create = cluster.objects.create_namespaced_custom_object
@@ -88,7 +87,7 @@ def _start(job: TrainJob, cluster: Cluster) -> bool:
         else:
             size = f"{job.nodes} nodes with {job.processes} processes each"
             say(f"{job.stage}: TrainJob {job.name} created, {size}")
-            return False
+            return
         found, _ = _look(job.name, cluster)
         if found is None:
             continue  # it went away meanwhile
@@ -106,11 +105,10 @@ def _start(job: TrainJob, cluster: Cluster) -> bool:
             say(f"{job.stage}: TrainJob {job.name} of an earlier attempt has failed; it is made anew")
             _delete(cluster, job.name)
         elif found.ended:
-            say(f"{job.stage}: TrainJob {job.name} is complete already")
-            return True
+            return
         elif _adopt(job, cluster):
             say(f"{job.stage}: TrainJob {job.name} of an earlier attempt is there; going on with it")
-            return False
+            return
 
 
 def _adopt(job: TrainJob, cluster: Cluster) -> bool:
