@@ -8,9 +8,11 @@ import jsonschema
 import pytest
 
 from limbeck.config import Config
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
+from limbeck.manifest import Manifest
 from limbeck.resources import Resources, StageRequest, StageResources, requests
 from limbeck.tasks.launching import shared_out
+from limbeck.tasks.specs import SftSpec, parse_spec
 from limbeck.trainjob import (
     Owner,
     TrainJob,
@@ -176,3 +178,32 @@ def test_a_training_on_several_nodes_leaves_its_wishes_to_them_and_waits_on_a_cp
     assert of_nodes == {"sft": StageRequest(cpu="8", memory="200Gi", gpus=4)}
     assert of_tasks == asked | {"sft": StageRequest(cpu="500m", memory="1Gi", gpus=0)}
     assert shared_out(asked, Config()) == (asked, {})
+
+
+def spec(**changed: Any) -> SftSpec:
+    labelled = Manifest(
+        stage="label", kind="labelled", name="teacher", uri="s3://b/w/label/1", objects=(), inputs={},
+        config_hash="", code_version="",
+    )  # fmt: skip
+    given: dict[str, Any] = {"work_uri": "s3://b/w", "config": {"seed": 1, "sft": {"batch_size": 8}}}
+    given |= {"labelled": labelled, "model": "s3://b/m", "selection": "all", "role": "student"}
+    return SftSpec(**given | changed)
+
+
+def test_what_a_launcher_writes_its_nodes_read_and_nothing_else() -> None:
+    assert parse_spec(spec().model_dump_json().encode(), "here") == spec()
+    text = spec().model_dump_json()
+    for wrong in (b"{}", b"no json", text.replace('"stage":"sft"', '"stage":"label"').encode()):
+        with pytest.raises(DataError, match="not what a training is given in here"):
+            parse_spec(wrong, "here")
+
+
+def test_a_training_keeps_its_name_in_whatever_order_kubeflow_hands_its_settings_over() -> None:
+    assert spec().digest == spec(config={"sft": {"batch_size": 8}, "seed": 1}).digest
+    others = [
+        spec(config={"seed": 2}),
+        spec(selection="selected"),
+        spec(variant="sft.num_epochs=4"),
+        spec(work_uri="s3://b/other"),
+    ]
+    assert len({made.digest for made in (spec(), *others)}) == 5

@@ -1,6 +1,7 @@
 """What a training is given, complete in one text: another pod can do it, and its hash stands for it."""
 
 import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,8 +22,9 @@ class Spec(BaseModel):
 
     @property
     def digest(self) -> str:
-        """The sha256 of it all: the same inputs and settings have the same one."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """The sha256 of it all: that of the same inputs and settings, in whatever order they come."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class SftSpec(Spec):
