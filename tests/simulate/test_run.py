@@ -108,7 +108,7 @@ def test_requests_of_an_unbroken_run_follow_from_its_parts_and_seconds() -> None
     made = simulate(scenario)
     loose = math.floor((scenario.ideal_seconds + scenario.lag_seconds) / 60)
     asked = made.traffic.total("results")
-    assert asked.pages == 2
+    assert asked.pages == 3
     assert asked.get == 1  # the lease
     assert asked.head == pytest.approx(1 + 5 + loose, abs=5)
     assert asked.put == pytest.approx(1 + 5 + loose + 2 + made.num_renewals, abs=5)
