@@ -141,7 +141,7 @@ def begun(
     num_evaluate_shards: Any,
     judge: Any = None,
 ) -> Run:
-    """What the tasks of a run share, once `preflight` has passed; `num_shards` is None without `generate`."""
+    """What the tasks of a run share, once `preflight` has passed; no number: nothing is shared."""
 
     def items(number: Any, name: str) -> Any:
         return pods.helper(shards(num_shards=number), name).after(checked).output
@@ -153,7 +153,9 @@ def begun(
         config=config,
         shards=None if num_shards is None else items(num_shards, "shards"),
         num_shards=num_shards,
-        evaluate_shards=items(num_evaluate_shards, "shards of evaluate"),
+        evaluate_shards=None
+        if num_evaluate_shards is None
+        else items(num_evaluate_shards, "shards of evaluate"),
         num_evaluate_shards=num_evaluate_shards,
         judge=judge,
     )
@@ -175,28 +177,38 @@ def generated(run: Run, prompts: Any, role: str, **model: Any) -> Any:
     return run.merged(f"generate {role}", answered.outputs["completions"])
 
 
-def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **model: Any) -> Any:
-    """The evaluation of one model."""
-    inputs = {name: prepare_outputs[name] for name in ("heldout", "gold")} | model
+def evaluation(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **inputs: Any) -> Any:
+    """One task of an evaluation."""
+    inputs |= {name: prepare_outputs[name] for name in ("heldout", "gold")}
     if run.judge is not None:
         inputs["judge"] = run.judge
+    task = run.add(evaluate, title, of_teacher=of_teacher, asks_teacher=run.judge is not None, **inputs)
+    return task.outputs["results"]
+
+
+def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = False, **model: Any) -> Any:
+    """The evaluation of one model."""
     with dsl.ParallelFor(run.evaluate_shards, name=f"{title} shards") as shard:
-        task = run.add(
-            evaluate,
+        results = evaluation(
+            run,
+            prepare_outputs,
             title,
             of_teacher=of_teacher,
-            asks_teacher=run.judge is not None,
             shard=shard,
             num_shards=run.num_evaluate_shards,
-            **inputs,
+            **model,
         )
-    return run.merged(title, task.outputs["results"])
+    return run.merged(title, results)
 
 
 def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
-    """The evaluations of several models, each named after its folder."""
+    """The evaluations of several models, each named after its folder, one task each.
+
+    A loop over shards within the loop would get the shard for the model: Kubeflow's local runner (2.17) gives
+    the inner loop's item for the outer one's.
+    """
     with dsl.ParallelFor(models, name="models") as model:
-        results = evaluated(run, prepare_outputs, "evaluate", model=model)
+        results = evaluation(run, prepare_outputs, "evaluate", model=model)
     return dsl.Collected(results)
 
 

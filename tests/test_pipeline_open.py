@@ -23,6 +23,7 @@ def run_file(folder: Path, work_uri: str) -> Path:
     tiny.checkpoint(folder / "student", seed=1)
     settings = {
         "work_uri": work_uri,
+        "num_evaluate_shards": 2,
         "prompts": str(folder / "prompts.jsonl"),
         "teacher": str(folder / "teacher"),
         "student": str(folder / "student"),
@@ -70,12 +71,18 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     folder = tmp_path_factory.mktemp("run")
     path = run_file(folder, "s3://test/open")
     output, report = run("distill_open", path, folder / "out")
-    return {"run_file": path, "output": output, "report": report, "out": folder / "out"}
+    return {
+        "run_file": path,
+        "output": output,
+        "report": report,
+        "log": (folder / "out" / "run.log").read_text(),
+    }
 
 
 def test_it_runs_to_its_end_and_the_judge_measures(finished: dict[str, Any]) -> None:
     report = finished["report"]
     assert "judge student: " in finished["output"]
+    assert "merge of evaluate(sft_selected): 105 rows in " in finished["log"]
     assert {row["name"] for row in report["rows"]} == {
         "teacher",
         "student",
@@ -117,7 +124,6 @@ def test_any_models_can_be_compared_by_the_judgement_of_a_teacher(
     given = yaml.safe_load(finished["run_file"].read_text())
     kept = {name: given[name] for name in ("work_uri", "config", "teacher")}
     models = {"models": [given["student"], given["teacher"]], "heldout": given["prompts"]}
-    models |= {"num_evaluate_shards": 2}
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(kept | models))
     _, report = run("evaluate", path, tmp_path / "out")

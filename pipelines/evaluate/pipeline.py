@@ -19,7 +19,6 @@ def evaluate(
     models: list[str],
     teacher: str = "",
     config: dict[str, Any] = {},
-    num_evaluate_shards: int = 1,
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
     resources: dict[str, Any] = {},
@@ -40,7 +39,6 @@ def evaluate(
         teacher: URI of the Hugging Face folder of the model that judges answers to open questions
             (`task.kind`: `open`), or its name at its server; not read for others.
         config: Settings of all stages, as under `config` in a run file.
-        num_evaluate_shards: How many tasks share the evaluation of each model.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
         resources: CPU, memory and GPUs by stage, where the defaults do not fit:
@@ -70,13 +68,12 @@ def evaluate(
             heldout=heldout,
             models=models,
             teacher=teacher,
-            num_evaluate_shards=num_evaluate_shards,
             gpus=gpus,
             resources=resources,
             config=config,
             **pods.nodes,
         )
     )
-    run = begun(pods, checked, work_uri, config, None, num_evaluate_shards, judge=teacher)
+    run = begun(pods, checked, work_uri, config, None, None, judge=teacher)
     data = prepared(run, checked, "", heldout)
     told(run, data, evaluated_all(run, data, models))
