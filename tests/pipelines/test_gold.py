@@ -92,7 +92,7 @@ def test_gold_answers_and_all_that_is_made_of_them_end_in_evaluate_and_report(pa
     # In `distill_rewards` they come from an earlier run: the third of the tasks called `load`.
     source = ("load-3", "loaded") if path.stem == "distill_rewards" else ("prepare", "gold")
     reached = {re.sub(r"-\d+$", "", task) for task in reached_from(spec, *source)}
-    assert reached == {"evaluate", "merge", "report"}
+    assert reached - {"merge"} == {"evaluate", "report"}  # it merges results
 
 
 def test_the_third_load_of_distill_rewards_is_the_gold(spec: Spec) -> None:
