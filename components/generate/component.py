@@ -35,7 +35,7 @@ def generate(
         config: Settings of all stages; this one reads `generate`, `engine`, `task`, `seed` and the role's.
 
     Returns:
-        completions: Manifest of the completions, with temperature, seed, log-probability; of a shard for `merge`.
+        completions: Manifest of completions: temperature, seed, log-probability; of a shard, for `merge`.
     """
     from limbeck import tasks
 
