@@ -87,7 +87,13 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 	$(BIN)/python -m tests.images.machine
 	$(BIN)/pytest tests/images/containers
 
-.PHONY: bench-storage chaos chaos-storage simulate
+.PHONY: bench bench-storage chaos chaos-storage simulate
+
+# Each writes build/bench/NAME.json; what was measured before stays on the page.
+BENCH ?=
+bench: $(READY) ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some)
+	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json build/bench/$$name.json; done
+	$(BIN)/python -m bench.page build/bench docs/speed/measured.md
 
 simulate: $(READY) ## Simulate 10^8 completions on 1,000 preemptible GPUs; draws docs/simulation.md anew (minutes)
 	$(BIN)/python -m simulate --seed $(SEED)
