@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from limbeck.config.engines import DeepSpeedConfig
 from limbeck.section import Count, Positive, Probability, Section, micro_batch
 
+TRAIN_STAGES = ("sft", "reward", "ppo")
+"""What may train in several processes, and on several nodes."""
 PpoReward = Literal["model", "agreement", "mixed", "judge"]
 BY_AGREEMENT: tuple[PpoReward, ...] = ("agreement", "mixed")
 """What looks at agreement with the pseudo label, of which open questions have none."""
