@@ -109,11 +109,14 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
         # A loop over what a task gives: the shards that `shards` counts.
         parts = [spec["root"], *spec["components"].values()]
         tasks = {name: task for part in parts if "dag" in part for name, task in part["dag"]["tasks"].items()}
-        (number,) = tasks[name.removesuffix("-Output")]["inputs"]["parameters"].values()
-        if "componentInputParameter" in number:
-            given = number["componentInputParameter"].removeprefix("pipelinechannel--")
-            return list(range(int(values[given])))
-        return list(range(int(number["runtimeValue"]["constant"])))
+        given = tasks[name.removesuffix("-Output")]["inputs"]["parameters"]
+        models = value(given["for_each"]) if "for_each" in given else ()
+        return list(range(int(value(given["num_shards"])) * max(1, len(models))))
+
+    def value(source: Mapping[str, Any]) -> Any:
+        if "componentInputParameter" in source:
+            return values[source["componentInputParameter"].removeprefix("pipelinechannel--")]
+        return source["runtimeValue"]["constant"]
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:
         for name, task in component["dag"]["tasks"].items():
