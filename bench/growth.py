@@ -166,7 +166,10 @@ def main() -> None:
     parser.add_argument("--text-chars", type=int, default=400, help="characters of a completion")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="completions of a prompt")
     parser.add_argument(
-        "--heldout", type=int, default=0, help="held-out prompts of the report, 40 answers each; 0: rows / 100"
+        "--heldout",
+        type=int,
+        default=0,
+        help="held-out prompts of the report; 0: rows / 100",
     )
     parser.add_argument("--memory-mib", type=int, default=2048, help="0: no limit")
     parser.add_argument("--json", type=Path)

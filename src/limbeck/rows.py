@@ -219,9 +219,7 @@ def parquet_columns(path: Path, where: str) -> list[str]:
         raise DataError("not a Parquet file", where=where, got=str(error), remedy="Write it again") from error
 
 
-def _iter_part(
-    store: Store, item: StoredObject, row_type: type[RowType], folder: Path
-) -> Iterator[RowType]:
+def _iter_part(store: Store, item: StoredObject, row_type: type[RowType], folder: Path) -> Iterator[RowType]:
     """The rows of one part, checked one by one; it lies in the folder meanwhile."""
     path = store.read_file(item, folder / "part.parquet")
     for number, value in enumerate(parquet_rows(path, item.uri)):
