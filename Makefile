@@ -34,18 +34,24 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 	$(BIN)/python -m examples.smollm2.inputs build/smollm2
 	$(BIN)/limbeck run examples/smollm2/run.yaml --out out/demo-smollm2
 
-# A process each: a vLLM that closes in a process ends the process group of the trainers in it. The longest first;
-# files of few long tests are among them because the last call takes files with few tests last, and cores would idle.
+# Processes apart from the rest: a vLLM that closes in a process ends the process group of the trainers in it. Files
+# joined by + share one, with its imports and its engine; of them, those that close an engine come last. The longest
+# first; files of few long tests are among them because the last call takes files with few tests last, and cores would idle.
+TRAINER := tests/trainer/test_
+TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py \
+  $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
+  $(TRAINER)processes.py+$(TRAINER)processes_resume.py $(TRAINER)networks.py+$(TRAINER)tokens.py
 TESTS_APART := $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py preflight \
-  storage tasks test_resume.py stages/test_engine_killed.py) $(wildcard tests/trainer/test_*.py)
+  storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
+  $(filter-out $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
 TEST_JOBS ?= 2
 test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
 	$(MAKE) --no-print-directory --jobs $(TEST_JOBS) --output-sync $(TESTS_APART:%=apart/%)
-	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(TESTS_APART:%=--ignore=%)
+	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(patsubst %,--ignore=%,$(subst +, ,$(TESTS_APART)))
 
 .PHONY: $(TESTS_APART:%=apart/%)
 $(TESTS_APART:%=apart/%): apart/%: $(READY)
-	$(BIN)/pytest $*
+	$(BIN)/pytest $(subst +, ,$*)
 
 # The report is opened in a real browser.
 chromium:
@@ -90,7 +96,7 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 .PHONY: bench bench-storage chaos chaos-storage simulate
 
 # Each writes build/bench/NAME.json; what was measured before stays on the page.
-BENCH ?=
+BENCH ?= growth
 bench: $(READY) ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some)
 	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json build/bench/$$name.json; done
 	$(BIN)/python -m bench.page build/bench docs/speed/measured.md

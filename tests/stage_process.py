@@ -47,6 +47,11 @@ def finish(task: str, folder: Path, **arguments: Any) -> str:
     return output
 
 
+def run(task: str, arguments: dict[str, Any]) -> None:
+    """Run a task here."""
+    getattr(tasks, task)(**{key: _artifacts(value) for key, value in arguments.items()})
+
+
 def _artifacts(value: Any) -> Any:
     if isinstance(value, dict) and value.keys() == {"path"}:
         return FileArtifact(value["path"])
@@ -57,5 +62,4 @@ def _artifacts(value: Any) -> Any:
 
 if __name__ == "__main__":
     name, path = sys.argv[1:]
-    given = json.loads(Path(path).read_text())
-    getattr(tasks, name)(**{key: _artifacts(value) for key, value in given.items()})
+    run(name, json.loads(Path(path).read_text()))

@@ -1,37 +1,20 @@
 """Two attempts of one stage never mix: real processes, killed and paused, against a real server."""
 
-import json
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from unittest.mock import ANY
 
 import pytest
 
 from limbeck import lease
-from limbeck.config import Config
-from limbeck.errors import LeaseError, StorageError
+from limbeck.errors import LeaseError
 from limbeck.lease import Lease, held, live
 from limbeck.manifest import commit, find
-from limbeck.stages.prepare import Prepared
-from limbeck.stages.prepare import run as prepare
 from limbeck.storage import Store
-from tests.fault_proxy import FAULTS, fault_proxy
 from tests.lease_process import Attempt, manifest
-from tests.memory_store import MemoryStore
-
-PATIENCE_SECONDS = 60.0
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.02)
+from tests.leases import elsewhere, wait_until, written
 
 
 def holding(uri: str, ttl_seconds: float) -> Attempt:
@@ -39,19 +22,6 @@ def holding(uri: str, ttl_seconds: float) -> Attempt:
     assert attempt.answer() == "ready"
     assert attempt.answer() == "held"
     return attempt
-
-
-def elsewhere(store: Store, uri: str, ttl_seconds: float, **values: object) -> str:
-    """Write the lease of a holder on another machine; gives its ETag."""
-    usual = {"token": "x", "name": "generate(teacher)", "host": "node-7", "pid": 41, "since": "noon"}
-    there = Lease.model_validate({**usual, "ttl_seconds": ttl_seconds, **values})
-    etag = store.write_new(f"{uri}/lease.json", there.model_dump_json().encode())
-    assert etag
-    return etag
-
-
-def written(store: Store, uri: str) -> Lease:
-    return Lease.model_validate_json(store.read_bytes(f"{uri}/lease.json"))
 
 
 def test_a_second_attempt_stops_at_once_and_says_who_is_at_work(store: Store, work_uri: str) -> None:
@@ -213,9 +183,9 @@ def test_a_holder_renews_for_as_long_as_it_works(store: Store, work_uri: str) ->
         assert live(store, work_uri) is not None
 
 
-def test_of_sixteen_attempts_one_holds_the_lease(store: Store, work_uri: str) -> None:
-    attempts = [Attempt(work_uri, 60, hold=False) for _ in range(16)]
-    assert [attempt.answer() for attempt in attempts] == ["ready"] * 16
+def test_of_eight_attempts_one_holds_the_lease(store: Store, work_uri: str) -> None:
+    attempts = [Attempt(work_uri, 60, hold=False) for _ in range(8)]
+    assert [attempt.answer() for attempt in attempts] == ["ready"] * 8
     for attempt in attempts:
         attempt.send("hold")
     answers = [attempt.answer() for attempt in attempts]
@@ -224,7 +194,7 @@ def test_of_sixteen_attempts_one_holds_the_lease(store: Store, work_uri: str) ->
     assert winners[0].do("check") == "check done"
     winners[0].send("end")
     codes = [attempt.end()[0] for attempt in attempts]
-    assert sorted(codes) == [0] + [9] * 15
+    assert sorted(codes) == [0] + [9] * 7
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"ttl_seconds": 1e9}'])
@@ -248,168 +218,3 @@ def test_an_ended_attempt_gives_the_lease_back_and_says_whether_it_finished(
         commit(store, manifest(work_uri, "done"), second)
     second.confirm()
     assert written(store, work_uri).state == "finished", "a late renewal took it back"
-
-
-def test_no_work_goes_on_under_a_lease_that_is_over_while_the_store_is_away(
-    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with fault_proxy(str(store.endpoint), 0, 0.0, FAULTS) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        with held(Store(1), work_uri, "first", 1) as first:
-            first.check()
-            proxy.is_down.set()
-
-            def works() -> bool:
-                first.check()
-                return False
-
-            with pytest.raises(StorageError, match=r"a transfer failed in .*/lease\.json"):
-                wait_until(works)
-            proxy.is_down.clear()
-            first.check()
-            renewals = written(store, work_uri).renewals
-            wait_until(lambda: written(store, work_uri).renewals > renewals)
-
-
-class Timeless(MemoryStore):
-    """A store that does not tell the time."""
-
-    def age(self, uri: str) -> float | None:
-        return None
-
-
-def test_where_the_store_tells_no_time_the_patience_of_who_waits_decides() -> None:
-    store = Timeless()
-    elsewhere(store, "s3://b/x", 0.3)
-    with held(store, "s3://b/x", "second"):
-        assert written(store, "s3://b/x").name == "second"
-
-
-class Taken(MemoryStore):
-    """A store in which another attempt takes a lease between the first look at it and what is done then."""
-
-    def read_tagged(self, uri: str) -> tuple[bytes, str] | None:
-        found = super().read_tagged(uri)
-        if found and Lease.model_validate_json(found[0]).name == "old":
-            self.put(uri, Lease(name="faster", token="z").model_dump_json().encode())
-        return found
-
-
-def test_of_two_that_find_a_lease_over_at_the_same_time_one_takes_it() -> None:
-    store = Taken()
-    elsewhere(store, "s3://b/x", 600, name="old", state="released")
-    with (
-        pytest.raises(LeaseError, match=r"another attempt of the same stage is at work in .*got faster"),
-        held(store, "s3://b/x", "slower"),
-    ):
-        pass
-    assert written(store, "s3://b/x").name == "faster"
-
-
-class Slow(MemoryStore):
-    """A store whose conditional writes take longer than a lease lasts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked_by: list[str] = []
-
-    def replace(self, uri: str, data: bytes, etag: str) -> str | None:
-        self.asked_by.append(threading.current_thread().name)
-        time.sleep(0.4)
-        return super().replace(uri, data, etag)
-
-
-def test_a_lease_lasts_from_when_its_renewal_was_asked_for_and_not_from_the_answer() -> None:
-    store = Slow()
-    with held(store, "s3://b/x", "first", 0.3) as first:
-        first.confirm()
-        assert store.asked_by.count(threading.current_thread().name) == 2, "it was over when the answer came"
-
-
-class LosesAnswers(Store):
-    """A store whose answer to a conditional write is lost, and the client's own retry is refused."""
-
-    def replace(self, uri: str, data: bytes, etag: str) -> str | None:
-        super().replace(uri, data, etag)
-        return super().replace(uri, data, etag)
-
-    def write_new(self, uri: str, data: bytes) -> str | None:
-        super().write_new(uri, data)
-        return super().write_new(uri, data)
-
-
-def test_the_echo_of_its_own_write_is_no_loss(store: Store, work_uri: str) -> None:
-    lossy = LosesAnswers()
-    with held(lossy, work_uri, "first") as first:
-        first.confirm()
-        commit(lossy, manifest(work_uri, "done"), first)
-        first.confirm()
-    assert written(store, work_uri).state == "finished"
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_lease_is_kept_where_one_request_in_five_fails(
-    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    with fault_proxy(str(store.endpoint), seed, 0.2, FAULTS) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        client = Store(60)
-        with held(client, work_uri, "first", 3) as first:
-            for _ in range(30):
-                first.confirm()
-            made = commit(client, manifest(work_uri, "done"), first)
-        assert sum(proxy.seen[fault] for fault in FAULTS) >= 3
-    assert written(store, work_uri).state == "finished"
-    assert find(store, work_uri) == made
-
-
-def test_an_outage_longer_than_the_lease_is_no_loss_if_nobody_came(
-    store: Store, work_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with fault_proxy(str(store.endpoint), 0, 0.0, FAULTS) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        with held(Store(60), work_uri, "first", 1) as first:
-            proxy.is_down.set()
-            wait_until(lambda: live(store, work_uri) is None)
-            proxy.is_down.clear()
-            first.check()
-            commit(Store(60), manifest(work_uri, "done"), first)
-    assert written(store, work_uri).state == "finished"
-
-
-def test_the_same_content_twice_is_one_manifest(store: Store, work_uri: str) -> None:
-    first = commit(store, manifest(work_uri, "same").model_copy(update={"wall_seconds": 1.0}))
-    assert commit(store, manifest(work_uri, "same").model_copy(update={"wall_seconds": 2.0})) == first
-    assert find(store, work_uri) == first
-
-
-def test_another_content_is_refused_and_changes_nothing(store: Store, work_uri: str) -> None:
-    first = commit(store, manifest(work_uri, "one"))
-    with pytest.raises(LeaseError, match=r"has finished with another result in .*/manifest\.json"):
-        commit(store, manifest(work_uri, "other"))
-    assert find(store, work_uri) == first
-
-
-def test_a_damaged_manifest_is_replaced(store: Store, work_uri: str) -> None:
-    store.write_bytes(f"{work_uri}/manifest.json", b"{")
-    made = commit(store, manifest(work_uri, "one"))
-    assert find(store, work_uri) == made
-
-
-def test_a_stage_stops_where_another_attempt_is_at_work(store: Store, work_uri: str, tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("\n".join(json.dumps({"prompt": f"sum {n}"}) for n in range(40)))
-    store.write_file(tmp_path / "data", f"{work_uri}/in/data.jsonl")
-
-    def run() -> Prepared:
-        return prepare(f"{work_uri}/in/data.jsonl", "", Config(), store, work_uri)
-
-    made = run()
-    root = made.prompts.uri.removesuffix("/prompts")
-    assert written(store, root).state == "finished"
-    store.delete([f"{item.uri}/manifest.json" for item in made])
-    with (
-        held(store, root, "the other"),
-        pytest.raises(LeaseError, match=rf"is at work in {root}/lease\.json: got the other, process"),
-    ):
-        run()
-    assert run().prompts == made.prompts.model_copy(update={"wall_seconds": ANY})

@@ -17,7 +17,7 @@ from limbeck.judging import read_verdict, too_long_to_judge, verdict_requests
 from limbeck.manifest import Manifest, commit, find_shard, input_hashes, stage_uri
 from limbeck.progress import say
 from limbeck.records import EvalResult, Prompt
-from limbeck.results import accuracy_metrics, judge_metrics, key_of, say_accuracy
+from limbeck.results import Tally, key_of, say_accuracy
 from limbeck.rows import is_part, read_part, read_rows
 from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample
@@ -101,7 +101,8 @@ def judged_answers(
         )
         results = read_rows(store, manifest, EvalResult)
         _check_same(rows, results, uri)
-        metrics = accuracy_metrics(results, config, name) | judge_metrics(results, config)
+        tally = Tally.of(results)
+        metrics = tally.accuracy_metrics(config, name) | tally.judge_metrics(config)
         say_accuracy(metrics, stage_name)
         seconds = answered.wall_seconds + time.monotonic() - started
         taken = {"metrics": metrics, "wall_seconds": seconds}

@@ -170,7 +170,8 @@ def read_rows(store: Store, manifest: Manifest, row_type: type[RowType]) -> list
 
 def read_part(store: Store, item: StoredObject, row_type: type[RowType]) -> list[RowType]:
     """The rows of one Parquet part; see `iter_rows`."""
-    return list(_iter_part(store, item, row_type))
+    with tempfile.TemporaryDirectory() as folder:
+        return list(_iter_part(store, item, row_type, Path(folder)))
 
 
 def iter_rows(store: Store, manifests: Iterable[Manifest], row_type: type[RowType]) -> Iterator[RowType]:
@@ -180,10 +181,11 @@ def iter_rows(store: Store, manifests: Iterable[Manifest], row_type: type[RowTyp
         DataError: when a part is no Parquet file, or a row is not of the type.
         StorageError: when a part is missing or corrupt.
     """
-    for manifest in manifests:
-        for item in manifest.objects:
-            if is_part(item):
-                yield from _iter_part(store, item, row_type)
+    with tempfile.TemporaryDirectory() as folder:  # one for all: to remove one takes milliseconds
+        for manifest in manifests:
+            for item in manifest.objects:
+                if is_part(item):
+                    yield from _iter_part(store, item, row_type, Path(folder))
 
 
 def parquet_rows(path: Path, where: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -217,22 +219,22 @@ def parquet_columns(path: Path, where: str) -> list[str]:
         raise DataError("not a Parquet file", where=where, got=str(error), remedy="Write it again") from error
 
 
-def _iter_part(store: Store, item: StoredObject, row_type: type[RowType]) -> Iterator[RowType]:
-    """The rows of one part, checked one by one."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = store.read_file(item, Path(folder) / "part.parquet")
-        for number, value in enumerate(parquet_rows(path, item.uri)):
-            try:
-                yield row_type.model_validate(value)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise DataError(
-                    f"not a row of {row_type.__name__}",
-                    where=f"{item.uri}, row {number}, field {'.'.join(map(str, first['loc']))}",
-                    expected=first["msg"],
-                    got=repr(first["input"])[:80],
-                    remedy="Give the output of the stage that makes these rows",
-                ) from error
+def _iter_part(store: Store, item: StoredObject, row_type: type[RowType], folder: Path) -> Iterator[RowType]:
+    """The rows of one part, checked one by one; it lies in the folder meanwhile."""
+    path = store.read_file(item, folder / "part.parquet")
+    for number, value in enumerate(parquet_rows(path, item.uri)):
+        try:
+            yield row_type.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DataError(
+                f"not a row of {row_type.__name__}",
+                where=f"{item.uri}, row {number}, field {'.'.join(map(str, first['loc']))}",
+                expected=first["msg"],
+                got=repr(first["input"])[:80],
+                remedy="Give the output of the stage that makes these rows",
+            ) from error
+    path.unlink()
 
 
 def is_part(item: StoredObject) -> bool:

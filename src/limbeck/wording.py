@@ -76,11 +76,12 @@ def wording(text: str) -> Wording:
     """Read the words of a text."""
     tokens = TOKEN.findall(unicodedata.normalize("NFC", text))  # NFKC would read "10²" as "102"
     words_T = np.fromiter(map(_hashed, tokens), np.uint64, len(tokens))
+    figures = np.flatnonzero(words_T & np.uint64(1))
     return Wording(
         words_T=words_T,
         key=_hash(" ".join(tokens).encode()),
-        figures=_hash(words_T[words_T & np.uint64(1) == 1].tobytes()),
-        num_numbers=sum(token[0].isdecimal() for token in tokens),
+        figures=_hash(words_T[figures].tobytes()),
+        num_numbers=sum(tokens[place][0].isdecimal() for place in figures.tolist()),
     )
 
 

@@ -1,4 +1,4 @@
-"""A plan follows from run file, sizes and what was said: counts by hand, and what fits."""
+"""A plan follows from run file, sizes and what was said: counts by hand."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,6 @@ import pytest
 
 from limbeck.config import Config
 from limbeck.errors import ConfigError
-from limbeck.planning.asked import Given, count_asked
 from limbeck.planning.model import Plan, PlannedTask
 from limbeck.planning.rates import Prices, load_rates
 from limbeck.planning.sizes import read_model
@@ -16,7 +15,6 @@ from limbeck.planning.speed import sampling_seconds
 from limbeck.planning.workload import Model, Sampled
 from limbeck.preflight.memory import GIB
 from limbeck.preflight.places import Place
-from limbeck.run_file import RunFile
 from tests.planning.conftest import FOLDERS, GIVEN, of
 
 Planned = Callable[..., Plan]
@@ -177,122 +175,6 @@ def test_a_pipeline_with_tasks_of_its_own_is_refused(planned: Planned) -> None:
         planned("tests/small_pipeline.yaml")
 
 
-@pytest.mark.parametrize(
-    ("gpu", "sections", "task", "said"),
-    [
-        ("H100", {}, "sft all", ""),
-        (
-            "A100-40GB",
-            {
-                "sft": {
-                    "micro_batch_size": 32, "max_length": 2048,
-                    "deepspeed": {"gradient_checkpointing": False},
-                }
-            },
-            "sft all",
-            "sft.micro_batch_size: 4, or one H200 of 140.4 GiB as it is",
-        ),
-        (
-            "L40S",
-            {
-                "sft": {
-                    "micro_batch_size": 1, "max_length": 16384,
-                    "deepspeed": {"gradient_checkpointing": False},
-                }
-            },
-            "sft all",
-            "sft.deepspeed.gradient_checkpointing: true, or one H100 of 79.6 GiB as it is",
-        ),
-        (
-            "L4",
-            {},
-            "reward",
-            "reward.deepspeed.lora_rank: 16, or one A100-40GB of 40 GiB as it is",
-        ),
-        (
-            "L40S",
-            {},
-            "ppo model",
-            "ppo.deepspeed.lora_rank: 16, or one H100 of 79.6 GiB as it is",
-        ),
-        (
-            "H100",
-            {"ppo": {"gpu_memory_utilization": 0.04}},
-            "ppo model",
-            "ppo.gpu_memory_utilization: 0.3, or one H200 of 140.4 GiB as it is",
-        ),
-        (
-            "L4",
-            {"teacher": {"dtype": "float32"}},
-            "judge",
-            "engine.tensor_parallel_size 2 and resources.judge.gpus 2, or one A100-40GB of 40 GiB as it is",
-        ),
-        (
-            "L40S",
-            {"reward": {"init": "teacher", "deepspeed": {"lora_rank": 0}}},
-            "reward",
-            "reward.deepspeed.lora_rank: 16",
-        ),
-    ],
-    ids=[
-        "nothing where it fits", "micro batch", "activations recomputed", "LoRA on a small GPU",
-        "what LoRA makes needless is left out", "a larger share for PPO's engine",
-        "more GPUs for an engine", "LoRA for a large reward model",
-    ],
-)  # fmt: skip
-def test_the_smallest_setting_that_fits(
-    gpu: str, sections: dict[str, object], task: str, said: str, planned: Planned
-) -> None:
-    found = of(planned(gpu=gpu, **sections), task)
-    assert (found.fits == "yes") == (said == "")
-    assert found.smallest == said
-
-
-def test_zero_over_more_gpus_is_what_is_left_where_adapters_alone_do_not_fit(
-    planned: Planned, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_text(
-        '{"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, '
-        '"num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 32000, '
-        '"tie_word_embeddings": false, "max_position_embeddings": 4096}'
-    )
-    plan = planned(folders=FOLDERS | {"teacher": str(tmp_path)}, reward={"init": "teacher"})
-    # Half of 128 GiB of frozen weights, and what scoring takes, is more than a GPU of 80 has.
-    assert of(plan, "reward").smallest == (
-        "reward.deepspeed.lora_rank: 16, reward.deepspeed.zero_stage: 3 and resources.reward.gpus 4"
-    )
-    assert of(plan, "judge").smallest == "engine.tensor_parallel_size 2 and resources.judge.gpus 2"
-
-
-def test_what_surely_fails_is_an_error_and_what_may_fail_a_warning(planned: Planned) -> None:
-    small = planned(gpu="L4")
-    said = [(finding.severity, finding.text) for finding in small.findings]
-    assert any(
-        kind == "error" and text.startswith("too little GPU memory in stage ppo") for kind, text in said
-    )
-    assert any(kind == "warning" and "rollouts of stage ppo" in text for kind, text in said)
-    assert of(small, "ppo model").seconds is None
-    assert planned().findings == ()
-
-
-@pytest.mark.parametrize(
-    ("sections", "said"),
-    [
-        ({"ppo": {"max_tokens": 2048}}, "completions leave no room for a prompt in config.ppo.max_tokens"),
-        ({"engine": {"max_model_len": 200_000}}, "the engine's context is longer than the model's"),
-        ({"engine": {"tensor_parallel_size": 5}, "gpus": 5}, "attention heads that cannot be shared out"),
-        ({"engine": {"tensor_parallel_size": 2}}, "fewer GPUs than the engine or the processes want"),
-        ({"student": "", "prompts": ""}, "missing parameter `prompts`"),
-    ],
-    ids=["no room for a prompt", "too long a context", "heads", "too few GPUs", "parameters"],
-)
-def test_a_plan_names_other_things_that_surely_fail(
-    sections: dict[str, object], said: str, planned: Planned
-) -> None:
-    errors = [item.text for item in planned(**sections).findings if item.severity == "error"]
-    assert any(text.startswith(said) for text in errors), errors
-
-
 def test_a_part_of_a_gpu_counts_with_its_own_memory(planned: Planned) -> None:
     assert planned(engine={"gpu_memory_gib": 20}).gpu_memory_gib == 20
     assert planned(engine={"gpu_memory_gib": 80}, gpu="L4").gpu_memory_gib == 22.5
@@ -408,39 +290,3 @@ def test_a_single_sequence_waits_for_the_weights() -> None:
     assert took is not None
     weights, cache = 2 * shape.parameters, 500 * 128 * 1024
     assert took == pytest.approx(1000 * (weights + cache) / (3.35e12 * gpu.decode), rel=1e-6)
-
-
-DATA = {
-    "prompts.jsonl": b'{"prompt": "12345678"}\n{"prompt": "1234"}\nnot JSON\n{"prompt": "1234"}\n',
-    "prompts.csv": b"prompt\n12345678\n1234\n1234\n",
-    "prompts.json": b'[{"prompt": "12345678"}, {"prompt": "1234"}, {"prompt": ""}, {"prompt": "1234"}]',
-}
-
-
-@pytest.mark.parametrize("name", DATA)
-def test_prompts_are_counted_in_the_data(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(DATA[name])
-    run_file = RunFile(prompts=str(tmp_path / name), heldout=str(tmp_path / name))
-    asked = count_asked(run_file, Given(), trains=True)
-    assert (asked.prompts, asked.heldout) == (3, 3)
-    assert asked.prompt_tokens == pytest.approx(16 / 3 / 4 + 30)
-
-
-def test_a_part_is_held_out_where_no_data_are_named_for_it() -> None:
-    asked = count_asked(RunFile(), Given(prompts=1000), trains=True)
-    assert (asked.prompts, asked.heldout) == (900, 100)
-
-
-@pytest.mark.parametrize("address", ["hf://a/b", "", "no/such/file.jsonl"])
-def test_what_cannot_be_counted_must_be_said(address: str) -> None:
-    with pytest.raises(
-        ConfigError, match="--prompts N" if address != "no/such/file.jsonl" else "no such data"
-    ):
-        count_asked(RunFile(prompts=address), Given(), trains=True)
-
-
-def test_completions_are_a_share_of_their_bound_unless_their_length_is_said() -> None:
-    said = count_asked(RunFile(), Given(prompts=10, completion_tokens=150), trains=True)
-    assert (said.completion_tokens(400), said.completion_tokens(100)) == (150, 100)
-    assumed = count_asked(RunFile(), Given(prompts=10, completion_share=0.25), trains=True)
-    assert assumed.completion_tokens(400) == 100

@@ -31,8 +31,8 @@ from limbeck.manifest import (
 from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
-from limbeck.results import DECODINGS, accuracy_metrics, judge_metrics, key_of, result_key, say_accuracy
-from limbeck.rows import read_rows
+from limbeck.results import DECODINGS, Tally, key_of, result_key, say_accuracy
+from limbeck.rows import iter_rows, read_rows
 from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
 from limbeck.shards import WHOLE, Shard, rows_per_part, share
@@ -118,16 +118,16 @@ def merged(shards: Sequence[Manifest], config: Config, store: Store) -> Manifest
     if complete := find(store, whole.uri):
         say(f"merge of {name}: already complete, {complete.num_rows} results")
         return complete
-    results = read_rows(store, whole, EvalResult)
+    tally = Tally.of(iter_rows(store, [whole], EvalResult))
     by_reason = reasons(rejected_rows(store, whole))
     if ANSWERS in whole.inputs:
         answers = _merged_answers(whole, [item.shard for item in shards if item.shard], config, store)
         rejected = dict(Counter(answers.rejected) + Counter(by_reason))
-        of_judge = judge_metrics(results, config)
+        of_judge = tally.judge_metrics(config)
     else:
-        _check_fit(results, whole.num_input_rows, whole.uri, config)
-        rejected, of_judge = _rejected(results, by_reason), {}
-    metrics = whole.metrics | accuracy_metrics(results, config, whole.name) | of_judge
+        _check_fit(tally, whole.num_input_rows, whole.uri, config)
+        rejected, of_judge = _rejected(tally, by_reason), {}
+    metrics = whole.metrics | tally.accuracy_metrics(config, whole.name) | of_judge
     say_accuracy(metrics, name)
     update = {"metrics": metrics, "rejected": rejected}
     return committed(store, whole.model_copy(update=update), name)
@@ -184,31 +184,31 @@ def _answered(
             num_rows=made.num_rows,
             shard=share(shard, len(parts)),
         )
-        results = read_rows(store, manifest, EvalResult)
+        tally = Tally.of(iter_rows(store, [manifest], EvalResult))
         if shard == WHOLE:
-            _check_fit(results, len(prompts), heldout.uri, config)
-        metrics = accuracy_metrics(results, config, name)
+            _check_fit(tally, len(prompts), heldout.uri, config)
+        metrics = tally.accuracy_metrics(config, name)
         if config.task.kind == "math":
             metrics["evaluate/slow_comparisons"] = float(comparer.num_slow)
         if config.task.is_open:
-            say(f"{stage_name}: {len(results)} answers, which are to be judged")
+            say(f"{stage_name}: {tally.num_results} answers, which are to be judged")
         else:
             say_accuracy(metrics, stage_name)
         taken = {
             "metrics": metrics,
-            "rejected": _rejected(results, made.reasons),
+            "rejected": _rejected(tally, made.reasons),
             "wall_seconds": time.monotonic() - started,
         }
         return commit(store, manifest.model_copy(update=taken), held)
 
 
-def _check_fit(results: Sequence[EvalResult], num_prompts: int, where: str, config: Config) -> None:
+def _check_fit(tally: Tally, num_prompts: int, where: str, config: Config) -> None:
     """Stop when nothing was asked.
 
     Raises:
         DataError: when every prompt is too long.
     """
-    if len({row.prompt_id for row in results if row.sample_index < 0}) == num_prompts:
+    if len(tally.not_fitting) == num_prompts:
         raise DataError(
             "no held-out prompt fits the context",
             where=where,
@@ -217,10 +217,10 @@ def _check_fit(results: Sequence[EvalResult], num_prompts: int, where: str, conf
         )
 
 
-def _rejected(results: Sequence[EvalResult], by_reason: Mapping[str, int]) -> dict[str, int]:
+def _rejected(tally: Tally, by_reason: Mapping[str, int]) -> dict[str, int]:
     """What was set aside; a prompt that is too long is so in both decodings, and counts once."""
-    too_long = {row.prompt_id for row in results if row.sample_index < 0}
-    return {**by_reason, **({"prompt too long": len(too_long)} if too_long else {})}
+    too_long = len(tally.not_fitting)
+    return {**by_reason, **({"prompt too long": too_long} if too_long else {})}
 
 
 def _parts(prompts: Sequence[Prompt], config: Config) -> list[tuple[Decoding, Sequence[Prompt]]]:
