@@ -1,0 +1,202 @@
+"""What `bench.sft` and `bench.reward` share: models, texts of mixed lengths, a process for each side.
+
+Lengths are drawn log-normally: a few long completions among many short ones, as teachers write them.
+"""
+
+import argparse
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from bench.measured import Comparison, Growth, Pair, in_turns, save
+from limbeck import local
+from limbeck.demo import task
+
+ModelName = Literal["demo", "smollm2"]
+SIGMA = 0.8
+NEAR = 1e-3
+"""How far the losses of an update may be apart where both sides train the same way."""
+GROWN = (1, 10, 100)
+
+
+class Size(NamedTuple):
+    """How much is trained on."""
+
+    rows: int
+    batch: int
+    """Rows of an update."""
+    median: int
+    """Words of a message and its completion."""
+    longest: int
+    """Most tokens of a row; both sides cut there."""
+
+
+class Trained(NamedTuple):
+    """What one training gave."""
+
+    seconds: float
+    tokens: int
+    """Of the rows that were trained on, without padding."""
+    losses: list[float]
+    peak_mib: float
+    """Most resident memory of its process so far."""
+    auc: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+def pairs(model: ModelName, size: Size, seed: int = 1) -> list[tuple[str, str]]:
+    """Messages and completions of random words, a quarter of them the message's."""
+    draw = random.Random(seed)  # noqa: S311 - no secrets
+    words = list(task.LETTERS) if model == "demo" else _english()
+    made = []
+    for _ in range(size.rows):
+        length = min(max(8, round(draw.lognormvariate(0, SIGMA) * size.median)), size.longest)
+        text = draw.choices(words, k=length)
+        made.append((" ".join(text[: length // 4]), " ".join(text[length // 4 :])))
+    return made
+
+
+def _english() -> list[str]:
+    """Words, those of README and its neighbours."""
+    text = " ".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].glob("*.md"))
+    return sorted({word for word in text.split() if word.isalpha() and word.islower()})
+
+
+def checkpoint(model: ModelName, folder: Path) -> Path:
+    """A student: of the demo's shape with random weights, or SmolLM2-135M-Instruct."""
+    if model == "smollm2":
+        from examples.smollm2 import inputs  # noqa: PLC0415 - heavy
+
+        inputs.make(Path("build/smollm2"))
+        return Path("build/smollm2/teacher")
+    import torch  # noqa: PLC0415 - heavy
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - heavy
+
+    from limbeck.demo.models import RECIPES, build_tokenizer  # noqa: PLC0415 - heavy
+
+    torch.manual_seed(1)
+    recipe, tokenizer = RECIPES["student"], build_tokenizer()
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=4 * recipe.width,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def process() -> Iterator[Callable[..., Trained]]:
+    """A process of its own that trains when asked: the other side's engine leaves nothing in it."""
+    os.environ.update(local.environment())
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        yield lambda function, *given: pool.submit(function, *given).result()
+
+
+def peak_mib() -> float:
+    """Most resident memory of this process so far."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def compared(
+    ours: Callable[[Callable[..., Trained]], Trained],
+    theirs: Callable[[Callable[..., Trained]], Trained],
+    rounds: int,
+) -> tuple[tuple[Pair, ...], str]:
+    """The pairs of tokens a second, and what shows that both sides trained the same way.
+
+    Args:
+        ours: Trains once, in the process that it is given.
+        theirs: The same of the other side.
+        rounds: How often.
+
+    Raises:
+        ValueError: when they did not.
+    """
+    last: dict[str, Trained] = {}
+    with process() as mine, process() as other:
+
+        def speed(side: str, trained: Trained) -> float:
+            last[side] = trained
+            return trained.speed
+
+        measured = in_turns(lambda: speed("ours", ours(mine)), lambda: speed("theirs", theirs(other)), rounds)
+    one, another = last["ours"], last["theirs"]
+    apart = max(abs(a - b) for a, b in zip(one.losses, another.losses, strict=True))
+    if one.tokens != another.tokens or apart > NEAR:
+        raise ValueError(
+            f"another training: {one.tokens} and {another.tokens} tokens, losses {apart:.1e} apart"
+        )
+    places = sorted({0, len(one.losses) // 2, len(one.losses) - 1})
+    shown = "; ".join(f"{at + 1}: {one.losses[at]:.4f}, {another.losses[at]:.4f}" for at in places)
+    aucs = "" if one.auc is None else f"; AUC {one.auc:.4f}, {another.auc:.4f}"
+    return measured, (
+        f"{len(one.losses)} updates, {one.tokens} tokens; losses of update (ours, theirs) {shown}, at most "
+        f"{apart:.0e} apart{aucs}; peak memory {one.peak_mib:,.0f}, {another.peak_mib:,.0f} MiB"
+    )
+
+
+def grown(
+    what: str, model: ModelName, size: Size, train: Callable[[Callable[..., Trained], Size], Trained]
+) -> tuple[Growth, ...]:
+    """Tokens/s and memory of 1, 10 and 100 times as many rows, each in a process of its own that is warm."""
+    made = []
+    for times in GROWN:
+        with process() as one:
+            train(one, size)
+            larger = size._replace(rows=size.rows * times)
+            made.append((float(larger.rows), train(one, larger)))
+    return (
+        Growth(
+            what=what,
+            model=model,
+            size="rows",
+            unit="tokens/s",
+            points=tuple((rows, trained.speed) for rows, trained in made),
+        ),
+        Growth(
+            what=f"{what}, peak memory",
+            model=model,
+            size="rows",
+            unit="MiB",
+            points=tuple((rows, trained.peak_mib) for rows, trained in made),
+        ),
+    )
+
+
+def run(
+    description: str | None,
+    compare: Callable[[ModelName, int], tuple[Comparison, ...]],
+    growth: Callable[[], tuple[Growth, ...]],
+) -> None:
+    """What was typed: measure the models that are asked for, and the growth on the demo's."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--model", choices=["demo", "smollm2", "all"], default="all")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    models: tuple[ModelName, ...] = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
+    comparisons = tuple(row for model in models for row in compare(model, asked.rounds))
+    save(asked.json, comparisons=comparisons, growths=growth() if "demo" in models else ())
