@@ -1,6 +1,7 @@
 """What `bench.sft` and `bench.reward` share: models, texts of mixed lengths, a process for each side.
 
-Lengths are drawn log-normally: a few long completions among many short ones, as teachers write them.
+Lengths are the quantiles of a log-normal distribution: a few long completions among many short ones, as
+teachers write them.
 """
 
 import argparse
@@ -9,8 +10,10 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from math import exp
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 from bench.measured import Comparison, Growth, Pair, in_turns, save
@@ -53,14 +56,16 @@ class Trained(NamedTuple):
         return self.tokens / self.seconds
 
 
-def pairs(model: ModelName, size: Size, seed: int = 1) -> list[tuple[str, str]]:
+def pairs(model: ModelName, size: Size) -> list[tuple[str, str]]:
     """Messages and completions of random words, a quarter of them the message's."""
-    draw = random.Random(seed)  # noqa: S311 - no secrets
+    draw = random.Random(1)  # noqa: S311 - no secrets
     words = list(task.LETTERS) if model == "demo" else _english()
+    shares = [(number + 0.5) / size.rows for number in range(size.rows)]
+    lengths = [round(size.median * exp(SIGMA * NormalDist().inv_cdf(share))) for share in shares]
+    draw.shuffle(lengths)
     made = []
-    for _ in range(size.rows):
-        length = min(max(8, round(draw.lognormvariate(0, SIGMA) * size.median)), size.longest)
-        text = draw.choices(words, k=length)
+    for length in lengths:
+        text = draw.choices(words, k=max(8, length))
         made.append((" ".join(text[: length // 4]), " ".join(text[length // 4 :])))
     return made
 
@@ -72,12 +77,12 @@ def _english() -> list[str]:
 
 
 def checkpoint(model: ModelName, folder: Path) -> Path:
-    """A student: of the demo's shape with random weights, or SmolLM2-135M-Instruct."""
+    """A student: of the demo's shape with random weights, or what examples/smollm2 cuts from SmolLM2."""
     if model == "smollm2":
         from examples.smollm2 import inputs  # noqa: PLC0415 - heavy
 
         inputs.make(Path("build/smollm2"))
-        return Path("build/smollm2/teacher")
+        return Path("build/smollm2/student")
     import torch  # noqa: PLC0415 - heavy
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - heavy
 
