@@ -1,6 +1,6 @@
 """The reward model's trainer beside padded batches as they come, on mixed lengths; and how its cost grows.
 
-    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--rounds 5]
+    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--rounds 5] [--parts compare]
 
 Each side is a call from a checkpoint and rows to a new checkpoint and the scores of held-out rows. Both make
 the same updates of the same rows, on DeepSpeed, in float32 on the same threads; the other side pads the rows
@@ -9,6 +9,7 @@ of each pass as they come. Losses must agree, or the run fails. Models: see benc
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from limbeck.trainer.tokens import pad_right, training_rows
 from tests import saving
 
 SIZES: dict[ModelName, Size] = {
-    "demo": Size(rows=1024, batch=64, median=24, longest=256),
+    "demo": Size(rows=512, batch=64, median=24, longest=256),
     "smollm2": Size(rows=16, batch=8, median=28, longest=256),
 }
 FEW = Size(rows=128, batch=64, median=24, longest=256)
@@ -163,9 +164,7 @@ def compare(model: ModelName, rounds: int) -> tuple[Comparison, ...]:
         for what, passed, packing in WAYS[model]:
             mine, other = settings(model, size, passed, packing), settings(model, size, passed, False)
             measured, note = compared(
-                lambda one, mine=mine: one(ours, base, given, mine),
-                lambda one, other=other: one(theirs, base, given, other),
-                rounds,
+                partial(ours, base, given, mine), partial(theirs, base, given, other), rounds
             )
             passes = "passes of 8 rows" if passed else "one pass an update"
             made.append(
@@ -191,7 +190,7 @@ def growth() -> tuple[Growth, ...]:
             "reward",
             "demo",
             FEW,
-            lambda one, size: one(ours, base, rows("demo", size), settings("demo", size, None, True)),
+            lambda size: partial(ours, base, rows("demo", size), settings("demo", size, None, True)),
         )
 
 

@@ -1,6 +1,6 @@
 """The trainer of `sft` beside TRL's SFTTrainer, on completions of mixed lengths; and how its cost grows.
 
-    python -m bench.sft --json build/bench/sft.json [--model demo|smollm2|all] [--rounds 5]
+    python -m bench.sft --json build/bench/sft.json [--model demo|smollm2|all] [--rounds 5] [--parts compare]
 
 Each side is a call from a checkpoint and texts to a new checkpoint: loading, tokens, optimizer and saving are
 in it. Both make the same updates of the same rows in the same order, in float32 on the same threads. TRL has
@@ -11,6 +11,7 @@ DeepSpeed. Losses must agree, or the run fails. `demo` has the shape of the demo
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -28,7 +29,7 @@ from limbeck.trainer.tokens import training_rows
 from tests import saving
 
 SIZES: dict[ModelName, Size] = {
-    "demo": Size(rows=1024, batch=32, median=24, longest=256),
+    "demo": Size(rows=512, batch=32, median=24, longest=256),
     "smollm2": Size(rows=16, batch=8, median=28, longest=256),
 }
 FEW = Size(rows=128, batch=32, median=24, longest=256)
@@ -118,9 +119,7 @@ def compare(model: ModelName, rounds: int) -> tuple[Comparison, ...]:
         base = checkpoint(model, Path(scratch) / "base")
         for what, passed, packing, goal in WAYS[model]:
             measured, note = compared(
-                lambda one, passed=passed, packing=packing: one(ours, base, given, size, passed, packing),
-                lambda other: other(theirs, base, given, size),
-                rounds,
+                partial(ours, base, given, size, passed, packing), partial(theirs, base, given, size), rounds
             )
             made.append(
                 Comparison(
@@ -142,7 +141,7 @@ def growth() -> tuple[Growth, ...]:
     with tempfile.TemporaryDirectory() as scratch:
         base = checkpoint("demo", Path(scratch) / "base")
         return grown(
-            "sft", "demo", FEW, lambda one, size: one(ours, base, pairs("demo", size), size, None, True)
+            "sft", "demo", FEW, lambda size: partial(ours, base, pairs("demo", size), size, None, True)
         )
 
 

@@ -109,12 +109,15 @@ def checkpoint(model: ModelName, folder: Path) -> Path:
     return folder
 
 
+Training = Callable[[], Trained]
+
+
 @contextmanager
-def process() -> Iterator[Callable[..., Trained]]:
+def process() -> Iterator[Callable[[Training], Trained]]:
     """A process of its own that trains when asked: the other side's engine leaves nothing in it."""
     os.environ.update(local.environment())
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        yield lambda function, *given: pool.submit(function, *given).result()
+        yield lambda training: pool.submit(training).result()
 
 
 def peak_mib() -> float:
@@ -123,15 +126,11 @@ def peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def compared(
-    ours: Callable[[Callable[..., Trained]], Trained],
-    theirs: Callable[[Callable[..., Trained]], Trained],
-    rounds: int,
-) -> tuple[tuple[Pair, ...], str]:
+def compared(ours: Training, theirs: Training, rounds: int) -> tuple[tuple[Pair, ...], str]:
     """The pairs of tokens a second, and what shows that both sides trained the same way.
 
     Args:
-        ours: Trains once, in the process that it is given.
+        ours: Trains once.
         theirs: The same of the other side.
         rounds: How often.
 
@@ -162,15 +161,15 @@ def compared(
 
 
 def grown(
-    what: str, model: ModelName, size: Size, train: Callable[[Callable[..., Trained], Size], Trained]
+    what: str, model: ModelName, size: Size, training: Callable[[Size], Training]
 ) -> tuple[Growth, ...]:
     """Tokens/s and memory of 1, 10 and 100 times as many rows, each in a process of its own that is warm."""
     made = []
     for times in GROWN:
         with process() as one:
-            train(one, size)
+            one(training(size))
             larger = size._replace(rows=size.rows * times)
-            made.append((float(larger.rows), train(one, larger)))
+            made.append((float(larger.rows), one(training(larger))))
     return (
         Growth(
             what=what,
@@ -201,7 +200,11 @@ def run(
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--model", choices=["demo", "smollm2", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", choices=["compare", "growth"], nargs="+", default=["compare", "growth"])
     asked = parser.parse_args()
     models: tuple[ModelName, ...] = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
-    comparisons = tuple(row for model in models for row in compare(model, asked.rounds))
-    save(asked.json, comparisons=comparisons, growths=growth() if "demo" in models else ())
+    comparisons: tuple[Comparison, ...] = ()
+    if "compare" in asked.parts:
+        comparisons = tuple(row for model in models for row in compare(model, asked.rounds))
+    growths = growth() if "growth" in asked.parts and "demo" in models else ()
+    save(asked.json, comparisons=comparisons, growths=growths)
