@@ -1,6 +1,6 @@
 """The reward model's trainer beside padded batches as they come, on mixed lengths; and how its cost grows.
 
-    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--rounds 5] [--parts compare]
+    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--rounds 5]
 
 Each side is a call from a checkpoint and rows to a new checkpoint and the scores of held-out rows. Both make
 the same updates of the same rows, on DeepSpeed, in float32 on the same threads; the other side pads the rows
@@ -29,7 +29,7 @@ from tests import saving
 
 SIZES: dict[ModelName, Size] = {
     "demo": Size(rows=512, batch=64, median=24, longest=256),
-    "smollm2": Size(rows=16, batch=8, median=28, longest=256),
+    "smollm2": Size(rows=8, batch=8, median=40, longest=256),
 }
 FEW = Size(rows=128, batch=64, median=24, longest=256)
 PASSED = 8

@@ -144,7 +144,7 @@ def compared(ours: Training, theirs: Training, rounds: int) -> tuple[tuple[Pair,
             last[side] = trained
             return trained.speed
 
-        measured = in_turns(lambda: speed("ours", ours(mine)), lambda: speed("theirs", theirs(other)), rounds)
+        measured = in_turns(lambda: speed("ours", mine(ours)), lambda: speed("theirs", other(theirs)), rounds)
     one, another = last["ours"], last["theirs"]
     apart = max(abs(a - b) for a, b in zip(one.losses, another.losses, strict=True))
     if one.tokens != another.tokens or apart > NEAR:
