@@ -90,6 +90,9 @@ class RewardConfig(Section):
     """Gate: a reward model below this AUC on student completions stops the run."""
     max_length: Count = 1024
     """Longest prompt plus completion, in tokens; longer ones are cut."""
+    packing: bool = False
+    """Lay the completions of a forward pass one behind another, as `sft.packing` does: less padding, the same
+    losses up to rounding. Attention must be the usual one."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds the reward model."""
 
