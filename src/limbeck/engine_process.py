@@ -287,7 +287,7 @@ def load_tokenizer(folder: Path, model: ModelConfig) -> Any:
         ) from error
 
 
-def _start(env: Mapping[str, str], its_input: int, its_output: int) -> "subprocess.Popen[bytes] | Started":
+def _start(env: dict[str, str], its_input: int, its_output: int) -> "subprocess.Popen[bytes] | Started":
     """Start the process: as a fork of one that has loaded vLLM already, where a local run has such."""
     if address := os.environ.get(ADDRESS):
         with contextlib.suppress(OSError):
@@ -295,8 +295,8 @@ def _start(env: Mapping[str, str], its_input: int, its_output: int) -> "subproce
                 address,
                 [WORKER],
                 env=env,
-                streams=[its_input, its_output, 2],
-                imports=[LOADED],
+                streams=(its_input, its_output, 2),
+                imports=(LOADED,),
                 process_group=True,
             )
     return subprocess.Popen(

@@ -5,14 +5,11 @@ for Python: `warm.py SOCKET PYTHON -m MODULE ARGUMENT...` has the server run the
 variables and folder, and ends as it ends. It loads next to nothing, so nothing of Limbeck either.
 """
 
-import json
+import _socket  # `socket`, `json` and their like take longer to load than all else that a stand-in does
 import os
 import select
-import signal
-import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from array import array
 
 ADDRESS = "LIMBECK_WARM"
 """The variable that names the socket to a run's processes. Unset: programs start by themselves."""
@@ -22,6 +19,7 @@ SERVED = "kfp.dsl.executor_main"
 """Of what is started through the stand-in, the one module that is run as a fork."""
 HEADER_BYTES = 8
 STREAMS = (0, 1, 2)
+KILLED = -9
 
 
 class Started:
@@ -30,11 +28,11 @@ class Started:
     def __init__(
         self,
         address: str,
-        arguments: Sequence[str],
+        arguments: list[str],
         *,
-        env: Mapping[str, str],
-        streams: Sequence[int] = STREAMS,
-        imports: Sequence[str] = (),
+        env: dict[str, str],
+        streams: tuple[int, int, int] = STREAMS,
+        imports: tuple[str, ...] = (),
         process_group: bool = False,
     ) -> None:
         """Start it.
@@ -53,17 +51,18 @@ class Started:
         self.returncode: int | None = None
         self._pid: int | None = None
         request = {
-            "arguments": list(arguments),
-            "env": dict(env),
-            "folder": os.getcwd(),  # noqa: PTH109 - pathlib takes as long to load as all else here
-            "imports": list(imports),
+            "arguments": arguments,
+            "env": env,
+            "folder": os.getcwd(),  # noqa: PTH109 - see the imports
+            "imports": imports,
             "process_group": process_group,
         }
-        data = json.dumps(request).encode()
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        data = repr(request).encode()
+        self._server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             self._server.connect(address)
-            socket.send_fds(self._server, [len(data).to_bytes(HEADER_BYTES, "big")], list(streams))
+            descriptors = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", streams))
+            self._server.sendmsg([len(data).to_bytes(HEADER_BYTES, "big")], [descriptors])
             self._server.sendall(data)
         except OSError:
             self._server.close()
@@ -82,9 +81,10 @@ class Started:
 
     def poll(self) -> int | None:
         """Its exit code if it has ended; below 0 the signal that ended it."""
-        with suppress(TimeoutError):
-            self.wait(0)
-        return self.returncode
+        try:
+            return self.wait(0)
+        except TimeoutError:
+            return None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended; its exit code. With a server that was killed nobody knows: SIGKILL.
@@ -98,12 +98,12 @@ class Started:
                     raise TimeoutError
                 self.returncode = self._number()
             except ConnectionError:
-                self.returncode = -signal.SIGKILL
+                self.returncode = KILLED
             self._server.close()
         return self.returncode
 
     def _number(self) -> int:
-        data = self._server.recv(HEADER_BYTES, socket.MSG_WAITALL)
+        data = self._server.recv(HEADER_BYTES, _socket.MSG_WAITALL)
         if len(data) < HEADER_BYTES:
             raise ConnectionResetError("the server has ended")
         return int.from_bytes(data, "big", signed=True)
@@ -118,12 +118,15 @@ def stand_in(address: str, python: str, *arguments: str) -> int:
     try:
         if arguments[:2] != ("-m", SERVED):
             raise ConnectionRefusedError
-        task = Started(address, arguments[1:], env=os.environ)
+        task = Started(address, [*arguments[1:]], env=dict(os.environ))
     except OSError:
         os.execv(python, [python, *arguments])  # noqa: S606 - what was asked for
     status = task.wait()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        import signal  # noqa: PLC0415 - see the imports
+
+        if status != KILLED:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
