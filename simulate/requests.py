@@ -84,6 +84,20 @@ def others(num_shards: int, num_objects: int) -> Requests:
     return listing(num_objects) if num_shards == 1 else listing(num_objects)._replace(get=1)
 
 
+def merge(num_shards: int, of_shards: int, num_objects: int) -> Requests:
+    """`merge`: it ends the leases of all shards, and lists everything twice.
+
+    Args:
+        num_shards: Of the run.
+        of_shards: Objects in the shards' folders.
+        num_objects: All that lies there.
+    """
+    found, deleted = find(1), math.ceil(num_shards / KEYS_A_PAGE)
+    pages = listing(of_shards).pages + 2 * listing(num_objects).pages
+    own = Requests(*map(sum, zip(found, TAKE, RENEW, COMMIT, strict=True)))
+    return own._replace(get=own.get + num_shards, post=deleted, pages=pages)
+
+
 def model(num_bytes: int) -> Requests:
     """`checkpoints.identity` and `checkpoints.fetch_base`; small files beside the weights are left out."""
     return download(num_bytes)._replace(pages=2)

@@ -9,7 +9,6 @@ import random
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 import simpy
@@ -47,7 +46,7 @@ class Outcome:
 
     scenario: Scenario
     seconds: float = 0.0
-    """From the first task to the last manifest."""
+    """From the first task to the last shard's manifest; `merge` comes after it."""
     spent: defaultdict[Phase, float] = field(default_factory=lambda: defaultdict(float))
     """GPU seconds by phase."""
     traffic: Traffic = field(default_factory=Traffic)
@@ -107,12 +106,11 @@ class _Run:
         self._finished = self._env.event()
         self._model_free_at = 0.0
         self._outcome = Outcome(scenario)
-        num_shards = self._protocol.num_shards
-        ends = [scenario.num_rows * number // num_shards for number in range(num_shards + 1)]
-        self._shelves = [Shelf(end - first, self._protocol.rows_per_part) for first, end in pairwise(ends)]
+        self._shelves = [Shelf(num_rows, scenario.rows_of_part) for num_rows in scenario.rows_of_shards]
         for shelf in self._shelves:
             self._queue.put(Shard(shelf))
-        self._num_open = num_shards
+        self._num_open = len(self._shelves)
+        self._num_parts = self._num_loose = self._num_leases = 0
 
     def outcome(self) -> Outcome:
         """Start all GPUs and wait for the last shard."""
@@ -161,6 +159,8 @@ class _Run:
                 return
             self._num_open -= 1
             if not self._num_open:
+                if len(self._shelves) > 1:
+                    self._ask(requests.merge(len(self._shelves), self._of_shards(), self._all_objects()))
                 self._finished.succeed()
 
     def _retry(self, shard: Shard) -> Steps:
@@ -179,14 +179,12 @@ class _Run:
         scenario, shelf = self._scenario, shard.shelf
         self._outcome.num_attempts += 1
         yield from self._spend("start", scenario.pod_seconds)
-        num_shards = self._protocol.num_shards
-        self._ask(requests.find(num_shards))
+        self._ask(requests.find(len(self._shelves)))
         yield from self._take_lease(shard)
-        of_shards = 0 if num_shards == 1 else sum(len(other.loose) + 1 for other in self._shelves)
-        self._ask(requests.others(num_shards, of_shards))
+        self._ask(requests.others(len(self._shelves), self._of_shards()))
         taken = self._env.now
         try:
-            self._ask(requests.REQUIRE)
+            self._outcome.traffic.record(self._env.now, requests.REQUIRE, "prompts")
             self._outcome.traffic.record(
                 self._env.now,
                 requests.download(scenario.prompt_part_bytes),
@@ -195,16 +193,14 @@ class _Run:
                 scenario.num_prompt_parts,
             )
             yield from self._spend("start", scenario.reading_seconds)
-            # All shards write below one prefix.
-            self._ask(requests.listing(sum(other.num_objects for other in self._shelves)))
+            self._ask(requests.listing(self._all_objects()))
             num_earlier = shelf.num_parts
             for item in shelf.loose:
                 self._ask(requests.download((item.end - item.first) * scenario.row_bytes))
             looked = self._env.now
-            yield from self._load_model()
-            yield from self._sample(shelf, looked)
-            if shelf.loose:
-                self._ask(requests.DELETE)
+            if not shelf.is_whole:
+                yield from self._load_model()
+                yield from self._sample(shelf, looked)
             # Parts of earlier attempts are read for their tokens.
             part = requests.download(shelf.rows_per_part * scenario.row_bytes)
             self._outcome.traffic.record(self._env.now, part, times=num_earlier)
@@ -216,10 +212,20 @@ class _Run:
             raise
         self._renew(taken)
 
+    def _all_objects(self) -> int:
+        """What lies below the stage's prefix, where all shards write; leases and manifests too."""
+        num_manifests = len(self._shelves) - self._num_open
+        return self._num_parts + self._num_loose + self._num_leases + num_manifests
+
+    def _of_shards(self) -> int:
+        """What of it lies in the folders of shards."""
+        return 0 if len(self._shelves) == 1 else self._all_objects() - self._num_parts
+
     def _take_lease(self, shard: Shard) -> Steps:
         """Wait until the last attempt's lease is over."""
         if shard.is_new:
             shard.is_new = False
+            self._num_leases += 1
             self._ask(requests.TAKE)
             return
         wait = max(0.0, shard.lease_until - self._env.now)
@@ -294,10 +300,13 @@ class _Run:
             now = first + (upto - before) / rate
             if upto == shelf.boundary:
                 num_rows, num_deleted = shelf.close()
+                self._num_parts += 1
+                self._num_loose -= num_deleted
                 if num_deleted:
                     self._outcome.traffic.record(now, requests.DELETE)
             else:
                 num_rows, saved = shelf.save(upto), now
+                self._num_loose += 1
             self._outcome.traffic.record(now, requests.upload(num_rows * self._scenario.row_bytes))
 
     def _spend(self, phase: Phase, seconds: float) -> Steps:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from limbeck.config import Config
 from limbeck.lease import TTL_SECONDS
+from limbeck.shards import rows_per_part
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,20 @@ class Scenario:
     def ideal_seconds(self) -> float:
         """The whole run on GPUs that are always there and always full."""
         return self.num_rows / self.rows_per_second / self.num_gpus
+
+    @property
+    def rows_of_part(self) -> int:
+        """Of a whole part, as `generate` deals its rows out: whole prompts."""
+        rows = rows_per_part(self.num_rows, self.protocol.rows_per_part)
+        return max(1, rows // self.samples_per_prompt) * self.samples_per_prompt
+
+    @property
+    def rows_of_shards(self) -> list[int]:
+        """Shard k makes the parts k, k + N, ...; the last part may be smaller."""
+        num_parts, count = math.ceil(self.num_rows / self.rows_of_part), self.protocol.num_shards
+        sizes = [self.rows_of_part * len(range(index, num_parts, count)) for index in range(count)]
+        sizes[(num_parts - 1) % count] -= self.rows_of_part * num_parts - self.num_rows
+        return sizes
 
     @property
     def num_prompt_parts(self) -> int:

@@ -1,4 +1,4 @@
-"""Finished rows of one shard on their way into the store: `limbeck.rowwise._Shelf`, in numbers.
+"""Finished rows of one shard on their way into the store: `limbeck.shelf`, in numbers.
 
 Rows finish in their order here. In an engine they do so nearly: one part and the sequences in flight are
 open at once.
@@ -73,11 +73,6 @@ class Shelf:
     def is_whole(self) -> bool:
         """Whether all parts are there."""
         return self.stored == self.num_rows
-
-    @property
-    def num_objects(self) -> int:
-        """What a listing finds, with the lease."""
-        return self.num_parts + len(self.loose) + 1
 
 
 def first_row_at(seconds: float, rows_per_second: float) -> int:

@@ -22,6 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ LEASE = "lease.json"
 TTL_SECONDS = 60.0
 """How long a lease lasts without a renewal: two may fail, and a lost node costs a minute."""
 UNKNOWN = "someone"
+NUM_READERS = 16
+"""Leases that are read at once: `merge` ends those of all shards."""
 
 
 class Lease(BaseModel):
@@ -241,14 +244,14 @@ def _end_others(store: Store, uri: str, shard: Shard, mine: Lease) -> None:
     others = [folder for folder in folders if (other := shard_of(folder)) and other.count != shard.count]
     if shard != WHOLE:
         others.append(uri)
-    for address in (f"{folder}/{LEASE}" for folder in others):
-        found = store.read_tagged(address)
-        if found is None:
-            continue
-        if _parse(found[0]).state == "held":
+    addresses = [f"{folder}/{LEASE}" for folder in others]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        found = dict(zip(addresses, pool.map(store.read_tagged, addresses), strict=True))
+    for address, lease in found.items():
+        if lease and _parse(lease[0]).state == "held":
             _take(store, address, mine.model_copy(update={"state": "released"}))
-        if address != f"{uri}/{LEASE}":
-            store.delete([address])  # whoever held it finds it gone, and nobody reads it again
+    # Whoever held it finds it gone, and nobody reads it again.
+    store.delete([address for address in addresses if found[address] and address != f"{uri}/{LEASE}"])
 
 
 def _take(store: Store, address: str, mine: Lease) -> str:

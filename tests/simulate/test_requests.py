@@ -1,13 +1,15 @@
 """What the simulation takes a run to cost is what a real stage asks a real server for, request by request."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from limbeck import checkpoints
+from limbeck.manifest import Manifest
+from limbeck.stages import generate
 from limbeck.storage import CHUNK_BYTES, Store
 from simulate import requests
 from simulate.requests import Requests
@@ -50,10 +52,10 @@ def _is_renewal(request: Request) -> bool:
     return bool(lease["state"] == "held" and lease["renewals"])
 
 
-def simulated(kills: tuple[int, ...], commit_seconds: float) -> Outcome:
-    """The same shard on one GPU that samples a row a second, and lives for so many rows and a half."""
+def simulated(kills: Sequence[int], commit_seconds: float, num_shards: int) -> Outcome:
+    """The same shards on one GPU that samples a row a second, and lives for so many rows and a half."""
     scenario = Scenario(
-        protocol=Protocol(attempt.ROWS_PER_PART, commit_seconds, lease_seconds=600, num_shards=1),
+        protocol=Protocol(attempt.ROWS_PER_PART, commit_seconds, lease_seconds=600, num_shards=num_shards),
         num_rows=attempt.NUM_ROWS,
         num_gpus=1,
         tokens_per_second=1,
@@ -74,25 +76,47 @@ def simulated(kills: tuple[int, ...], commit_seconds: float) -> Outcome:
     return simulate(scenario, [pause + rows + 0.5 for pause, rows in zip(pauses, kills, strict=False)])
 
 
+CASES: dict[str, tuple[int, list[tuple[int, int]]]] = {
+    "one task, unbroken": (1, [(0, 0)]),
+    "one task, killed once": (1, [(0, 61), (0, 0)]),
+    "one task, killed twice": (1, [(0, 100), (0, 59), (0, 0)]),
+    "three shards": (3, [(0, 0), (1, 0), (2, 0)]),
+    "three shards, the first one killed": (3, [(0, 33), (1, 0), (2, 0), (0, 0)]),
+}
+
+
 @pytest.mark.parametrize("commit_seconds", [1e-9, 1e9], ids=["rows one by one", "by whole parts"])
-@pytest.mark.parametrize("kills", [(), (61,), (100, 59)], ids=str)
-def test_an_attempt_that_is_killed_asks_for_what_the_simulation_says(
-    store: Store, work_uri: str, kills: tuple[int, ...], commit_seconds: float
+@pytest.mark.parametrize(("num_shards", "attempts"), CASES.values(), ids=CASES)
+def test_a_run_asks_for_what_the_simulation_says(
+    store: Store,
+    work_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    num_shards: int,
+    attempts: list[tuple[int, int]],
+    commit_seconds: float,
 ) -> None:
     attempt.prompts(store, work_uri)
     with fault_proxy(str(store.endpoint)) as proxy:
         door = Door(proxy)
-        attempt.run(proxy.endpoint, work_uri, commit_seconds, [*kills, 0])
-    made = simulated(kills, commit_seconds)
+        attempt.run(proxy.endpoint, work_uri, commit_seconds, num_shards, attempts)
+        if num_shards > 1:  # Kubeflow hands over the manifests
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            found = [uri for uri in store.sizes(f"{work_uri}/generate") if uri.endswith("/manifest.json")]
+            made = [Manifest.model_validate_json(store.read_bytes(uri)) for uri in found]
+            generate.merged(made, attempt.config(commit_seconds), Store())
+    kills = [rows for _, rows in attempts if rows]
+    outcome = simulated(kills, commit_seconds, num_shards)
     # The manifest of the prompts is handed over by the pipeline; here each attempt reads it.
-    num_attempts = len(kills) + 1
-    handed_over = Requests(get=num_attempts)
+    handed_over = Requests(get=len(attempts))
     real = Requests(*(one - other for one, other in zip(door.asked, handed_over, strict=True)))
-    told = made.traffic.total("results")
-    assert real == told._replace(put=told.put - made.num_renewals)
-    assert door.prompt_reads == made.traffic.total("prompts").get == num_attempts
-    assert door.renewals >= made.num_renewals == 1
-    assert made.num_preempted == len(kills)
+    told, of_prompts = (outcome.traffic.total(place) for place in ("results", "prompts"))
+    merging = int(num_shards > 1)
+    put, pages = told.put - outcome.num_renewals - merging, told.pages + of_prompts.pages
+    assert real == told._replace(put=put, pages=pages)
+    assert door.prompt_reads == of_prompts.get == len(attempts)
+    assert outcome.num_renewals == num_shards
+    assert door.renewals >= outcome.num_renewals + merging
+    assert outcome.num_preempted == len(kills)
 
 
 @pytest.mark.parametrize("num_bytes", [100, CHUNK_BYTES, 2 * CHUNK_BYTES + 1], ids=str)

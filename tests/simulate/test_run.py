@@ -12,21 +12,22 @@ from simulate.scenario import Protocol, Scenario
 from simulate.shelf import Shelf
 
 SMALL = Scenario(
-    protocol=Protocol(rows_per_part=2000, commit_seconds=60, lease_seconds=60, num_shards=40),
-    num_rows=400_000,
-    num_gpus=40,
+    protocol=Protocol(rows_per_part=2000, commit_seconds=60, lease_seconds=60, num_shards=32),
+    num_rows=409_600,
+    num_gpus=32,
     preemption_seconds=math.inf,
 )
+"""Each shard has eight parts of 1,600 rows."""
 
 
 def test_without_preemptions_a_run_takes_its_rows_its_start_and_the_last_sequences() -> None:
     made = simulate(SMALL)
     gets = math.ceil(SMALL.model_bytes / 2**23)
-    download = max(SMALL.model_bytes / SMALL.node_bytes_per_second, 40 * gets / SMALL.model_gets_per_second)
+    download = max(SMALL.model_bytes / SMALL.node_bytes_per_second, 32 * gets / SMALL.model_gets_per_second)
     start = SMALL.pod_seconds + SMALL.reading_seconds + download + SMALL.engine_seconds
     assert made.seconds == pytest.approx(start + SMALL.ideal_seconds + SMALL.lag_seconds)
-    assert made.spent["sampling"] == pytest.approx(40 * (SMALL.ideal_seconds + SMALL.lag_seconds))
-    assert (made.num_attempts, made.num_preempted, made.lost_rows, made.wasted_share) == (40, 0, 0, 0)
+    assert made.spent["sampling"] == pytest.approx(32 * (SMALL.ideal_seconds + SMALL.lag_seconds))
+    assert (made.num_attempts, made.num_preempted, made.lost_rows, made.wasted_share) == (32, 0, 0, 0)
 
 
 def test_all_gpu_time_is_told() -> None:
@@ -49,10 +50,10 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another() -> None:
 def test_a_kill_loses_half_an_interval_of_finished_rows_and_half_of_what_is_in_flight(
     commit_seconds: float,
 ) -> None:
-    """Parts are so large that none is whole before; starts take no time, so every kill meets sampling."""
+    """Few parts are whole in between; starts take no time, so every kill meets sampling."""
     scenario = replace(
         SMALL,
-        protocol=Protocol(10**6, commit_seconds, lease_seconds=9, num_shards=40),
+        protocol=Protocol(10**6, commit_seconds, lease_seconds=9, num_shards=32),
         num_rows=8_000_000,
         preemption_seconds=1800.0,
         pod_seconds=0.0,
@@ -106,19 +107,21 @@ def test_a_task_that_is_killed_too_often_is_out_of_retries() -> None:
 def test_requests_of_an_unbroken_run_follow_from_its_parts_and_seconds() -> None:
     scenario = replace(SMALL, num_gpus=1, protocol=replace(SMALL.protocol, num_shards=1), num_rows=10_000)
     made = simulate(scenario)
+    parts = 50  # of 200 rows
     loose = math.floor((scenario.ideal_seconds + scenario.lag_seconds) / 60)
     asked = made.traffic.total("results")
-    assert asked.pages == 3
+    assert asked.pages == 2
     assert asked.get == 1  # the lease
-    assert asked.head == pytest.approx(1 + 5 + loose, abs=5)
-    assert asked.put == pytest.approx(1 + 5 + loose + 2 + made.num_renewals, abs=5)
-    assert asked.post == 5
+    assert asked.head == pytest.approx(1 + parts + loose, abs=5)
+    assert asked.put == pytest.approx(1 + parts + loose + 2 + made.num_renewals, abs=5)
+    assert asked.post == pytest.approx(loose, abs=5)  # each is deleted with the part that it is of
     held = made.seconds - scenario.pod_seconds
     assert made.num_renewals == math.floor(held / 20) + 1
 
 
 def test_the_model_never_comes_faster_than_the_store_serves_it() -> None:
-    made = simulate(replace(SMALL, num_gpus=400, protocol=replace(SMALL.protocol, num_shards=400)))
+    protocol = replace(SMALL.protocol, num_shards=400)
+    made = simulate(replace(SMALL, num_gpus=400, protocol=protocol, num_rows=1_600_000))
     gets = made.traffic.total("model").get
     assert gets == 400 * math.ceil(SMALL.model_bytes / 2**23)
     assert made.traffic.reads_per_second("model") <= SMALL.model_gets_per_second * 1.05
@@ -130,18 +133,40 @@ def test_a_shelf_keeps_what_is_stored_and_loses_the_rest() -> None:
     assert shelf.save(12) == 12
     assert shelf.save(18) == 6
     assert shelf.lose(19) == 1
-    assert (shelf.finished, shelf.num_objects, shelf.boundary) == (18, 3, 20)
+    assert (shelf.finished, len(shelf.loose), shelf.boundary) == (18, 2, 20)
     assert shelf.close() == (20, 2)
     assert shelf.save(33) == 13
     assert shelf.close() == (20, 1)
     assert shelf.lose(40) == 0
     assert shelf.close() == (10, 0)
     assert shelf.is_whole
-    assert shelf.num_objects == 4
+    assert (shelf.num_parts, shelf.loose) == (3, [])
 
 
 def test_requests_are_counted_by_place_and_at_their_peak() -> None:
     made = simulate(SMALL)
-    assert made.traffic.total("prompts") == Requests(get=40)
+    assert made.traffic.total("prompts") == Requests(get=32, pages=32)
     assert made.traffic.writes_per_second("prompts") == 0
     assert 0 < made.traffic.writes_per_second("results") < 40
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_shards", "sizes"),
+    [
+        (1000, 2, [600, 400]),
+        (990, 2, [590, 400]),
+        (150, 3, [150, 0, 0]),
+        (409_600, 3, [86 * 1600, 85 * 1600, 85 * 1600]),
+    ],
+    ids=["five parts of 200", "the last one smaller", "one part", "256 parts"],
+)
+def test_rows_are_dealt_out_part_by_part(num_rows: int, num_shards: int, sizes: list[int]) -> None:
+    protocol = replace(SMALL.protocol, num_shards=num_shards)
+    assert replace(SMALL, num_rows=num_rows, protocol=protocol).rows_of_shards == sizes
+
+
+def test_a_shard_without_rows_loads_no_model() -> None:
+    protocol = replace(SMALL.protocol, num_shards=3)
+    made = simulate(replace(SMALL, num_rows=150, num_gpus=3, protocol=protocol))
+    assert made.num_attempts == 3
+    assert made.traffic.total("model").get == math.ceil(SMALL.model_bytes / 2**23)
