@@ -7,7 +7,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import pipeline_channel
 
-from limbeck.config import GPU_STAGES
+from limbeck.config import GPU_STAGES, TRAIN_STAGES
 
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 S3_OPTIONAL = ("AWS_REGION",)
@@ -108,9 +108,14 @@ class Pods:
             gpus = requests[f"{asking}_gpus"]
             task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(gpus)
             chosen += [gpus, self.gpu_resource]
-            kubernetes.add_node_selector_json(task, self.node_selector)
-            kubernetes.add_node_affinity_json(task, self.node_affinity)
-            kubernetes.add_toleration_json(task, self.tolerations)
+            # A training on several nodes needs no GPU for the task that waits for it.
+            trains = stage in TRAIN_STAGES
+            selector = requests[f"{stage}_node_selector"] if trains else self.node_selector
+            affinity = requests[f"{stage}_node_affinity"] if trains else self.node_affinity
+            tolerations = requests[f"{stage}_tolerations"] if trains else self.tolerations
+            kubernetes.add_node_selector_json(task, selector)
+            kubernetes.add_node_affinity_json(task, affinity)
+            kubernetes.add_toleration_json(task, tolerations)
             kubernetes.empty_dir_mount(
                 task, "shm", SHARED_MEMORY_PATH, medium="Memory", size_limit=SHARED_MEMORY
             )

@@ -140,11 +140,17 @@ def begun(
     num_shards: Any,
     num_evaluate_shards: Any,
     judge: Any = None,
+    models: Any = None,
 ) -> Run:
-    """What the tasks of a run share, once `preflight` has passed; no number: nothing is shared."""
+    """What the tasks of a run share, once `preflight` has passed; without a number nothing is shared.
 
-    def items(number: Any, name: str) -> Any:
-        return pods.helper(shards(num_shards=number), name).after(checked).output
+    With `models` one loop goes over the shards of all their evaluations: see `evaluated_all`.
+    """
+
+    def items(number: Any, name: str, **of: Any) -> Any:
+        return pods.helper(shards(num_shards=number, **of), name).after(checked).output
+
+    of_models = {} if models is None else {"for_each": models}
 
     return Run(
         pods=pods,
@@ -153,9 +159,7 @@ def begun(
         config=config,
         shards=None if num_shards is None else items(num_shards, "shards"),
         num_shards=num_shards,
-        evaluate_shards=None
-        if num_evaluate_shards is None
-        else items(num_evaluate_shards, "shards of evaluate"),
+        evaluate_shards=items(num_evaluate_shards, "shards of evaluate", **of_models),
         num_evaluate_shards=num_evaluate_shards,
         judge=judge,
     )
@@ -202,13 +206,20 @@ def evaluated(run: Run, prepare_outputs: Any, title: str, *, of_teacher: bool = 
 
 
 def evaluated_all(run: Run, prepare_outputs: Any, models: Any) -> Any:
-    """The evaluations of several models, each named after its folder, one task each.
+    """The evaluations of several models, each named after its folder; `report` merges their shards.
 
-    A loop over shards within the loop would get the shard for the model: Kubeflow's local runner (2.17) gives
-    the inner loop's item for the outer one's.
+    One loop, not one over shards within one over models: in that Kubeflow's local runner (2.17) gives the
+    inner loop's item for the outer one's.
     """
-    with dsl.ParallelFor(models, name="models") as model:
-        results = evaluation(run, prepare_outputs, "evaluate", model=model)
+    with dsl.ParallelFor(run.evaluate_shards, name="models and shards") as shard:
+        results = evaluation(
+            run,
+            prepare_outputs,
+            "evaluate",
+            models=models,
+            shard=shard,
+            num_shards=run.num_evaluate_shards,
+        )
     return dsl.Collected(results)
 
 

@@ -7,6 +7,7 @@ it is told. A test is the controller: it says what becomes of a TrainJob and wha
 import copy
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -310,7 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(fault)
 
     def _authorized(self, request: Request) -> tuple[int, Json | str]:
-        if self.stub.token and self.headers["Authorization"] != f"Bearer {self.stub.token}":
+        scheme, _, token = (self.headers["Authorization"] or "").partition(" ")
+        if self.stub.token and (scheme.lower(), token) != ("bearer", self.stub.token):
             return 401, _status(401, "Unauthorized")
         return self.stub.answer(request)
 
@@ -360,13 +362,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[Stub]:
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[Stub]:
     """A stub on a free port of the loopback, until the block ends."""
     stub = Stub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stub": stub}))
     server.daemon_threads = True
     server.block_on_close = False
-    stub.url = f"http://127.0.0.1:{server.server_port}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    stub.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -17,9 +17,9 @@ STARTS = (
     "engine_worker",
     "compare_worker",
 )
-SAID = {"progress.py", "lease.py", "saver.py", "processes.py"}
+SAID = {"progress.py", "lease.py", "saver.py", "processes.py", "warm.py"}
 """What stages reach, and what only says how far they are, who is at work, when a training is saved, and with
-whom a child process ends."""
+whom a child process ends, or begins."""
 
 
 def test_what_no_stage_reaches_counts_for_no_stage() -> None:

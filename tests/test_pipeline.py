@@ -331,8 +331,11 @@ def test_any_models_can_be_compared_on_heldout_prompts(finished: dict[str, Any],
         same=(),
         heldout=given["prompts"],
         models=[given["teacher"], given["student"]],
+        num_evaluate_shards=2,
     )
-    assert fresh_stages(output) == {"preflight", "prepare", "evaluate", "report"}
+    assert fresh_stages(output) == {"preflight", "prepare", "shards", "evaluate", "report"}
+    merged = re.findall(r"merge of evaluate\((\w+)\): \d+ rows", (tmp_path / "run.log").read_text())
+    assert merged == [given[role].rpartition("/")[2] for role in ("teacher", "student")]
     names = {row["name"] for row in report["rows"]}
     assert len(names) == 2
     assert {(row["a"], row["b"]) for row in report["comparisons"]} & {

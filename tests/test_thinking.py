@@ -71,6 +71,7 @@ def hashes(**sections: object) -> dict[str, str]:
             {"reward", "ppo"},
         ),
         ({}, {"sft": {"packing": True}}, {"sft"}),
+        ({}, {"reward": {"packing": True}}, {"reward"}),
         ({}, {"sft": {"deepspeed": {"liger": True}}}, {"sft"}),
     ],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),

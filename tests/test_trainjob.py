@@ -11,7 +11,7 @@ from limbeck.config import Config
 from limbeck.errors import ConfigError, DataError
 from limbeck.manifest import Manifest
 from limbeck.resources import Resources, StageRequest, StageResources, requests
-from limbeck.tasks.launching import shared_out
+from limbeck.tasks.launching import placed, shared_out
 from limbeck.tasks.specs import SftSpec, parse_spec
 from limbeck.trainjob import (
     Owner,
@@ -178,6 +178,13 @@ def test_a_training_on_several_nodes_leaves_its_wishes_to_them_and_waits_on_a_cp
     assert of_nodes == {"sft": StageRequest(cpu="8", memory="200Gi", gpus=4)}
     assert of_tasks == asked | {"sft": StageRequest(cpu="500m", memory="1Gi", gpus=0)}
     assert shared_out(asked, Config()) == (asked, {})
+    selector: dict[str, Any] = {"gpu": "h100"}
+    affinity: dict[str, Any] = {"required": {}}
+    tolerations: list[dict[str, Any]] = [{"key": "gpu"}]
+    places = placed(selector, affinity, tolerations, of_nodes)
+    for stage, given in (("sft", ({}, {}, [])), ("ppo", (selector, affinity, tolerations))):
+        fields = ("node_selector", "node_affinity", "tolerations")
+        assert tuple(places[f"{stage}_{field}"] for field in fields) == given
 
 
 def spec(**changed: Any) -> SftSpec:

@@ -19,6 +19,7 @@ def evaluate(
     model: str = "",
     checkpoint: Input[Model] | None = None,
     judge: str = "",
+    models: list[str] = [],
     shard: int = 0,
     num_shards: int = 1,
     config: dict[str, Any] = {},
@@ -36,13 +37,15 @@ def evaluate(
         checkpoint: Manifest of the checkpoint to evaluate; without it `model` is.
         judge: URI of the Hugging Face folder of the teacher, or its name at its server, which judges open
             answers; not read for other tasks.
-        shard: Which of the tasks that share the prompts this is, from 0.
-        num_shards: How many tasks share the prompts; a run may go on with another number.
+        models: URIs of several Hugging Face folders, instead of `model`: one loop then goes over the shards
+            of all of them, those of the first one first.
+        shard: Which of the tasks that share the prompts this is, from 0; with `models`, of all their tasks.
+        num_shards: How many tasks share the prompts of a model; a run may go on with another number.
         config: Settings of all stages; this one reads `evaluate`, `engine`, `task`, `seed` and the model's;
             for open answers `judge`, `label` and `teacher` too.
 
     Returns:
-        results: Manifest of one row an answer; of a shard, for `merge`.
+        results: Manifest of one row an answer; of a shard, for `merge` or, with `models`, for `report`.
         metrics: Accuracy by decoding, of a shard on its own prompts.
     """
     from limbeck import tasks
@@ -58,6 +61,7 @@ def evaluate(
         model=model,
         checkpoint=checkpoint,
         judge=judge,
+        models=models,
         shard=shard,
         num_shards=num_shards,
     )

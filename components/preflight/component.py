@@ -69,6 +69,15 @@ def preflight(
         ("evaluate_teacher_gpus", str),
         ("report_cpu", str),
         ("report_memory", str),
+        ("sft_node_selector", dict),
+        ("sft_node_affinity", dict),
+        ("sft_tolerations", list),
+        ("reward_node_selector", dict),
+        ("reward_node_affinity", dict),
+        ("reward_tolerations", list),
+        ("ppo_node_selector", dict),
+        ("ppo_node_affinity", dict),
+        ("ppo_tolerations", list),
         ("train_jobs", dict),
         ("outline", str),
     ],
@@ -140,6 +149,15 @@ def preflight(
         evaluate_teacher_gpus: GPUs of each `evaluate` task in which the teacher answers; none of a black box.
         report_cpu: CPUs of each `report` task.
         report_memory: Memory of each `report` task.
+        sft_node_selector: Labels of the nodes of each `sft` task; none where it waits for a TrainJob.
+        sft_node_affinity: nodeAffinity of each `sft` task; likewise.
+        sft_tolerations: Tolerations of each `sft` task; likewise.
+        reward_node_selector: Labels of the nodes of each `reward` task; none where it waits for a TrainJob.
+        reward_node_affinity: nodeAffinity of each `reward` task; likewise.
+        reward_tolerations: Tolerations of each `reward` task; likewise.
+        ppo_node_selector: Labels of the nodes of each `ppo` task; none where it waits for a TrainJob.
+        ppo_node_affinity: nodeAffinity of each `ppo` task; likewise.
+        ppo_tolerations: Tolerations of each `ppo` task; likewise.
         train_jobs: What `sft`, `reward` and `ppo` make TrainJobs of; empty where each trains on one node.
         outline: What is known of the run, for `report`: stages, GPUs and the sizes of the models, as JSON.
     """

@@ -41,7 +41,7 @@ def report(
     Args:
         heldout: Manifest of held-out prompts.
         gold: Manifest of gold answers, to measure with. Nothing made here goes into training.
-        results: Manifests of evaluations; each must have a name of its own.
+        results: Manifests of evaluations, or of all shards of each; each must have a name of its own.
         work_uri: Prefix in the object store for all results; the same one finds finished work again.
         teacher_results: Manifest of the evaluation of the teacher.
         student_results: Manifest of the evaluation of the student as it came.

@@ -18,6 +18,7 @@ def evaluate(
     heldout: str,
     models: list[str],
     teacher: str = "",
+    num_evaluate_shards: int = 1,
     config: dict[str, Any] = {},
     gpus: int = 1,
     gpu_resource: str = "nvidia.com/gpu",
@@ -38,6 +39,7 @@ def evaluate(
         models: URIs of Hugging Face folders; the others are compared with the first.
         teacher: URI of the Hugging Face folder of the model that judges answers to open questions
             (`task.kind`: `open`), or its name at its server; not read for others.
+        num_evaluate_shards: How many tasks share the evaluation of each model.
         config: Settings of all stages, as under `config` in a run file.
         gpus: GPUs of each task that uses some; 0 asks for none.
         gpu_resource: What the cluster calls its GPUs.
@@ -68,12 +70,13 @@ def evaluate(
             heldout=heldout,
             models=models,
             teacher=teacher,
+            num_evaluate_shards=num_evaluate_shards,
             gpus=gpus,
             resources=resources,
             config=config,
             **pods.nodes,
         )
     )
-    run = begun(pods, checked, work_uri, config, None, None, judge=teacher)
+    run = begun(pods, checked, work_uri, config, None, num_evaluate_shards, judge=teacher, models=models)
     data = prepared(run, checked, "", heldout)
     told(run, data, evaluated_all(run, data, models))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from limbeck.errors import ClusterError, ConfigError
 from limbeck.progress import say
-from limbeck.trainjob import Owner
+from limbeck.trainjob import ACCOUNT, Owner
 
-NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS = 10.0
 MAX_MESSAGE = 300
 Answer = TypeVar("Answer")
@@ -114,8 +115,12 @@ class Cluster:
             wait *= 2
 
 
-def own_cluster(pace: Pace = USUAL) -> Cluster:
+def own_cluster(pace: Pace = USUAL, account: Path = ACCOUNT) -> Cluster:
     """The cluster that this process is a pod of.
+
+    Args:
+        pace: How long is waited.
+        account: Where the token of the pod's service account lies.
 
     Raises:
         ConfigError: when it is none.
@@ -123,9 +128,10 @@ def own_cluster(pace: Pace = USUAL) -> Cluster:
     settings = client.Configuration()
     settings.retries = False  # urllib3 would hide failures, and try again without waiting
     try:
-        config.load_incluster_config(client_configuration=settings)
-        namespace = NAMESPACE.read_text(encoding="utf-8").strip()
-    except (config.ConfigException, OSError) as error:
+        # What `load_incluster_config` does, which knows no other folder.
+        InClusterConfigLoader(str(account / "token"), str(account / "ca.crt")).load_and_set(settings)
+        namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+    except (ConfigException, OSError) as error:
         raise ConfigError(
             "training on several nodes needs a cluster",
             expected="a pod with the token of a service account (automountServiceAccountToken)",

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -25,6 +25,10 @@ from limbeck import chat as chats
 from limbeck.config import Chat, EngineConfig, ModelConfig
 from limbeck.errors import ConfigError, EngineError
 from limbeck.sampling import Sample, SampleRequest
+from limbeck.warm import ADDRESS, Started
+
+WORKER, LOADED = "limbeck.engine_worker", "limbeck.sampler"
+"""The module that the process runs, and the one that it loads vLLM by."""
 
 IN_FLIGHT = 2
 """Requests handed out, as a multiple of `max_num_seqs`: one share decodes, one waits to take its place."""
@@ -177,16 +181,13 @@ class EngineProcess:
     def _launch(self) -> None:
         """Start a process and tell it what to load."""
         self._unread = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "limbeck.engine_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            process_group=0,
-            env=_environment(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._devices} if self._devices else {}),
-        )
-        self._requests = cast(IO[bytes], self._process.stdin)  # they are there, as they are pipes
-        self._answers = cast(IO[bytes], self._process.stdout)
+        env = _environment(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._devices} if self._devices else {})
+        (its_input, requests), (answers, its_output) = os.pipe(), os.pipe()
+        self._process = _start(env, its_input, its_output)
+        os.close(its_input)
+        os.close(its_output)
+        self._requests = os.fdopen(requests, "wb", buffering=0)
+        self._answers = os.fdopen(answers, "rb", buffering=0)
         self._ended = False
         self.in_flight = 0
         self._tokens, self._counted = -1, time.monotonic()
@@ -246,7 +247,7 @@ class EngineProcess:
 
     def _dead(self) -> EngineError:
         """Why the process ended without a word."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired, TimeoutError):
             self._process.wait(END_SECONDS)
         code = self._process.poll()
         self._end()
@@ -262,7 +263,7 @@ class EngineProcess:
         if self._ended:
             return
         self._ended = True
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, ConnectionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._requests.close()
@@ -284,6 +285,23 @@ def load_tokenizer(folder: Path, model: ModelConfig) -> Any:
             got=str(error)[:600],
             remedy="Check the checkpoint",
         ) from error
+
+
+def _start(env: dict[str, str], its_input: int, its_output: int) -> "subprocess.Popen[bytes] | Started":
+    """Start the process: as a fork of one that has loaded vLLM already, where a local run has such."""
+    if address := os.environ.get(ADDRESS):
+        with contextlib.suppress(OSError):
+            return Started(
+                address,
+                [WORKER],
+                env=env,
+                streams=(its_input, its_output, 2),
+                imports=(LOADED,),
+                process_group=True,
+            )
+    return subprocess.Popen(
+        [sys.executable, "-m", WORKER], stdin=its_input, stdout=its_output, process_group=0, env=env
+    )
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from limbeck import processes
+from limbeck import processes, warm, warm_server
 from limbeck.compiled import load
 from limbeck.devices import num_gpus
 from limbeck.progress import say
@@ -109,11 +109,14 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
         # A loop over what a task gives: the shards that `shards` counts.
         parts = [spec["root"], *spec["components"].values()]
         tasks = {name: task for part in parts if "dag" in part for name, task in part["dag"]["tasks"].items()}
-        (number,) = tasks[name.removesuffix("-Output")]["inputs"]["parameters"].values()
-        if "componentInputParameter" in number:
-            given = number["componentInputParameter"].removeprefix("pipelinechannel--")
-            return list(range(int(values[given])))
-        return list(range(int(number["runtimeValue"]["constant"])))
+        given = tasks[name.removesuffix("-Output")]["inputs"]["parameters"]
+        models = value(given["for_each"]) if "for_each" in given else ()
+        return list(range(int(value(given["num_shards"])) * max(1, len(models))))
+
+    def value(source: Mapping[str, Any]) -> Any:
+        if "componentInputParameter" in source:
+            return values[source["componentInputParameter"].removeprefix("pipelinechannel--")]
+        return source["runtimeValue"]["constant"]
 
     def walk(component: Mapping[str, Any], place: str, loop_item: str) -> Iterator[tuple[str, str]]:
         for name, task in component["dag"]["tasks"].items():
@@ -131,6 +134,20 @@ def task_names(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, s
                     yield from walk(inner, f"{place}{name}-iteration-{index}/", which)
 
     return dict(walk(spec["root"], "", ""))
+
+
+@contextmanager
+def _warm(scratch: Path, log: TextIO) -> Iterator[None]:
+    """Have tasks start as forks of a process that has imported already; Kubeflow runs `sys.executable`."""
+    if sys.platform != "linux" or os.environ.get(warm.ADDRESS) == warm.OFF:
+        yield
+        return
+    with warm_server.serving(scratch, log) as program:
+        sys.executable = str(program)
+        # vLLM's import is shared where it was shown to be sound: forks that use a GPU have not been tried.
+        if not has_gpu():
+            os.environ[warm.ADDRESS] = str(scratch / warm_server.SOCKET)
+        yield
 
 
 def main(pipeline: Path, out: Path) -> int:
@@ -166,7 +183,7 @@ def main(pipeline: Path, out: Path) -> int:
 
         processes.adopt_orphans()  # a stage's shell ends before the stage does
         signal.signal(signal.SIGTERM, stop_stages)
-        with redirect_stdout(screen), redirect_stderr(screen):
+        with _warm(Path(scratch), log), redirect_stdout(screen), redirect_stderr(screen):
             from kfp import components, local  # noqa: PLC0415 - a second, and its warnings belong into the log
 
             local.init(

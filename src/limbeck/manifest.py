@@ -68,6 +68,8 @@ LAUNCHERS = (
     "tasks",
     "torchrun.py",
     "trainjob.py",
+    "warm.py",
+    "warm_server.py",
 )
 SCHEMA_VERSION = 1
 """Raised when a manifest's meaning changes: an older reader then refuses it instead of misreading it."""

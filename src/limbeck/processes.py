@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 # Opened here: between fork and exec nothing may be loaded any more.
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -40,6 +41,12 @@ def adopt_orphans() -> None:
     """Become the parent of all that this process's children leave behind; only Linux can do that."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def rename(name: str) -> None:
+    """Call this process something else in lists of processes: at most 15 characters; its forks too."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_NAME, name.encode())
 
 
 def children() -> set[int]:

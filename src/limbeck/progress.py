@@ -7,13 +7,13 @@ the log of a pod and what `limbeck run` shows of a stage that runs in a process 
 import mmap
 import threading
 import time
+from functools import cache
 
 from limbeck.errors import one_line
 
 PREFIX = "limbeck: "
 INTERVAL_SECONDS = 2.0
 PLACE_BYTES = 256
-_PLACE = mmap.mmap(-1, PLACE_BYTES)  # shared with forked children, so it outlives them: see `tasks.attempts`
 
 
 def say(text: str) -> None:
@@ -23,12 +23,18 @@ def say(text: str) -> None:
 
 def place() -> str:
     """How far this process, or the child that it forked, has come: `12/100 steps`; or nothing."""
-    return _PLACE[:].rstrip(b"\0").decode(errors="replace")
+    return _shared()[:].rstrip(b"\0").decode(errors="replace")
 
 
 def mark(text: str) -> None:
     """Note how far the work has come."""
-    _PLACE[:] = text.encode()[:PLACE_BYTES].ljust(PLACE_BYTES, b"\0")
+    _shared()[:] = text.encode()[:PLACE_BYTES].ljust(PLACE_BYTES, b"\0")
+
+
+@cache
+def _shared() -> mmap.mmap:
+    """Memory that children which this process forks from now on share, and leave: see `tasks.attempts`."""
+    return mmap.mmap(-1, PLACE_BYTES)
 
 
 class Progress:

@@ -13,6 +13,7 @@ from pathlib import Path
 from limbeck.answers import extract_answer
 from limbeck.comparing import Comparer
 from limbeck.config import Config, EngineConfig, PpoReward
+from limbeck.errors import ConfigError
 from limbeck.jobs import PpoRun
 from limbeck.records import PpoPrompt
 from limbeck.rollout_judge import Judging, opened
@@ -24,6 +25,26 @@ def engine(config: Config) -> EngineConfig:
     """The settings of the policy's engine: it has a share of its GPU."""
     share = {"gpu_memory_utilization": config.ppo.gpu_memory_utilization}
     return config.engine.model_copy(update=share)
+
+
+def check_engines(config: Config, processes: int) -> None:
+    """Refuse what is not for several processes on a node.
+
+    Args:
+        config: `engine` is read.
+        processes: On each node.
+
+    Raises:
+        ConfigError: when each of them would want several GPUs.
+    """
+    if processes > 1 and config.engine.gpus > 1:
+        raise ConfigError(
+            "engines over several GPUs beside several training processes",
+            where="engine.tensor_parallel_size, engine.pipeline_parallel_size",
+            expected="1: the engine of each process of ppo has that one's GPU",
+            got=f"{config.engine.gpus} GPUs an engine, {processes} processes",
+            remedy="Set it to 1, or ppo.deepspeed.processes to 1",
+        )
 
 
 def refine(

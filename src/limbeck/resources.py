@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from limbeck.config import GPU_STAGES
+from limbeck.config import GPU_STAGES, DeepSpeedConfig
 from limbeck.errors import ConfigError
 from limbeck.section import Section, parse
 
@@ -83,6 +83,11 @@ BLACK_BOX = StageRequest(cpu="2", memory="8Gi", gpus=0)
 def parse_resources(values: dict[str, Any]) -> Resources:
     """Check the parameter `resources` (JSON from Kubeflow; its ints arrive as floats)."""
     return parse(Resources, values, "resources")
+
+
+def processes_of_node(deepspeed: DeepSpeedConfig, request: StageRequest) -> int:
+    """How many processes train on each node of a stage: as the settings say, else one a GPU, or one."""
+    return deepspeed.processes or max(1, request.gpus)
 
 
 def requests(resources: Resources, gpus: int, *, black_box: bool = False) -> dict[str, StageRequest]:

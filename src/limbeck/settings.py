@@ -97,7 +97,8 @@ def of_reward(config: Config, variant: str = "") -> str:
             config.chat(config.reward.init),
             config.teacher.dtype,
             config.student.dtype,
-            config.reward.model_dump(exclude=NOT_DECISIVE | {"min_auc": True}),
+            config.reward.model_dump(exclude=NOT_DECISIVE | {"min_auc": True, "packing": True}),
+            *(["packing"] if config.reward.packing else []),
         ],
         variant,
     )

@@ -7,6 +7,7 @@ period, restarts) is in the TrainingRuntime, manifests/components/multi-node.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,7 +15,8 @@ from pydantic import Field
 from limbeck.resources import StageRequest
 from limbeck.section import Section, parse
 
-TRAIN_STAGES = ("sft", "reward", "ppo")
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts the token of a pod's service account."""
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUN_LABEL = "limbeck/run"
 """On a TrainJob: the uid of the Workflow that waits for it. Written by the launcher, read by `cleanup`."""

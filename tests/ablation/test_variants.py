@@ -28,6 +28,8 @@ def test_no_variant_changes_nothing() -> None:
         ("label.noise=0.1,label.noise=0.2", "not a variant"),
         ("reward.lambda=0.2", "unknown setting `reward.lambda`"),
         ("label.noise=2", "bad setting `label.noise`"),
+        ("label.noise=0.1,ppo.deepspeed.nodes=2", "a variant with nodes or processes of its own"),
+        ('label.noise=0.1,reward.deepspeed={"processes": 2}', "a variant with nodes or processes of its own"),
     ],
 )
 def test_what_is_no_variant_is_refused_before_anything_starts(variant: str, said: str) -> None:

@@ -135,7 +135,9 @@ def task_of(pid: int) -> int:
     """The process that Kubeflow started, which the one that works may be a fork of."""
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     parent = int(stat.rpartition(")")[2].split()[1])
-    return parent if processes.command_line(parent) == processes.command_line(pid) else pid
+    names = [Path(f"/proc/{number}/comm").read_text(encoding="utf-8") for number in (parent, pid)]
+    is_fork = processes.command_line(parent) == processes.command_line(pid) and names[0] == names[1]
+    return parent if is_fork else pid
 
 
 def how_far(pid: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from limbeck.compiled import SHIPPED, load
-from limbeck.config import GPU_STAGES
+from limbeck.config import GPU_STAGES, TRAIN_STAGES
 from limbeck.local import task_names
 from limbeck.resources import CPU_STAGES, DEFAULTS
 from limbeck.run_file import RunFile
@@ -177,6 +177,10 @@ def test_gpu_stages_ask_for_gpus_and_shared_memory_and_the_others_for_none(path:
             assert shared
             if path.parent.name != "distill_minimal":  # it leaves the choice of nodes to the cluster
                 assert {"nodeSelector", "nodeAffinity", "tolerations"} <= pod.keys()
+            if stage_of(name) in TRAIN_STAGES:  # what only waits for a TrainJob waits anywhere
+                chosen = json.dumps(pod)
+                fields = ("node_selector", "node_affinity", "tolerations")
+                assert all(f"{stage_of(name)}_{field}" in chosen for field in fields)
         else:
             assert "accelerator" not in asked
             assert shared == (name == "exec-preflight")
@@ -293,6 +297,14 @@ def test_loops_are_unrolled_into_names_for_the_screen() -> None:
     assert names["for-loop-8-iteration-1/for-loop-9-iteration-0/evaluate-2"] == "evaluate ppo mixed"
     assert names["for-loop-11-iteration-0/evaluate-4"] == "evaluate student"
     assert names["label-2"] == "label student"
+
+
+def test_one_loop_goes_over_the_shards_of_all_models() -> None:
+    spec, _ = documents(Path("pipelines/evaluate/pipeline.yaml"))
+    names = task_names(spec, {"models": ["s3://b/x", "s3://b/y"], "num_evaluate_shards": 3})
+    assert [name for name in names.values() if name.startswith("evaluate")] == [
+        f"evaluate {number}/6" for number in range(1, 7)
+    ]
 
 
 def test_an_ablation_generates_and_judges_where_distill_does_and_nowhere_else() -> None:

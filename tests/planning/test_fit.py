@@ -115,7 +115,7 @@ def test_what_surely_fails_is_an_error_and_what_may_fail_a_warning(planned: Plan
         ({"ppo": {"max_tokens": 2048}}, "completions leave no room for a prompt in config.ppo.max_tokens"),
         ({"engine": {"max_model_len": 200_000}}, "the engine's context is longer than the model's"),
         ({"engine": {"tensor_parallel_size": 5}, "gpus": 5}, "attention heads that cannot be shared out"),
-        ({"engine": {"tensor_parallel_size": 2}}, "fewer GPUs than the engine is split over"),
+        ({"engine": {"tensor_parallel_size": 2}}, "fewer GPUs than the engine or the processes want"),
         ({"student": "", "prompts": ""}, "missing parameter `prompts`"),
     ],
     ids=["no room for a prompt", "too long a context", "heads", "too few GPUs", "parameters"],

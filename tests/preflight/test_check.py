@@ -47,6 +47,7 @@ def test_a_run_that_nothing_stands_against_passes_with_one_line(asked: Asked, st
     assert f"{asked.work_uri} reads, writes, lists" in said
     assert "teacher: a GPU holds 4096 sequences of 64 tokens" in said
     assert json.loads(given)["ppo_gpus"] == "1"
+    assert json.loads(given)["ppo_node_selector"] == asked.node_selector
     outlined = parse_outline(json.loads(given)["outline"], "preflight")
     assert (outlined.stages, outlined.num_shards) == (tuple(asked.stages), asked.num_shards)
     assert {name: shape.hidden for name, shape in outlined.shapes.items()} == {"teacher": 32, "student": 32}
@@ -71,7 +72,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_the_first_error_ends_the_t
         f"error: not a Hugging Face checkpoint in {wrong.teacher}",
         "error: completions leave no room for a prompt in config.evaluate.max_tokens",
         "error: attention heads that cannot be shared out evenly in config.engine.tensor_parallel_size",
-        "error: fewer GPUs than the engine is split over",
+        "error: fewer GPUs than the engine or the processes want",
     ]
     for line, start in zip(found, expected, strict=True):
         assert line.startswith(f"limbeck: preflight: {start}")

@@ -178,19 +178,48 @@ COUNTS: dict[str, tuple[int, dict[str, Any], dict[str, Any], list[str]]] = {
         1,
         {"engine": {"tensor_parallel_size": 2}},
         {},
-        ["error: fewer GPUs than the engine is split over in GPUs of generate, judge, ppo, evaluate"],
+        ["error: fewer GPUs than the engine or the processes want in GPUs of generate, judge, ppo, evaluate"],
     ),
-    "the split, and trainings that use one": (
+    "fewer than the processes": (
+        2,
+        {"sft": {"deepspeed": {"processes": 4}}},
+        {stage: {"gpus": 1} for stage in ("generate", "judge", "evaluate")},
+        ["error: fewer GPUs than the engine or the processes want in GPUs of sft"],
+    ),
+    "the split, and a process of each training on each": (
+        2,
+        {"engine": {"tensor_parallel_size": 2}},
+        {"ppo": {"gpus": 1}},
+        ["error: fewer GPUs than the engine or the processes want in GPUs of ppo"],
+    ),
+    "the split, and two processes of ppo": (
         2,
         {"engine": {"tensor_parallel_size": 2}},
         {},
-        ["warning: 1 of 2 GPUs will stand idle in GPUs of sft, reward:"],
+        ["error: engines over several GPUs beside several training processes in engine.tensor_parallel_size"],
     ),
-    "idle everywhere": (
-        4,
+    "the split, and one process of ppo": (
+        2,
+        {"engine": {"tensor_parallel_size": 2}, "ppo": {"deepspeed": {"processes": 1}}},
         {},
-        {"sft": {"gpus": 1}, "reward": {"gpus": 1}},
-        ["warning: 3 of 4 GPUs will stand idle in GPUs of generate, judge, ppo, evaluate"],
+        [],
+    ),
+    "idle beside engines and a training in one process": (
+        4,
+        {"sft": {"deepspeed": {"processes": 1}}},
+        {},
+        ["warning: 3 of 4 GPUs will stand idle in GPUs of generate, judge, sft, evaluate"],
+    ),
+    "more than can share a batch": (
+        3,
+        {"ppo": {"batch_size": 12}},
+        {stage: {"gpus": 1} for stage in ("generate", "judge", "evaluate")},
+        [
+            "error: bad settings in config.sft with 3 processes on a node: expected the 32 rows of an update "
+            "must be a multiple of the 3 processes",
+            "error: bad settings in config.reward with 3 processes on a node: expected the 64 rows",
+            "warning: 2 of 3 GPUs will stand idle in GPUs of sft, reward",
+        ],
     ),
     "CPUs with float32": (0, {}, {}, []),
     "CPUs with bfloat16": (
@@ -207,7 +236,8 @@ def test_each_stage_has_the_gpus_that_it_uses(
     count: int, changes: dict[str, Any], resources: dict[str, Any], messages: list[str]
 ) -> None:
     asks = requests(parse_resources(resources), count)
-    found = lines(gpus.check_counts(RUN, config(**changes), asks))
+    settled, unshared = gpus.settled(config(**changes), asks, RUN.stages)
+    found = lines([*unshared, *gpus.check_counts(RUN, settled, asks)])
     assert len(found) == len(messages)
     for line, message in zip(found, messages, strict=True):
         assert line.startswith(message)

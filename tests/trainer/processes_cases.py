@@ -48,7 +48,7 @@ CASES = [
     Case("sft", "LoRA", 3, {"packing": True}, LORA),
     Case("sft", "bfloat16", 2, {}, {}, "bfloat16"),
     *(Case("reward", "all weights", stage, {"evaluate_every": 2}, {}) for stage in (1, 2, 3)),
-    Case("reward", "pairs, LoRA, bfloat16", 3, {"loss": "bradley_terry"}, LORA, "bfloat16"),
+    Case("reward", "pairs, LoRA, bfloat16", 3, {"loss": "bradley_terry", "packing": True}, LORA, "bfloat16"),
 ]
 
 

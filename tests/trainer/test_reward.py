@@ -148,14 +148,28 @@ def test_a_resumed_run_keeps_the_best_weights_of_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["bce", "bradley_terry"])
-def test_small_passes_and_recomputed_activations_change_no_loss(tmp_path: Path, loss: str) -> None:
+def test_small_passes_packing_and_recomputed_activations_change_no_loss(tmp_path: Path, loss: str) -> None:
     base = tiny.checkpoint(tmp_path / "base")
-    kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
-    whole = train(tmp_path / "whole", base, ROWS, loss=loss, micro_batch_size=None, deepspeed=kept)
-    small = train(tmp_path / "small", base, ROWS, loss=loss, micro_batch_size=4, deepspeed=recomputed)
-    assert len(whole.history) > 8
-    for one, other in zip(whole.history, small.history, strict=True):
-        assert one["reward/loss"] == pytest.approx(other["reward/loss"], abs=1e-4)
+    mixed = [
+        item.model_copy(update={"text": "= a " * (n * 7 % 11) + item.text}) for n, item in enumerate(ROWS)
+    ]
+    runs = {
+        "one padded pass": train(tmp_path / "whole", base, mixed, loss=loss, micro_batch_size=None),
+        "sorted passes": train(tmp_path / "sorted", base, mixed, loss=loss, micro_batch_size=4),
+        "packed passes": train(
+            tmp_path / "packed",
+            base,
+            mixed,
+            loss=loss,
+            micro_batch_size=8,
+            packing=True,
+            deepspeed={"gradient_checkpointing": False},
+        ),
+    }
+    losses = {name: [entry["reward/loss"] for entry in run.history] for name, run in runs.items()}
+    assert len(losses["one padded pass"]) > 8
+    for name, values in losses.items():
+        assert values == pytest.approx(losses["one padded pass"], abs=1e-4), name
 
 
 def test_more_than_one_node_is_refused_outside_of_a_trainjob(tmp_path: Path) -> None:

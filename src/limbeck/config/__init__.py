@@ -31,13 +31,23 @@ from limbeck.config.rows import (
     SamplingConfig,
     TaskConfig,
 )
-from limbeck.config.trainings import BY_AGREEMENT, Algorithm, PpoConfig, PpoReward, RewardConfig, SftConfig
+from limbeck.config.trainings import (
+    BY_AGREEMENT,
+    TRAIN_STAGES,
+    Algorithm,
+    PpoConfig,
+    PpoReward,
+    RewardConfig,
+    SftConfig,
+)
+from limbeck.errors import ConfigError
 from limbeck.section import Count, Positive, Section, parse
 from limbeck.variants import varied
 
 __all__ = [
     "BY_AGREEMENT",
     "GPU_STAGES",
+    "TRAIN_STAGES",
     "WIDTH",
     "Algorithm",
     "Chat",
@@ -175,5 +185,23 @@ def parse_config(values: dict[str, Any], variant: str = "") -> Config:
     Args:
         values: The parameter.
         variant: What an ablation changes in it: see `limbeck.variants`.
+
+    Raises:
+        ConfigError: when it does not fit, or a variant changes where a training is computed: that decides no
+            result, and what starts, checks and ends a run's trainings knows one place for all.
     """
-    return parse(Config, varied(values, variant), f"config with {variant}" if variant else "config")
+    config = parse(Config, varied(values, variant), f"config with {variant}" if variant else "config")
+    if not variant:
+        return config
+    whole = parse(Config, values, "config")
+    for stage in TRAIN_STAGES:
+        mine, other = (getattr(settings, stage).deepspeed for settings in (config, whole))
+        if (mine.nodes, mine.processes) != (other.nodes, other.processes):
+            raise ConfigError(
+                "a variant with nodes or processes of its own",
+                where=f"config with {variant}",
+                expected="settings that decide a result",
+                got=f"{stage}.deepspeed: {mine.nodes} nodes, processes {mine.processes}",
+                remedy=f"Set config.{stage}.deepspeed, for the run and all its variants",
+            )
+    return config

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from limbeck.config.engines import DeepSpeedConfig
 from limbeck.section import Count, Positive, Probability, Section, micro_batch
 
+TRAIN_STAGES = ("sft", "reward", "ppo")
+"""What may train in several processes, and on several nodes."""
 PpoReward = Literal["model", "agreement", "mixed", "judge"]
 BY_AGREEMENT: tuple[PpoReward, ...] = ("agreement", "mixed")
 """What looks at agreement with the pseudo label, of which open questions have none."""
@@ -88,6 +90,9 @@ class RewardConfig(Section):
     """Gate: a reward model below this AUC on student completions stops the run."""
     max_length: Count = 1024
     """Longest prompt plus completion, in tokens; longer ones are cut."""
+    packing: bool = False
+    """Lay the completions of a forward pass one behind another, as `sft.packing` does: less padding, the same
+    losses up to rounding. Attention must be the usual one."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """How DeepSpeed holds the reward model."""
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from limbeck.config import GPU_STAGES, Config
+from limbeck.config import GPU_STAGES, TRAIN_STAGES, Config
 from limbeck.planning.rates import Rates
 from limbeck.planning.speed import engine_of
-from limbeck.planning.workload import TRAININGS, Model, Work, num_processes
+from limbeck.planning.workload import Model, Work, num_processes
 from limbeck.preflight import memory
 from limbeck.preflight.memory import GIB, Need
 
@@ -49,7 +49,7 @@ def room(
     """
     if work.stage not in GPU_STAGES or not work.request.gpus or work.is_black_box:
         return None
-    if work.stage not in TRAININGS:
+    if work.stage not in TRAIN_STAGES:
         engine, loaded = config.engine, loaded_models(work)
         if not loaded:
             return None
@@ -98,7 +98,7 @@ def smallest(work: Work, config: Config, models: Mapping[str, Model], gpu_bytes:
     share for vLLM, micro batch, recomputed activations, ZeRO 2, ZeRO 3, LoRA, then ZeRO 3 over more GPUs; of
     an engine more GPUs. What turns out not to be needed is left out again.
     """
-    search = _of_training if work.stage in TRAININGS else _of_engine
+    search = _of_training if work.stage in TRAIN_STAGES else _of_engine
     ways = [search(work, config, models, gpu_bytes)]
     larger = [
         (gpu.memory_gib, name)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from limbeck.compiled import Compiled
-from limbeck.config import GPU_STAGES, Config
+from limbeck.config import GPU_STAGES, TRAIN_STAGES, Config
 from limbeck.errors import ConfigError
 from limbeck.planning.ablation import compared_rows
 from limbeck.planning.asked import Asked as Counted
@@ -17,7 +17,7 @@ from limbeck.planning.rates import Prices, Rates
 from limbeck.planning.sizes import read_model
 from limbeck.planning.speed import engine_of, flops, seconds
 from limbeck.planning.stored import stored
-from limbeck.planning.workload import TRAININGS, Model, Run, Work, accepted, check_pipeline, tasks
+from limbeck.planning.workload import Model, Run, Work, accepted, check_pipeline, tasks
 from limbeck.preflight import Asked, Finding, context, gpus, memory, store
 from limbeck.preflight.asked import ABLATION, judges
 from limbeck.preflight.memory import GIB
@@ -88,6 +88,7 @@ def planned(outlined: Outline, config: Config, counted: Counted, wish: Wish) -> 
     models = {key: Model(shape, config.model(key).dtype) for key, shape in outlined.shapes.items()}
     _check_sizes(outlined, config, models)
     asks = requests(outlined.resources, outlined.gpus, black_box=config.asks_a_server("teacher"))
+    config, _ = gpus.settled(config, asks, outlined.stages)
     run = Run(outlined, config, asks, models, counted)
     works = [*tasks(run), *compared_rows(run)]
     return _summed(name, run, [_planned(work, run, name, gpu_bytes, wish) for work in works], gpu_bytes, wish)
@@ -154,7 +155,7 @@ def _planned(work: Work, run: Run, gpu_name: str, gpu_bytes: int, wish: Wish) ->
     config, gpu = work.config or run.config, wish.rates.gpu(gpu_name)
     taken, fit = room(work, config, run.models, gpu_bytes), fits(work, config, run.models, gpu_bytes)
     took = None if fit == "no" else seconds(work, config, gpu, wish.rates, gpu_bytes)
-    nodes = getattr(config, work.stage).deepspeed.nodes if work.stage in TRAININGS else 1
+    nodes = getattr(config, work.stage).deepspeed.nodes if work.stage in TRAIN_STAGES else 1
     hours = (took or 0.0) * work.num_tasks * work.request.gpus * nodes / HOUR
     kept = stored(work, config, run.asked, _trained(work, run), took)
     prompt_tokens = sum(item.prefilled for item in work.sampled)
@@ -193,7 +194,7 @@ def _planned(work: Work, run: Run, gpu_name: str, gpu_bytes: int, wish: Wish) ->
 
 def _trained(work: Work, run: Run) -> Model | None:
     """What a task trains; None of others."""
-    if work.stage not in TRAININGS:
+    if work.stage not in TRAIN_STAGES:
         return None
     return run.models["student"] if work.stage == "ppo" else work.passed[0].model
 
@@ -216,6 +217,8 @@ def _findings(
     with_gpu = [stage for stage in GPU_STAGES if asked.runs(stage) and asks[stage].gpus]
     more = [ABLATION] if asked.runs(ABLATION) else []
     on_gpus = replace(asked, stages=[*with_gpu, *more])
+    config, unshared = gpus.settled(config, asks, asked.stages)
+    yield from unshared
     yield from context.check_lengths(asked, config)
     yield from gpus.check_counts(asked, config, asks)
     for name, item in facts.items():

@@ -4,10 +4,10 @@ What is not in it: start of pods and engines, download of weights, padding, hand
 retries, and rows that wait for a free engine.
 """
 
-from limbeck.config import Config, EngineConfig
+from limbeck.config import TRAIN_STAGES, Config, EngineConfig
 from limbeck.planning.flops import forward
 from limbeck.planning.rates import Gpu, Rates
-from limbeck.planning.workload import TRAININGS, Model, Passed, Sampled, Work, num_processes
+from limbeck.planning.workload import Model, Passed, Sampled, Work, num_processes
 from limbeck.preflight import memory
 
 
@@ -46,7 +46,7 @@ def seconds(work: Work, config: Config, gpu: Gpu, rates: Rates, gpu_bytes: int) 
     if not work.request.gpus or work.is_black_box:
         return None
     engine = engine_of(work.stage, config)
-    split = num_processes(work, config) if work.stage in TRAININGS else 1  # batches stay what they are
+    split = num_processes(work, config) if work.stage in TRAIN_STAGES else 1  # batches stay what they are
     total = 0.0
     for asked in work.sampled:
         took = sampling_seconds(asked, engine, gpu, rates, gpu_bytes, work.num_tasks)

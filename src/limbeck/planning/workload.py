@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from limbeck.config import Config, Dtype, PpoReward, SamplingConfig
+from limbeck.config import Config, DeepSpeedConfig, Dtype, PpoReward, SamplingConfig
 from limbeck.errors import ConfigError
 from limbeck.planning.asked import Asked
 from limbeck.planning.flops import passes
 from limbeck.planning.outline import Outline
 from limbeck.preflight.memory import Shape
-from limbeck.resources import StageRequest
+from limbeck.resources import StageRequest, processes_of_node
 
 KNOWN = (
     "distill", "distill-minimal", "distill-gold", "distill-open", "distill-data", "distill-rewards",
     "ablation", "evaluate-models",
 )  # fmt: skip
 """Pipelines whose tasks are known here, by the name that is compiled into them."""
-TRAININGS = ("sft", "reward", "ppo")
 JUDGE_TOKENS = 40
 """Words of the judge's question behind the answer, and its template. Counted in the default by hand."""
 
@@ -332,5 +331,5 @@ def evaluation(run: Run, name: str, model: str, step: int = 11) -> Work:
 
 def num_processes(work: Work, config: Config) -> int:
     """Over how many processes, one on each GPU, a training is split."""
-    deepspeed = getattr(config, work.stage).deepspeed
-    return int(deepspeed.nodes * (deepspeed.processes or work.request.gpus))
+    deepspeed: DeepSpeedConfig = getattr(config, work.stage).deepspeed
+    return deepspeed.nodes * processes_of_node(deepspeed, work.request)

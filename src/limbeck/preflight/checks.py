@@ -80,7 +80,8 @@ def check(given: Asked, *, running: bool = False) -> Outcome:
         findings += trainjob.check_nodes(asked, config, trainjob.own_cluster(), running=running)
         findings += _scratch(asked, models, config)
     if config and requests:
-        findings += gpus.check_counts(asked, config, requests)
+        config, unshared = gpus.settled(config, requests, asked.stages)
+        findings += unshared + gpus.check_counts(asked, config, requests)
         findings += _memory(asked, models, config, requests, checked)
     return Outcome(list({str(finding): finding for finding in findings}.values()), checked, models)
 

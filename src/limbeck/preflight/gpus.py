@@ -3,16 +3,27 @@
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from limbeck.config import GPU_STAGES, Config, DeepSpeedConfig, Dtype
+from limbeck import refining
+from limbeck.config import (
+    GPU_STAGES,
+    TRAIN_STAGES,
+    Config,
+    DeepSpeedConfig,
+    Dtype,
+    PpoConfig,
+    RewardConfig,
+    SftConfig,
+)
 from limbeck.errors import ConfigError
 from limbeck.preflight import memory
 from limbeck.preflight.asked import ABLATION, Asked
-from limbeck.preflight.findings import Finding, warning
+from limbeck.preflight.findings import Finding, collected, warning
 from limbeck.preflight.memory import GIB, Need, Shape
 from limbeck.preflight.models import ModelFacts
-from limbeck.resources import StageRequest
+from limbeck.resources import StageRequest, processes_of_node
+from limbeck.section import parse
 
 SAMPLING_STAGES = ("generate", "judge", "ppo", "evaluate")
 NVIDIA_SMI_SECONDS = 10
@@ -35,15 +46,43 @@ SMALLER = {
 SIZES = "tensor_parallel_size x pipeline_parallel_size x data_parallel_size"
 
 
+def settled(
+    config: Config, requests: Mapping[str, StageRequest], stages: Collection[str]
+) -> tuple[Config, list[Finding]]:
+    """The settings with the processes of each training said, and what does not go with so many.
+
+    Args:
+        config: The settings.
+        requests: What the tasks of each stage ask for.
+        stages: Those that run.
+    """
+    findings: list[Finding] = []
+    for stage in (name for name in TRAIN_STAGES if name in stages):
+        section: SftConfig | RewardConfig | PpoConfig = getattr(config, stage)
+        number = processes_of_node(section.deepspeed, requests[stage])
+        values = section.model_dump()
+        values["deepspeed"]["processes"] = number
+        with collected(findings):
+            said = parse(type(section), values, f"config.{stage} with {number} processes on a node")
+            config = config.model_copy(update={stage: said})
+            if stage == "ppo":
+                refining.check_engines(config, number)
+    return config, findings
+
+
 def num_gpus(stage: str, config: Config) -> int:
-    """How many GPUs a task of a stage uses; PPO has one engine beside what it trains."""
-    if stage == "ppo":
-        return config.engine.gpus
-    return config.engine.gpus * config.engine.data_parallel_size if stage in SAMPLING_STAGES else 1
+    """How many GPUs a task of a stage uses, once its processes are `settled`.
+
+    A training has one for each process; PPO's engine shares them, or has more than one process.
+    """
+    if stage in TRAIN_STAGES:
+        processes: int = getattr(config, stage).deepspeed.processes or 1
+        return max(processes, config.engine.gpus) if stage == "ppo" else processes
+    return config.engine.gpus * config.engine.data_parallel_size
 
 
 def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageRequest]) -> list[Finding]:
-    """Each stage has as many GPUs as it uses; stages that fare alike share a line."""
+    """Each stage has as many GPUs as it uses by `settled` settings; stages that fare alike share a line."""
     alike: dict[tuple[int, int], list[str]] = defaultdict(list)
     for stage in GPU_STAGES:
         if asked.runs(stage) and requests[stage].gpus:
@@ -53,9 +92,9 @@ def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageReque
         where = f"GPUs of {', '.join(stages)}: parameter gpus, or resources.STAGE.gpus"
         if gpus < used:
             error = ConfigError(
-                "fewer GPUs than the engine is split over",
+                "fewer GPUs than the engine or the processes want",
                 where=where,
-                expected=f"{used} ({SIZES} of config.engine)",
+                expected=f"{used} ({SIZES} of config.engine; processes of a training)",
                 got=str(gpus),
                 remedy="Raise the one or lower the other",
             )
@@ -66,7 +105,7 @@ def check_counts(asked: Asked, config: Config, requests: Mapping[str, StageReque
                 where=where,
                 expected=str(used),
                 got=str(gpus),
-                remedy=f"Ask for fewer: sampling uses {SIZES} of engine, a training one",
+                remedy=f"Ask for fewer: sampling uses {SIZES} of engine, a training one for each process",
             )
             findings.append(warning(error))
     return findings + _on_cpus(asked, config, requests)
@@ -164,7 +203,7 @@ def check_sampling(facts: ModelFacts, dtype: Dtype, config: Config, size: int) -
 def check_training(
     asked: Asked, config: Config, student: Shape | None, teacher: Shape | None, size: int
 ) -> list[Finding]:
-    """Each training of the run fits one GPU."""
+    """Each training of the run fits each of its GPUs, by `settled` settings."""
     findings = []
     for stage, need in _trainings(asked, config, student, teacher, size):
         findings += _judge(need, size, f"stage {stage}", SMALLER[stage])
@@ -199,7 +238,7 @@ def _trainings(
 
 
 def _split(deepspeed: DeepSpeedConfig) -> int:
-    """Over how many processes ZeRO splits a training, as far as the settings tell."""
+    """Over how many processes ZeRO splits a training."""
     return deepspeed.nodes * (deepspeed.processes or 1)
 
 

@@ -3,11 +3,11 @@
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from limbeck.config import Config
+from limbeck.config import TRAIN_STAGES, Config
 from limbeck.errors import ConfigError
 from limbeck.preflight.asked import Asked
 from limbeck.preflight.findings import Finding, collected, warning
-from limbeck.trainjob import GROUP, PLURAL, TRAIN_STAGES, VERSION, TrainJobs, parse_train_jobs
+from limbeck.trainjob import GROUP, PLURAL, VERSION, TrainJobs, parse_train_jobs
 
 if TYPE_CHECKING:
     from limbeck.cluster_api import Cluster

@@ -1,11 +1,14 @@
 """A client of one S3-compatible endpoint, made from the standard variables of the environment."""
 
 import os
+from functools import cache
 from typing import Any, NamedTuple
 
 import boto3
+import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
 
 from limbeck.errors import StorageError
 from limbeck.storage.address import without_userinfo
@@ -34,7 +37,10 @@ def connect() -> Connection:
     endpoint = given and without_userinfo(given)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     try:
-        session = boto3.Session()  # the module's default session would keep credentials it saw before
+        # The module's default session would keep credentials it saw before.
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
+        session = boto3.Session(botocore_session=core)
         config = BotoConfig(
             signature_version="s3v4",
             retries={"total_max_attempts": 1},
@@ -58,6 +64,12 @@ def connect() -> Connection:
             got=said,
             remedy="Correct them",
         ) from None
+
+
+@cache
+def _descriptions(data_path: str | None) -> Loader:
+    """AWS's descriptions of its services, read once (0.1 s) for all clients of a process and of its forks."""
+    return create_loader(data_path)
 
 
 def _addressing_style(session: boto3.Session, endpoint: str | None) -> str:

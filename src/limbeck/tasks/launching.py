@@ -4,18 +4,19 @@
 {work_uri}/train-jobs/{name}/made.json      the manifest of what they made, written by the first of them
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.config import Config, parse_config
+from limbeck.config import TRAIN_STAGES, Config, parse_config
 from limbeck.errors import DataError
 from limbeck.manifest import Manifest, find, parse
 from limbeck.progress import say
-from limbeck.resources import DEFAULTS, LAUNCHER, StageRequest
+from limbeck.resources import DEFAULTS, LAUNCHER, StageRequest, processes_of_node
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Settings, task
 from limbeck.tasks.specs import AnySpec
-from limbeck.trainjob import TRAIN_STAGES, TrainJob, name_of, parse_settings
+from limbeck.trainjob import ACCOUNT, TrainJob, name_of, parse_settings
 
 if TYPE_CHECKING:
     from limbeck.cluster_api import Cluster
@@ -37,6 +38,29 @@ def shared_out(
     """
     of_nodes = {stage: asked[stage] for stage in TRAIN_STAGES if num_nodes(config, stage) > 1}
     return {**asked, **dict.fromkeys(of_nodes, LAUNCHER)}, of_nodes
+
+
+def placed(
+    node_selector: Settings,
+    node_affinity: Settings,
+    tolerations: list[Settings],
+    of_nodes: Collection[str],
+) -> dict[str, Settings | list[Settings]]:
+    """On which nodes the tasks of each training run: those of the run; anywhere where they only wait.
+
+    Args:
+        node_selector: Of the run, as are the next two.
+        node_affinity: Kubernetes nodeAffinity.
+        tolerations: Kubernetes tolerations.
+        of_nodes: The trainings on several nodes.
+    """
+    found: dict[str, Settings | list[Settings]] = {}
+    for stage in TRAIN_STAGES:
+        waits = stage in of_nodes
+        found[f"{stage}_node_selector"] = {} if waits else node_selector
+        found[f"{stage}_node_affinity"] = {} if waits else node_affinity
+        found[f"{stage}_tolerations"] = [] if waits else tolerations
+    return found
 
 
 def launch(spec: AnySpec, config: Config, values: Settings, cluster: "Cluster") -> Manifest:
@@ -69,7 +93,7 @@ def launch(spec: AnySpec, config: Config, values: Settings, cluster: "Cluster") 
         spec_uri=f"{place}/{GIVEN}",
         image=pod.image,
         nodes=num_nodes(config, spec.stage),
-        processes=getattr(config, spec.stage).deepspeed.processes or max(1, request.gpus),
+        processes=processes_of_node(getattr(config, spec.stage).deepspeed, request),
         request=request,
         settings=settings,
         owner=pod.owner,
@@ -92,8 +116,15 @@ def made_by(store: Store, place: str) -> Manifest | None:
     return find(store, parse(store.read_bytes(uri), uri).uri) if store.exists(uri) else None
 
 
-def cleanup(*, config: Settings) -> None:
-    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some."""
+def cleanup(*, config: Settings, account: Path = ACCOUNT) -> None:
+    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some.
+
+    Those of its variants are among them: they train on as many nodes.
+
+    Args:
+        config: The settings of the run.
+        account: Where the token of this pod's service account lies.
+    """
     with task("cleanup"):
         checked = parse_config(config)
         if not any(num_nodes(checked, stage) > 1 for stage in TRAIN_STAGES):
@@ -102,7 +133,7 @@ def cleanup(*, config: Settings) -> None:
         from limbeck.cluster_api import own_cluster, own_pod
         from limbeck.launcher import cancel
 
-        cluster = own_cluster()
+        cluster = own_cluster(account=account)
         owner = own_pod(cluster).owner
         count = cancel(cluster, owner.uid) if owner else 0
         say(f"cleanup: {count} TrainJobs of this run deleted")

@@ -79,14 +79,7 @@ def _check(node: Node, processes: int, config: Config) -> None:
             got=f"{node.count * processes} processes",
             remedy="Set ppo.deepspeed.processes: 1, and nodes: 1",
         )
-    if processes > 1 and config.engine.tensor_parallel_size > 1:
-        raise ConfigError(
-            "engines over several GPUs beside several training processes",
-            where="engine.tensor_parallel_size",
-            expected="1: the engine of each process has that one's GPU",
-            got=str(config.engine.tensor_parallel_size),
-            remedy="Set it to 1, or ppo.deepspeed.processes to 1",
-        )
+    refining.check_engines(config, processes)
 
 
 def main(path: Path) -> int:

@@ -172,20 +172,23 @@ def evaluate(
     model: str,
     checkpoint: Artifact | None,
     judge: str = "",
+    models: Sequence[str] = (),
     shard: int = 0,
     num_shards: int = 1,
 ) -> None:
-    """See `limbeck.stages.evaluate`."""
+    """See `limbeck.stages.evaluate`; with `models` one loop goes over the shards of all of them."""
 
     def work(checked: Config) -> Manifest:
         from limbeck.judged_answers import Judge
         from limbeck.stages import evaluate as stage
 
-        mine = _shard("evaluate", shard, num_shards)
+        turn = _shard("evaluate", shard, num_shards * max(1, len(models))).index
+        mine = Shard(index=turn % num_shards, count=num_shards)
+        asked = models[turn // num_shards] if models else model
         with ExitStack() as opened:
             chat = checked.chat(name)
             store, model_hash, open_sampler = opened.enter_context(
-                sampled.model(checked, model, checkpoint, name, chat)
+                sampled.model(checked, asked, checkpoint, name, chat)
             )
             judging = None
             if judge and checked.task.is_open:
@@ -200,7 +203,7 @@ def evaluate(
                 config=checked,
                 store=store,
                 work_uri=work_uri,
-                name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(model),
+                name=read(checkpoint, "checkpoint").name if checkpoint else name or _folder(asked),
                 judge=judging,
                 shard=mine,
             )
@@ -274,13 +277,14 @@ def report(
             reward_model=read(reward_model, "reward_model") if reward_model else None,
             policies=read_all(policies, "checkpoint"),
             policy=read(policy, "checkpoint") if policy else None,
-            results=read_all(
+            results=_evaluations(
                 [
                     *(item for item in (teacher_results, student_results) if item is not None),
                     *results,
                     *(policy_results or ()),
                 ],
-                "results",
+                checked,
+                store,
             ),
         )
         plan = None
@@ -299,6 +303,19 @@ def report(
                 store.read_file(item, Path(summary.path))
             elif item.uri.endswith("/labels.html"):
                 store.read_file(item, Path(label_page.path))
+
+
+def _evaluations(results: Sequence[Artifact], config: Config, store: Store) -> tuple[Manifest, ...]:
+    """Evaluations, each one manifest: what a loop over the shards of several models has made is merged."""
+    from limbeck.stages import evaluate as stage
+
+    by_place: dict[str, list[Manifest]] = {}
+    for item in read_all(results, "results"):
+        by_place.setdefault(item.uri, []).append(item)
+    found: list[Manifest] = []
+    for items in by_place.values():
+        found += [stage.merged(items, config, store)] if any(item.shard for item in items) else items
+    return tuple(found)
 
 
 def _shard(stage: str, shard: int, num_shards: int) -> Shard:

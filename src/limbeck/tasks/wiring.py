@@ -11,7 +11,7 @@ from limbeck.progress import say
 from limbeck.resources import parse_resources, requests
 from limbeck.storage import Store
 from limbeck.tasks.artifacts import Artifact, Kind, Settings, one_of, read, read_all, task, write
-from limbeck.tasks.launching import shared_out
+from limbeck.tasks.launching import placed, shared_out
 from limbeck.trainjob import TrainJobSettings, parse_train_jobs
 
 
@@ -48,6 +48,16 @@ class Requests(NamedTuple):
     evaluate_teacher_gpus: str
     report_cpu: str
     report_memory: str
+    sft_node_selector: Settings
+    """Of its pods; that of the run, or none where they only wait for a TrainJob. The next ones likewise."""
+    sft_node_affinity: Settings
+    sft_tolerations: list[Settings]
+    reward_node_selector: Settings
+    reward_node_affinity: Settings
+    reward_tolerations: list[Settings]
+    ppo_node_selector: Settings
+    ppo_node_affinity: Settings
+    ppo_tolerations: list[Settings]
     train_jobs: Settings
     """For the trainings on several nodes; empty where there is none."""
     outline: str
@@ -126,6 +136,7 @@ def preflight(
             for field, value in request.model_dump().items()
             if f"{stage}_{field}" in Requests._fields
         }
+        made |= placed(dict(node_selector), dict(node_affinity), list(tolerations), of_nodes)
         settings = TrainJobSettings(
             **parse_train_jobs(train_jobs or {}).model_dump(),
             s3_secret=s3_secret,
@@ -140,8 +151,8 @@ def preflight(
         )
 
 
-def shards(*, num_shards: int) -> list[int]:
-    """The shards to loop over: 0 to num_shards - 1."""
+def shards(*, num_shards: int, for_each: Sequence[str] = ()) -> list[int]:
+    """The shards to loop over: 0 to num_shards - 1; of several models, as many for each, counted on."""
     with task("shards"):
         if not 1 <= num_shards <= 10_000:
             raise ConfigError(
@@ -151,7 +162,7 @@ def shards(*, num_shards: int) -> list[int]:
                 got=str(num_shards),
                 remedy="Correct it",
             )
-        return list(range(num_shards))
+        return list(range(num_shards * max(1, len(for_each))))
 
 
 def pick(*, checkpoints: Sequence[Artifact], names: Sequence[str], picked: Artifact, metric: str) -> None:

@@ -111,11 +111,15 @@ class Scorer(nn.Module):
                 nn.init.zeros_(model.score.weight)
         self.model = _frozen(model) if config is None else _trainable(model, config, "SEQ_CLS")
 
-    def forward(self, ids_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
-        """Scores after every token, B x S."""
+    def forward(
+        self, ids_B_S: Tensor, mask_B_S: Tensor | None, positions_B_S: Tensor | None = None
+    ) -> Tensor:
+        """Scores after every token, B x S; by positions instead of a mask where pieces share a row."""
         inner = _plain(self)
         backbone = getattr(inner, inner.base_model_prefix)
-        hidden_B_S_D = backbone(ids_B_S, attention_mask=mask_B_S, use_cache=False).last_hidden_state
+        hidden_B_S_D = backbone(
+            ids_B_S, attention_mask=mask_B_S, position_ids=positions_B_S, use_cache=False
+        ).last_hidden_state
         scores_B_S: Tensor = inner.score(hidden_B_S_D).squeeze(-1).float()
         return scores_B_S
 

@@ -5,8 +5,9 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
+from limbeck.trainer.packing import check_packable, packed_rows
 from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.states import load_engine, save_engine
 from limbeck.trainer.tokens import pad_right, training_rows
@@ -76,6 +78,8 @@ def train_reward(
     passes = _passes(settings)
     tokenizer = load_tokenizer(base)
     scorer = Scorer(base, dtype, settings.deepspeed)
+    if settings.packing:
+        check_packable(scorer.model, "reward.packing")
     # The plan of all updates is drawn at once from the seed, so a resumed run goes on in it.
     plan = list(_plan(training, config))
     engine = wrap(
@@ -95,6 +99,7 @@ def train_reward(
         return [row.ids for row in made]
 
     ids, validation_ids = encode(training), encode(validation)
+    scores_of = _scorer_of_passes(engine, tokenizer.pad_token_id, settings)
     targets = torch.tensor([row.pseudo_reward for row in training])
     is_teacher = torch.tensor([float(row.source == "teacher") for row in training])
     best_folder = folder / "best"
@@ -106,8 +111,8 @@ def train_reward(
     while course.step < len(plan):
         set_learning_rate(engine, _learning_rate(settings, course.step, len(plan)))
         losses = []
-        for pairs in _micro_batches(plan[course.step], passes):
-            loss = _loss(engine, pairs, ids, targets, is_teacher, tokenizer.pad_token_id, settings)
+        for pairs in _micro_batches(plan[course.step], passes, training, ids):
+            loss = _loss(scores_of, pairs, ids, targets, is_teacher, settings)
             engine.backward(loss)
             engine.step()  # DeepSpeed counts: the weights change at the last one
             losses.append(float(loss.detach()))
@@ -140,23 +145,31 @@ def _learning_rate(settings: RewardConfig, step: int, num_steps: int) -> float:
 
 
 def _loss(
-    engine: Any,
+    scores_of: Callable[[list[list[int]]], Tensor],
     pairs: list[Pair],
     ids: list[list[int]],
     targets: Tensor,
     is_teacher: Tensor,
-    pad_id: int,
     settings: RewardConfig,
 ) -> Tensor:
     """The loss of one forward pass, weighted between the sources."""
     good, bad = (torch.tensor(side) for side in zip(*pairs, strict=True))
     if settings.loss == "bce":
-        scores_B = _scores(engine, [ids[i] for i in good], pad_id)
+        scores_B = scores_of([ids[i] for i in good])
         loss_B = bce(scores_B, targets[good].to(scores_B.device))
     else:
-        chosen_B, rejected_B = _scores(engine, [ids[i] for i in torch.cat([good, bad])], pad_id).chunk(2)
+        chosen_B, rejected_B = scores_of([ids[i] for i in torch.cat([good, bad])]).chunk(2)
         loss_B = bradley_terry(chosen_B, rejected_B)
     return source_weighted(loss_B, is_teacher[good].to(loss_B.device), settings.source_weight)
+
+
+def _scorer_of_passes(
+    engine: Any, pad_id: int, settings: RewardConfig
+) -> Callable[[list[list[int]]], Tensor]:
+    """What gives the scores of the rows of a forward pass."""
+    if settings.packing:
+        return partial(_packed_scores, engine, pad_id=pad_id, capacity=settings.max_length)
+    return partial(_scores, engine, pad_id=pad_id)
 
 
 def _passes(settings: RewardConfig) -> ranks.Passes:
@@ -177,13 +190,31 @@ def _passes(settings: RewardConfig) -> ranks.Passes:
     return passes
 
 
-def _micro_batches(pairs: list[Pair], passes: ranks.Passes) -> list[list[Pair]]:
+def _micro_batches(
+    pairs: list[Pair],
+    passes: ranks.Passes,
+    training: Sequence[LabelledCompletion],
+    ids: Sequence[Sequence[int]],
+) -> list[list[Pair]]:
     """This process's forward passes of an update, each with the same part of either source.
 
-    So the mean loss of all of them is that of the whole update.
+    So the mean loss of all of them is that of the whole update. By length: the rows of one pass are padded to
+    its longest, and those of all processes at the same time are about as long.
     """
     count = passes.accumulation * ranks.size()
-    return [list(pairs[first::count]) for first in ranks.share(range(count))]
+    by_length = sorted(pairs, key=lambda pair: max(len(ids[i]) for i in pair))
+    sources = [
+        [pair for pair in by_length if training[pair[0]].source == source]
+        for source in ("teacher", "student")
+    ]
+    return [
+        [
+            pair
+            for mine in sources
+            for pair in mine[len(mine) * number // count : len(mine) * (number + 1) // count]
+        ]
+        for number in range(ranks.rank(), count, ranks.size())
+    ]
 
 
 def _save(engine: Any, course: Course, best_folder: Path, states: Path, saver: StateSaver) -> None:
@@ -252,6 +283,13 @@ def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
     """Scores after the last token of each row, B."""
     ids_B_S, mask_B_S = (tensor.to(device()) for tensor in pad_right(rows, pad_id))
     return last_token_scores(scorer(ids_B_S, mask_B_S), mask_B_S)
+
+
+def _packed_scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, capacity: int) -> Tensor:
+    """The same of rows that share lines of up to `capacity` tokens."""
+    ids_B_S, positions_B_S, ends_N = (tensor.to(device()) for tensor in packed_rows(rows, pad_id, capacity))
+    scores_N: Tensor = scorer(ids_B_S, None, positions_B_S).flatten()[ends_N]
+    return scores_N
 
 
 def _student_auc(probabilities: Floats, rows: Sequence[LabelledCompletion]) -> float:

@@ -73,13 +73,14 @@ def train_sft(
     rows = _rows(tokenizer, config.chat("student"), pairs, settings.max_length)
     collate = None
     if settings.packing:
-        check_packable(model)
+        check_packable(model, "sft.packing")
         collate = partial(packed_batch, pad_id=tokenizer.pad_token_id, capacity=settings.max_length)
     history = json.loads((resume_from / HISTORY).read_text()) if resume_from else []
     num_updates = settings.max_steps
     if num_updates < 0:
         num_updates = ceil(settings.num_epochs * len(rows) / settings.batch_size)
     order = _order(len(rows), num_updates * settings.batch_size, config.seed)
+    order = _by_length(order, list(map(len, rows["input_ids"])), settings.batch_size)
     arguments = TrlSftConfig(
         output_dir=str(folder / "trainer"),
         use_cpu=not torch.cuda.is_available(),
@@ -144,6 +145,18 @@ def _order(num_rows: int, count: int, seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed + len(order) // num_rows)
         order += torch.randperm(num_rows, generator=generator).tolist()
     return order[:count]
+
+
+def _by_length(order: list[int], lengths: Sequence[int], batch_size: int) -> list[int]:
+    """The same updates, the rows of each by length: those of one forward pass are padded to its longest.
+
+    An update's loss is a mean over all its tokens, so it stays the same.
+    """
+    return [
+        place
+        for first in range(0, len(order), batch_size)
+        for place in sorted(order[first : first + batch_size], key=lambda place: lengths[place])
+    ]
 
 
 def _rows(tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_length: int) -> datasets.Dataset:

@@ -15,6 +15,10 @@ IGNORED = -100
 """The label of a token that is not trained on. Source: torch.nn.CrossEntropyLoss, `ignore_index`."""
 
 
+ENCODED_AT_ONCE = 1000
+"""Texts that a tokenizer gets in one call: while it runs it holds ten times the memory of their ids."""
+
+
 class TokenRow(NamedTuple):
     """A question and its answer."""
 
@@ -74,7 +78,9 @@ def training_rows(
 
 
 def _encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids: list[list[int]] = []
+    for first in range(0, len(texts), ENCODED_AT_ONCE):
+        ids += tokenizer(texts[first : first + ENCODED_AT_ONCE], add_special_tokens=False)["input_ids"]
     return ids
 
 

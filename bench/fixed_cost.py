@@ -1,0 +1,119 @@
+"""What stages cost besides their work: the tasks of a run whose work is next to nothing.
+
+A round runs the whole pipeline on tiny models (`bench.cut_run`) and, in turns with it, does alone what each
+kind of stage cannot do without: a Python that imports the stage's engine or trainer, and starts the engine.
+Of a stage's task counts all from its start to its end, less the time between its first and its last line of
+progress.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from bench import cut_run
+from bench.measured import Comparison, Pair, save
+from limbeck import local
+
+ENGINE = """
+from pathlib import Path
+from limbeck.config import EngineConfig, ModelConfig
+from limbeck.sampler import VllmSampler
+engine = EngineConfig(max_model_len=64, kv_cache_mib=64, enforce_eager=True)
+VllmSampler(Path({folder!r}), ModelConfig(dtype="float32"), engine)
+"""
+TRAINER = "import limbeck.trainer.{stage}"
+LIGHT = "import limbeck.tasks, limbeck.stages.{stage}"
+NEEDS = {
+    "generate": ENGINE,
+    "judge": ENGINE,
+    "evaluate": ENGINE,
+    "sft": TRAINER,
+    "reward": TRAINER,
+    "ppo": TRAINER + ENGINE,
+    "label": LIGHT,
+    "report": LIGHT,
+}
+"""What a stage's Python must do before and besides its work."""
+BEGIN = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+)$")
+END = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+): \d+ s")
+WORK = re.compile(r" +(?P<task>[a-z][^:]*): \d+/\d+ \w+")
+
+
+def unavoidable(stage: str, folder: Path) -> float:
+    """Seconds of a Python that imports and starts what a stage needs, and no more."""
+    code = NEEDS[stage].format(stage=stage, folder=str(folder / "student"))
+    started = time.monotonic()
+    # Engines leave threads behind that take their time to end.
+    code += "\nimport os; os._exit(0)"
+    subprocess.run(
+        [sys.executable, "-c", code], env=local.environment(), check=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return time.monotonic() - started
+
+
+def fixed(run_file: Path, out: Path) -> dict[str, list[float]]:
+    """Seconds besides the work of each task of one run, by stage."""
+    found = defaultdict[str, list[float]](list)
+    # What happened last, and the running tasks: when they began and showed progress.
+    last, running = time.monotonic(), dict[str, list[float]]()
+    for line in cut_run.lines(run_file, out):
+        now = time.monotonic()
+        if begun := BEGIN.match(line):
+            # A Python, or a fork, has started since the last event, unless other tasks were at work.
+            running[begun["task"]] = [now if running else last]
+        elif ended := END.match(line):
+            begin, *work = running.pop(ended["task"])
+            worked = work[-1] - work[0] if work else 0.0
+            found[ended["task"].split()[0]].append(now - begin - worked)
+        elif worked_on := WORK.match(line):
+            if times := running.get(re.sub(r"[()_]", " ", worked_on["task"]).strip()):
+                times.append(now)
+            continue
+        last = now
+    return found
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    pairs = defaultdict[str, list[Pair]](list)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run_file = cut_run.write(folder, num_shards=1)
+        for number in range(asked.rounds):
+            alone = {stage: unavoidable(stage, folder) for stage in NEEDS}
+            ours = fixed(run_file, folder / f"out-{number}")
+            for stage, theirs in alone.items():
+                pairs[stage].append(Pair(ours=fmean(ours[stage]), theirs=theirs))
+    note = (
+        "mean over the stage's tasks in a run of distill with one shard; of the first task of each kind too, "
+        "which pays for what the later ones share"
+    )
+    comparisons = [
+        Comparison(
+            what=f"fixed cost of {stage}",
+            note=note,
+            against="imports and engine start alone",
+            model="demo",
+            unit="s",
+            goal=1.15,
+            goal_is="at most",
+            pairs=tuple(measured),
+        )
+        for stage, measured in pairs.items()
+    ]
+    save(asked.json, comparisons=tuple(comparisons))
+
+
+if __name__ == "__main__":
+    main()
