@@ -216,7 +216,7 @@ def _measured(rows: int, asked: argparse.Namespace) -> Iterator[Run]:
 def _growths(found: Mapping[str, list[tuple[float, float, float]]], rounds: int) -> Iterator[Growth]:
     """Speed and memory of each stage."""
     for shown, points in found.items():
-        note = f"{READ[shown]}; median of {rounds}"
+        note = f"{READ[shown]}; " + (f"median of {rounds}" if rounds > 1 else "measured once")
         speeds = tuple((rows, speed) for rows, speed, _ in points)
         peaks = tuple((rows, peak) for rows, _, peak in points)
         yield Growth(what=shown, model="none", size="rows", unit="rows/CPU s", points=speeds, note=note)

@@ -43,6 +43,12 @@ class Overlap:
         self._start_G = np.flatnonzero(np.append(True, hash_E[1:] != hash_E[:-1])[: len(hash_E)])
         self._runs_G = hash_E[self._start_G]
         self._texts_G = np.diff(np.append(self._start_G, len(hash_E)))
+        # Whether any run begins with so many bits: 4 to 8 places a run. Most of a train text's runs are
+        # nowhere, and a search among millions of runs would miss the processor's cache at each step.
+        num_bits = max(1, (4 * len(self._runs_G)).bit_length())
+        self._shift = np.uint64(64 - num_bits)
+        self._begins = np.zeros(1 << num_bits, dtype=np.bool_)
+        self._begins[self._runs_G >> self._shift] = True
         self._count_G = np.zeros(len(self._runs_G), dtype=np.int64)
         self._hit_rows, self._hit_runs = array("i"), array("i")
         self._max_alike = max_alike
@@ -51,6 +57,7 @@ class Overlap:
         """Look for the runs of one train text, of which each is given once."""
         if not len(self._runs_G):
             return
+        runs = runs[self._begins[runs >> self._shift]]
         place = np.minimum(np.searchsorted(self._runs_G, runs), len(self._runs_G) - 1)
         hits = place[self._runs_G[place] == runs]
         self._count_G[hits] += 1
