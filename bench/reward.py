@@ -1,6 +1,6 @@
 """The reward model's trainer beside padded batches as they come, on mixed lengths; and how its cost grows.
 
-    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--rounds 5]
+    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--parts packed]
 
 Each side is a call from a checkpoint and rows to a new checkpoint and the scores of held-out rows. Both make
 the same updates of the same rows, on DeepSpeed, in float32 on the same threads; the other side pads the rows
@@ -34,14 +34,8 @@ SIZES: dict[ModelName, Size] = {
 FEW = Size(rows=128, batch=64, median=24, longest=256)
 PASSED = 8
 """Rows of a forward pass by default."""
-PACKED, PADDED = ("packed", None, True), ("defaults: by length", PASSED, False)
-WAYS: dict[ModelName, tuple[tuple[str, int | None, bool], ...]] = {
-    "demo": (PACKED, PADDED),
-    "smollm2": (PACKED,),
-}
-"""What is measured: how Limbeck's passes are made, with how many rows, and whether packed."""
-HELD = 8
-"""One row in so many is held out, beside the rows that are trained on."""
+HELD = 16
+"""Rows that are held out, beside those that are trained on."""
 GOOD, BAD = "a a a a", "b b b b"
 """How a good and a bad completion end: a reward model can learn it."""
 RATES: dict[ModelName, float] = {"demo": 1e-3, "smollm2": 1e-5}
@@ -49,7 +43,7 @@ RATES: dict[ModelName, float] = {"demo": 1e-3, "smollm2": 1e-5}
 
 def rows(model: ModelName, size: Size) -> list[LabelledCompletion]:
     """Good and bad rows of both sources."""
-    texts = pairs(model, size._replace(rows=size.rows + size.rows // HELD))
+    texts = pairs(model, size._replace(rows=size.rows + HELD))
     return [
         LabelledCompletion(
             completion_id=str(number),
@@ -155,31 +149,26 @@ def _auc(scores: Floats, held: list[LabelledCompletion]) -> float:
     return auc(scores, np.array([row.pseudo_reward for row in held]))
 
 
-def compare(model: ModelName, rounds: int) -> tuple[Comparison, ...]:
-    """Packed, in one pass an update as the demo has it; the demo's model also with defaults."""
-    size, made = SIZES[model], []
-    given = rows(model, size)
+def compare(model: ModelName, packed: bool, rounds: int) -> Comparison:
+    """Packed, in one pass an update; or with defaults. The other side makes as many passes."""
+    size, given, passed = SIZES[model], rows(model, SIZES[model]), None if packed else PASSED
     with tempfile.TemporaryDirectory() as scratch:
         base = checkpoint(model, Path(scratch) / "base")
-        for what, passed, packing in WAYS[model]:
-            mine, other = settings(model, size, passed, packing), settings(model, size, passed, False)
-            measured, note = compared(
-                partial(ours, base, given, mine), partial(theirs, base, given, other), rounds
-            )
-            passes = "passes of 8 rows" if passed else "one pass an update"
-            made.append(
-                Comparison(
-                    what=f"reward, {what}",
-                    against=f"padded batches as they come, both in {passes}",
-                    model=model,
-                    unit="tokens/s",
-                    goal=1.5,
-                    goal_is="at least",
-                    pairs=measured,
-                    note=f"{model}: {note}",
-                )
-            )
-    return tuple(made)
+        measured, note = compared(
+            partial(ours, base, given, settings(model, size, passed, packed)),
+            partial(theirs, base, given, settings(model, size, passed, False)),
+            rounds,
+        )
+    return Comparison(
+        what="reward, packed, one pass an update" if packed else "reward, defaults: padded passes by length",
+        against="padded batches as they come",
+        model=model,
+        unit="tokens/s",
+        goal=1.5,
+        goal_is="at least",
+        pairs=measured,
+        note=f"{model}: {note}",
+    )
 
 
 def growth() -> tuple[Growth, ...]:

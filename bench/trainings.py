@@ -25,6 +25,7 @@ SIGMA = 0.8
 NEAR = 1e-3
 """How far the losses of an update may be apart where both sides train the same way."""
 GROWN = (1, 10, 100)
+PARTS = ("packed", "defaults", "growth")
 
 
 class Size(NamedTuple):
@@ -190,21 +191,31 @@ def grown(
 
 def run(
     description: str | None,
-    compare: Callable[[ModelName, int], tuple[Comparison, ...]],
+    compare: Callable[[ModelName, bool, int], Comparison],
     growth: Callable[[], tuple[Growth, ...]],
 ) -> None:
-    """What was typed: measure the models that are asked for, and the growth on the demo's."""
+    """What was typed: measure the parts that are asked for, with the models that are.
+
+    Args:
+        description: Of the benchmark.
+        compare: One comparison, of a model, packed or with defaults, and so many rounds.
+        growth: With the demo's model.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--model", choices=["demo", "smollm2", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--parts", choices=["compare", "growth"], nargs="+", default=["compare", "growth"])
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
     asked = parser.parse_args()
     models: tuple[ModelName, ...] = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
-    comparisons: tuple[Comparison, ...] = ()
-    if "compare" in asked.parts:
-        comparisons = tuple(row for model in models for row in compare(model, asked.rounds))
+    comparisons = tuple(
+        compare(model, part == "packed", asked.rounds)
+        for model in models
+        for part in ("packed", "defaults")
+        # An update of the small model is one pass, which has no order.
+        if part in asked.parts and (part, model) != ("defaults", "smollm2")
+    )
     growths = growth() if "growth" in asked.parts and "demo" in models else ()
     save(asked.json, comparisons=comparisons, growths=growths)

@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 ENCODED_AT_ONCE = 1000
-"""Texts that a tokenizer gets in one call: while it runs it holds ten times the memory of their ids."""
+"""Texts that a tokenizer gets in one call: until it returns it holds offsets and masks beside their ids."""
 
 
 class TokenRow(NamedTuple):
