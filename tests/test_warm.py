@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import warm_server
+from limbeck import processes, warm_server
 from limbeck.warm import SERVED, Started
 
 PROGRAM = "tests.warm_program"
@@ -96,6 +96,23 @@ def test_one_that_waits_for_a_fork_can_look_in_between(folder: Path, tmp_path: P
         waiting.wait(0.05)
     os.kill(waiting.pid, signal.SIGTERM)
     assert waiting.wait() == 10
+
+
+def test_a_stopped_server_ends_after_its_last_fork(tmp_path: Path) -> None:
+    """Whoever waits for it so waits for a training that saves."""
+    with (tmp_path / "log").open("w") as log, warm_server.serving(tmp_path, log, modules=[]):
+        waiting = start(tmp_path, "wait", str(tmp_path / "state"))
+        text(tmp_path / "state")
+        server = int(Path(f"/proc/{waiting.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(server, signal.SIGTERM)
+        time.sleep(0.3)
+        assert waiting.poll() is None
+        os.kill(waiting.pid, signal.SIGTERM)
+        assert waiting.wait() == 10
+        deadline = time.monotonic() + 5
+        while processes.command_line(server) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not processes.command_line(server)
 
 
 def test_without_a_server_the_stand_in_starts_python(tmp_path: Path) -> None:

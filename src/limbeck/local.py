@@ -1,6 +1,7 @@
 """Runs a compiled pipeline on this machine: the very YAML that a cluster runs, one process a stage.
 
-`run` starts this module as a process of its own, which hands the YAML to Kubeflow's SubprocessRunner.
+`run` starts this module as a process of its own, which hands the YAML to Kubeflow's SubprocessRunner. On
+Linux the stages are forks of a process that has imported what they need: see `limbeck.warm_server`.
 On the screen comes what a person can follow; all else goes to the log file.
 """
 

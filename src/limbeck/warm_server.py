@@ -47,8 +47,8 @@ TASKS = (
 RUNTIME = {"_KFP_RUNTIME": "true"}
 """With it kfp imports no compiler, as in a pod."""
 GRACE_SECONDS = 0.1
-"""Between the end of who asked for a process and its own. A signal to the whole process group ends this
-server meanwhile, and the process has got that signal already."""
+"""Between the end of who asked for a process and its own: a SIGTERM to the whole process group reaches this
+server meanwhile, and the process has got it already."""
 
 
 class Request(BaseModel):
@@ -117,6 +117,7 @@ def serve(listener: socket.socket, modules: Sequence[str]) -> list[str]:
     """
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
+    signal.signal(signal.SIGTERM, lambda *_: _stop(selector))
     left = deque(modules)
     while True:
         events = selector.select(0 if left else None)
@@ -132,6 +133,19 @@ def serve(listener: socket.socket, modules: Sequence[str]) -> list[str]:
                     _give_up(forked, selector)
                 case _Forked() as forked:
                     _ended(forked, int(key.fd), selector)
+                    if _is_stopping():
+                        _stop(selector)
+
+
+def _stop(selector: selectors.BaseSelector) -> None:
+    """End with the last fork: they have got the same SIGTERM, and save first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not any(isinstance(key.data, _Forked) for key in selector.get_map().values()):
+        os._exit(0)
+
+
+def _is_stopping() -> bool:
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def _load(name: str) -> None:
@@ -156,6 +170,7 @@ def _take(listener: socket.socket, selector: selectors.BaseSelector) -> list[str
         _load(name)
     gc.collect()
     gc.freeze()  # else a fork that looks for garbage would copy all memory
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # else a new fork could miss it
     pid = os.fork()
     if pid:
         for stream in streams:
@@ -166,8 +181,11 @@ def _take(listener: socket.socket, selector: selectors.BaseSelector) -> list[str
         forked = _Forked(pid, request.process_group, asker)
         selector.register(os.pidfd_open(pid), selectors.EVENT_READ, forked)
         selector.register(asker, selectors.EVENT_READ, forked)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         _tell(asker, pid)
         return None
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     _let_go(selector)
     asker.close()
     _become(request, streams)
@@ -213,6 +231,8 @@ def _give_up(forked: _Forked, selector: selectors.BaseSelector) -> None:
     """End a process whose asker is gone."""
     selector.unregister(forked.asker)
     time.sleep(GRACE_SECONDS)
+    if _is_stopping():
+        return
     with suppress(ProcessLookupError):
         if forked.leads:
             os.killpg(forked.pid, signal.SIGKILL)
