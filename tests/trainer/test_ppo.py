@@ -15,7 +15,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
 from limbeck.saver import Saver
-from limbeck.trainer.networks import completion_logprobs
+from limbeck.trainer.logprobs import logprobs_and_entropy
 from limbeck.trainer.ppo import train_ppo
 from limbeck.trainer.tokens import pad_left, pad_right
 from tests import saving
@@ -237,7 +237,7 @@ def test_logprobs_ignore_padding(student: Path) -> None:
     right, right_mask = pad_right(completions, 0)
     ids, mask = torch.cat([left, right], 1), torch.cat([left_mask, right_mask], 1)
     with torch.no_grad():
-        together, _ = completion_logprobs(model, ids, mask, right.shape[1], 1.0)
+        together, _ = logprobs_and_entropy(model, ids, mask, right.shape[1], 1.0)
         for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             alone = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
             expected = [float(alone[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)]
