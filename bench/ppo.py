@@ -24,7 +24,7 @@ from limbeck import local
 
 CURVE = (1, 5, 10, 15, 20, 25, 30, 35, 40)
 GROWING = replace(SETTINGS["smollm2"], layers=2, batch=8, prompt_tokens=16)
-SECONDS = "seconds" if local.has_gpu() else "cpu_seconds"
+SECONDS, CLOCK = ("seconds", "clock") if local.has_gpu() else ("cpu_seconds", "CPU")
 """Without a GPU a round is one thread's work: CPU seconds hold on a machine that others use too."""
 AGAINST = {"ppo": ("ppo", "ppo", 3.0), "rloo": ("rloo", "rloo", 1.2), "ppo-rloo": ("ppo", "rloo", 1.2)}
 """Our algorithm, TRL's, and the ratio to reach."""
@@ -71,7 +71,8 @@ class Bench:
             goal=goal,
             goal_is="at least",
             pairs=pairs,
-            note=f"random weights; a second is one of {'the clock' if local.has_gpu() else 'the CPU'}; {model}: {_words(setting)}; RLOO: {setting.group} completions a prompt",
+            note=f"random weights; seconds of the {CLOCK}; {model}: {_words(setting)}; "
+            f"RLOO: {setting.group} completions a prompt",
         )
 
     def memory(self) -> Comparison:

@@ -70,7 +70,9 @@ def train(
     )
 
 
-@pytest.mark.parametrize("deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"lora_rank": 8}], ids=str)
+@pytest.mark.parametrize(
+    "deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 3, "lora_rank": 8}], ids=str
+)
 def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_weights(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, deepspeed: dict[str, int]
 ) -> None:
@@ -78,6 +80,8 @@ def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_we
     steps = [entry for entry in run.course.history if "ppo/score" in entry]
     assert steps[-1]["ppo/batch_agreement"] > steps[0]["ppo/batch_agreement"] + 0.3
     assert run.course.best_agreement > run.course.start_agreement + 0.3
+    assert abs(steps[0]["ppo/kl"]) < 1e-3, "the reference is the start"
+    assert steps[-1]["ppo/kl"] > 0.1, "and stays there"
     # What the engine samples now is what the handed-over weights say: it follows the policy, not the start.
     folder = tmp_path / "run" / "weights"
     (folder / "config.json").write_bytes((student / "config.json").read_bytes())
