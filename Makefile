@@ -96,10 +96,15 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 .PHONY: bench bench-storage chaos chaos-storage simulate
 
 # Each writes build/bench/NAME.json; what was measured before stays on the page.
-BENCH ?= sft reward growth start fixed_cost
-bench: $(READY) ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some)
+BENCH ?= sft reward growth start fixed_cost bench: $(READY) ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some) ppo build/trl-comparison/.ready
 	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json build/bench/$$name.json; done
 	$(BIN)/python -m bench.page build/bench docs/speed/measured.md
+
+# The last TRL that has PPO, with what it was released beside: what is compared, and nothing of Limbeck.
+build/trl-comparison/.ready: bench/trl-comparison.lock
+	$(PYTHON) -m venv build/trl-comparison
+	build/trl-comparison/bin/pip install --quiet --no-deps --no-compile -r $<
+	touch $@
 
 simulate: $(READY) ## Simulate 10^8 completions on 1,000 preemptible GPUs; draws docs/simulation.md anew (minutes)
 	$(BIN)/python -m simulate --seed $(SEED)

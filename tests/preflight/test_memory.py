@@ -90,7 +90,8 @@ def test_what_a_batch_keeps() -> None:
     assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=False) == 30 * 2 * 364
     # Each layer's input, 2 x 8 x 2 bytes, and one layer in full.
     assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=True) == 30 * (32 + 364)
-    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 14
+    # Logits and their gradient of 2 bytes, two pieces of 4.
+    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 12
 
 
 def test_an_engine() -> None:
@@ -192,9 +193,10 @@ def test_algorithms_without_a_critic(algorithm: str, settings: dict[str, float],
     assert need.likely == states + 2000 + 32_768 * 64 * 2 + WORKSPACE
 
 
-def test_adapters_that_can_be_switched_off_are_their_own_reference() -> None:
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_adapters_that_can_be_switched_off_are_their_own_reference(algorithm: str) -> None:
     lora = DeepSpeedConfig(zero_stage=0, lora_rank=4)
-    ppo = SETTINGS.ppo.model_copy(update={"algorithm": "grpo", "deepspeed": lora})
+    ppo = SETTINGS.ppo.model_copy(update={"algorithm": algorithm, "deepspeed": lora})
     need = memory.ppo_need(TOY, TOY, SETTINGS.model_copy(update={"ppo": ppo}), gpu_bytes=80 * GIB)
     assert need.parts["reference"] == 0
 

@@ -24,7 +24,8 @@ from limbeck.preflight.memory import Shape
 from limbeck.preflight.models import check_model
 from limbeck.preflight.places import Place
 from limbeck.trainer.engines import DTYPES, start_process, wrap
-from limbeck.trainer.networks import completion_logprobs, load_policy
+from limbeck.trainer.logprobs import completion_logprobs
+from limbeck.trainer.networks import load_policy
 from tests import tiny
 
 ROWS, ROW_TOKENS = 2, 64
@@ -117,11 +118,13 @@ def test_logits_of_ppo(dtype: Dtype) -> None:
     rows, tokens, vocabulary = 2, 64, 5000
 
     def model(*_: object, **__: object) -> Any:
-        return SimpleNamespace(logits=torch.zeros(rows, tokens + 1, vocabulary, dtype=DTYPES[dtype]))
+        shape = (rows, tokens + 1, vocabulary)
+        return SimpleNamespace(logits=torch.zeros(shape, dtype=DTYPES[dtype], requires_grad=True))
 
     ids = torch.zeros(rows, tokens + 3, dtype=torch.long)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
-        completion_logprobs(cast(torch.nn.Module, model), ids, torch.ones_like(ids), tokens, 1.0)
+        given = cast(torch.nn.Module, model), ids, torch.ones_like(ids)
+        torch.autograd.backward(completion_logprobs(*given, tokens, 1.0).sum())
     events = measured.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peak = max(accumulate(change for _, change in changes))

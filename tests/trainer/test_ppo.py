@@ -15,7 +15,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
 from limbeck.saver import Saver
-from limbeck.trainer.networks import completion_logprobs
+from limbeck.trainer.logprobs import logprobs_and_entropy
 from limbeck.trainer.ppo import train_ppo
 from limbeck.trainer.tokens import pad_left, pad_right
 from tests import saving
@@ -70,7 +70,9 @@ def train(
     )
 
 
-@pytest.mark.parametrize("deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"lora_rank": 8}], ids=str)
+@pytest.mark.parametrize(
+    "deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 3, "lora_rank": 8}], ids=str
+)
 def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_weights(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, deepspeed: dict[str, int]
 ) -> None:
@@ -78,6 +80,8 @@ def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_we
     steps = [entry for entry in run.course.history if "ppo/score" in entry]
     assert steps[-1]["ppo/batch_agreement"] > steps[0]["ppo/batch_agreement"] + 0.3
     assert run.course.best_agreement > run.course.start_agreement + 0.3
+    assert abs(steps[0]["ppo/kl"]) < 1e-3, "the reference is the start"
+    assert steps[-1]["ppo/kl"] > 0.1, "and stays there"
     # What the engine samples now is what the handed-over weights say: it follows the policy, not the start.
     folder = tmp_path / "run" / "weights"
     (folder / "config.json").write_bytes((student / "config.json").read_bytes())
@@ -237,7 +241,7 @@ def test_logprobs_ignore_padding(student: Path) -> None:
     right, right_mask = pad_right(completions, 0)
     ids, mask = torch.cat([left, right], 1), torch.cat([left_mask, right_mask], 1)
     with torch.no_grad():
-        together, _ = completion_logprobs(model, ids, mask, right.shape[1], 1.0)
+        together, _ = logprobs_and_entropy(model, ids, mask, right.shape[1], 1.0)
         for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             alone = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
             expected = [float(alone[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)]

@@ -19,6 +19,8 @@ CUDA_CONTEXT = GIB
 """CUDA context, cuBLAS and NCCL buffers of one process. A guess."""
 REDUCE_BUCKET = 500_000_000
 """Elements of the gradient buffer of ZeRO. Source: DeepSpeed's `reduce_bucket_size`, its default."""
+PIECE = 1 << 24
+"""Logits at once in float32. Source: the constant of this name in limbeck.trainer.logprobs."""
 BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
 SCORED_TOKENS = 32_768
@@ -182,11 +184,12 @@ def activations(shape: Shape, dtype: Dtype, rows: int, row_tokens: int, *, check
 
 
 def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
-    """Logits of completion tokens: as computed, and three times in float32.
+    """Logits of completion tokens, their gradient, and two pieces in float32 on the way.
 
-    Source: `completion_logprobs` of limbeck.trainer.networks: log-probabilities, exponentials, product.
+    Source: `completion_logprobs` of limbeck.trainer.logprobs, the backward pass.
     """
-    return tokens * vocabulary * (WIDTH[dtype] + 3 * FLOAT)
+    logits = tokens * vocabulary
+    return 2 * logits * WIDTH[dtype] + 2 * min(logits, PIECE) * FLOAT
 
 
 def tiled_logits(tokens: int, shape: Shape, dtype: Dtype) -> int:
@@ -258,7 +261,7 @@ def ppo_need(
     Critic and policy learn one after the other, so the larger pass counts. The engine takes its share of
     the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size;
     so does a second one, of the teacher that is the reward (`judge`), in a process of its own.
-    TRL's trainers keep no reference where the KL weighs nothing or LoRA can be switched off.
+    No reference is kept where LoRA can be switched off, nor by TRL's trainers where the KL weighs nothing.
     """
     settings, engine, dtype = config.ppo, config.engine, config.student.dtype
     rows, row_tokens, tokens = settings.rows_at_once, engine.max_model_len, settings.max_tokens
@@ -266,7 +269,7 @@ def ppo_need(
     critic = reward if settings.value_init == "reward" else student
     checkpointing = settings.deepspeed.gradient_checkpointing
     sampler = _beside(student, dtype, engine, settings.gpu_memory_utilization, gpu_bytes)
-    has_reference = has_critic or (settings.kl_coef > 0 and not settings.deepspeed.lora_rank)
+    has_reference = not settings.deepspeed.lora_rank and (has_critic or settings.kl_coef > 0)
     fixed = {
         "engine": sampler.certain,
         "reference": weights(student, dtype) if has_reference else 0,

@@ -130,38 +130,6 @@ def last_token_scores(scores_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
     return scores_B_S[torch.arange(len(last_B), device=scores_B_S.device), last_B]
 
 
-def completion_logprobs(
-    model: nn.Module, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each completion token under a causal LM, and the entropy there.
-
-    Only the logits of completion tokens are made: with a large vocabulary they are the memory of PPO.
-
-    Args:
-        model: A causal LM (or its DeepSpeed engine).
-        ids_B_S: Prompts padded on the left, completions on the right.
-        mask_B_S: 1 on tokens, 0 on padding.
-        num_tokens: T, the width of the completions: the last T columns.
-        temperature: What the logits are divided by; that of the rollouts.
-
-    Returns:
-        Log-probabilities and entropies, B x T.
-    """
-    positions_B_S = (mask_B_S.cumsum(dim=1) - 1).clamp(min=0)
-    logits_B_T_V = model(
-        ids_B_S,
-        attention_mask=mask_B_S,
-        position_ids=positions_B_S,
-        use_cache=False,
-        logits_to_keep=num_tokens + 1,
-    ).logits[:, :-1]
-    all_B_T_V = (logits_B_T_V.float() / temperature).log_softmax(dim=-1)
-    tokens_B_T = ids_B_S[:, -num_tokens:]
-    logprobs_B_T = all_B_T_V.gather(-1, tokens_B_T.unsqueeze(-1)).squeeze(-1)
-    entropy_B_T = -(all_B_T_V.detach().exp() * all_B_T_V.detach()).sum(dim=-1)
-    return logprobs_B_T, entropy_B_T
-
-
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split.
 

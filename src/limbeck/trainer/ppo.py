@@ -152,7 +152,7 @@ def train_ppo(
 
 
 def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
-    """Load the four models."""
+    """Load the four models; with LoRA the reference is in the policy."""
     settings, dtype = config.ppo, config.student.dtype
     micro_batch, accumulation = passes(settings)
     tokenizer = load_tokenizer(student)
@@ -175,7 +175,9 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
         accumulation=accumulation,
         max_grad_norm=settings.max_grad_norm,
     )
-    reference = load_frozen_policy(student, dtype).to(device())
+    # Adapters that are switched off leave the student: no second copy of it.
+    adapted = settings.deepspeed.lora_rank > 0
+    reference = None if adapted else load_frozen_policy(student, dtype).to(device())
     return Networks(policy, critic, reference, load_reward_model(reward_folder, config), tokenizer)
 
 

@@ -6,7 +6,8 @@ the means below are those of the round, and of each update, however many ranks t
 Shapes: B rollouts, S all tokens, T completion tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from limbeck.jobs import Course
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate
-from limbeck.trainer.networks import completion_logprobs
+from limbeck.trainer.logprobs import completion_logprobs, logprobs_and_entropy
 from limbeck.trainer.rollouts import RewardModel, Rollouts
 
 
@@ -30,7 +31,8 @@ class Networks:
 
     policy: Any
     critic: Any
-    reference: torch.nn.Module
+    reference: torch.nn.Module | None
+    """None with LoRA: it is the policy without its adapters."""
     reward_model: RewardModel
     tokenizer: Any
 
@@ -48,8 +50,22 @@ class Batch:
     returns_B_T: Tensor
 
     def rows(self, index: Tensor) -> "Batch":
-        """A part of it."""
-        return Batch(**{name: value[index] for name, value in vars(self).items()})
+        """A part of it, without columns that are padding in all its rows."""
+        inside = {"S": _inside(self.mask_B_S[index]), "T": _inside(self.mask_B_T[index])}
+        return Batch(**{name: value[index, inside[name[-1]]] for name, value in vars(self).items()})
+
+
+def _inside(mask_B_S: Tensor) -> slice:
+    """From the first to the last column that has a token."""
+    columns = mask_B_S.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _alike(places: Sequence[int], mask_B_S: Tensor, rows: int) -> Sequence[Tensor]:
+    """This rank's places of some rows, as its forward passes: rows of like length together, to pad little."""
+    mine = torch.tensor(ranks.share(places))
+    lengths = mask_B_S[mine].sum(dim=1).cpu()
+    return mine[lengths.argsort(stable=True)].split(rows)
 
 
 def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
@@ -101,17 +117,8 @@ def _batch(
     ids_B_S, mask_B_S, mask_B_T = (
         tensor.to(where) for tensor in (rollouts.ids_B_S, rollouts.mask_B_S, rollouts.mask_B_T)
     )
-    num_tokens = mask_B_T.shape[1]
-    parts = []
-    with torch.no_grad():
-        mine = torch.tensor(ranks.share(range(settings.batch_size)))
-        for places in torch.split(mine, passes(settings).rows):
-            ids, mask = ids_B_S[places], mask_B_S[places]
-            new, entropy = completion_logprobs(networks.policy, ids, mask, num_tokens, settings.temperature)
-            ref, _ = completion_logprobs(networks.reference, ids, mask, num_tokens, settings.temperature)
-            parts.append((new, entropy, ref, _values(networks.critic, ids, mask, num_tokens)))
-    logprobs_B_T, entropy_B_T, ref_logprobs_B_T, values_B_T = (
-        ranks.gather_rows(torch.cat(part)) for part in zip(*parts, strict=True)
+    logprobs_B_T, entropy_B_T, ref_logprobs_B_T, values_B_T = _passed(
+        ids_B_S, mask_B_S, mask_B_T, networks, settings
     )
     values_B_T = values_B_T * mask_B_T
 
@@ -144,6 +151,34 @@ def _batch(
     return batch, metrics
 
 
+def _passed(
+    ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, networks: Networks, settings: PpoConfig
+) -> Sequence[Tensor]:
+    """Log-probabilities, entropies, log-probabilities of the reference, and values: each B x T."""
+    mine = ranks.share(range(settings.batch_size))
+    passed_B_4_T = torch.zeros(len(mine), 4, mask_B_T.shape[1], device=ids_B_S.device)
+    with torch.no_grad():
+        for places in _alike(range(settings.batch_size), mask_B_S, passes(settings).rows):
+            inside_S, num_tokens = _inside(mask_B_S[places]), _inside(mask_B_T[places]).stop
+            ids, mask = ids_B_S[places, inside_S], mask_B_S[places, inside_S]
+            new, entropy = logprobs_and_entropy(networks.policy, ids, mask, num_tokens, settings.temperature)
+            with _reference(networks) as reference:
+                ref = completion_logprobs(reference, ids, mask, num_tokens, settings.temperature)
+            values = _values(networks.critic, ids, mask, num_tokens)
+            passed_B_4_T[places - mine[0], :, :num_tokens] = torch.stack([new, entropy, ref, values], dim=1)
+    return ranks.gather_rows(passed_B_4_T).unbind(dim=1)
+
+
+@contextmanager
+def _reference(networks: Networks) -> Iterator[Any]:
+    """The warmed-up student: a model of its own, or the policy while its adapters are off."""
+    if networks.reference is not None:
+        yield networks.reference
+        return
+    with networks.policy.module.disable_adapter():
+        yield networks.policy
+
+
 def _step(
     batch: Batch, index: list[int], networks: Networks, settings: PpoConfig, *, policy_learns: bool
 ) -> dict[str, float]:
@@ -161,7 +196,7 @@ def _step(
     num_tokens = float(batch.mask_B_T[index].sum())
     rows, count = passes(settings)
     num_parts = count * ranks.size()
-    for places in torch.split(torch.tensor(ranks.share(index)), rows):
+    for places in _alike(index, batch.mask_B_S, rows):
         part = batch.rows(places)
         # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
         share = float(part.mask_B_T.sum()) / num_tokens
@@ -190,7 +225,7 @@ def _critic_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: 
 
 def _policy_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
     """Gradients of the policy, in the same way."""
-    logprobs_B_T, _ = completion_logprobs(
+    logprobs_B_T = completion_logprobs(
         networks.policy, batch.ids_B_S, batch.mask_B_S, batch.mask_B_T.shape[1], settings.temperature
     )
     loss, clipfrac = policy_loss(

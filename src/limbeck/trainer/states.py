@@ -115,7 +115,9 @@ def _make_moments(engine: Any) -> None:
     for value in split or [value for group in optimizer.param_groups for value in group["params"]]:
         if not optimizer.state[value]:
             moments = {kind: torch.zeros_like(value, requires_grad=False) for kind in MOMENTS}
-            optimizer.state[value] = {"step": torch.tensor(0.0), **moments}
+            # The fused AdamW counts where it computes, the other one on the CPU.
+            step = torch.zeros((), device=value.device if optimizer.defaults["fused"] else "cpu")
+            optimizer.state[value] = {"step": step, **moments}
     if hasattr(wrapper, "_lazy_init_hp_params_optimizer_state"):  # ZeRO-1 and ZeRO-2
         # It looks after the update of the first group of parameters, when the others have no moments yet.
         wrapper._hp_optimizer_states_linked = False
