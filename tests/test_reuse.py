@@ -178,8 +178,11 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         return
     policies = [
         ppo.run(
-            made.prompts, voted.labels, tuned[0], scorer, lambda _: sampler().prompt_ids, trained, config,
-            store, work, reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
+            ppo.PpoInputs(
+                prompts=made.prompts, labels=voted.labels, checkpoint=tuned[0], reward_model=scorer,
+                reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
+            ),
+            lambda _: sampler().prompt_ids, trained, config, store, work,
         )
         for kind in given.ppo_rewards
     ]  # fmt: skip

@@ -9,9 +9,10 @@ from limbeck.config import parse_config
 from limbeck.errors import LeaseError
 from limbeck.lease import Held, Lease
 from limbeck.records import Judgement
-from limbeck.rowwise import Made, Question, Task, ToPrompt, Work, make_rows
+from limbeck.rowwise import make_rows
 from limbeck.sampling import Sample, SampleRequest
 from limbeck.storage import Store
+from limbeck.work import Made, Question, Task, ToPrompt, Work
 from tests.fakes import ScriptedSampler
 
 ROWS_PER_PART, NUM_PARTS = 5, 20

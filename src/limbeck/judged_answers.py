@@ -19,10 +19,12 @@ from limbeck.progress import say
 from limbeck.records import EvalResult, Prompt
 from limbeck.results import accuracy_metrics, judge_metrics, key_of, say_accuracy
 from limbeck.rows import is_part, read_part, read_rows
-from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, part_number
+from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample
 from limbeck.shards import Shard, share
+from limbeck.shelf import part_number
 from limbeck.storage import Store
+from limbeck.work import Question, Task, ToPrompt, Work
 
 ANSWERS = "answers"
 """The input of verdicts that names what they are on: the key of the answers."""

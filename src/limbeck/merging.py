@@ -13,7 +13,7 @@ from limbeck.manifest import Manifest, commit, require
 from limbeck.progress import say
 from limbeck.records import RejectedRow
 from limbeck.rows import is_part, read_part
-from limbeck.rowwise import in_order, part_number
+from limbeck.shelf import in_order, part_number
 from limbeck.storage import Store
 
 SUMMED = ("prompt_tokens", "completion_tokens", "cost", "slow_comparisons")

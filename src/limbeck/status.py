@@ -285,7 +285,7 @@ def _parts(objects: Iterable[str]) -> list[str]:
 
 
 def _loose_rows(objects: Iterable[str]) -> int:
-    """The rows in loose parts, without those that were set aside; see `limbeck.rowwise`."""
+    """The rows in loose parts, without those that were set aside; see `limbeck.shelf`."""
     names = [name.rpartition("/")[2] for name in objects]
     loose = [name for name in names if name.startswith("loose-") and not name.startswith("loose-rejected-")]
     return sum(item.rows for name in loose if (item := listed_part(f"/{name}", 0)))

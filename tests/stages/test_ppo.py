@@ -78,17 +78,19 @@ def run_ppo(
     )
     trainer = trainer_type({"course": course})
     made = ppo.run(
-        prompts,
-        labels,
-        checkpoint("student", student),
-        checkpoint("reward", "{}"),
+        ppo.PpoInputs(
+            prompts=prompts,
+            labels=labels,
+            checkpoint=checkpoint("student", student),
+            reward_model=checkpoint("reward", "{}"),
+            reward=kind,
+            teacher=teacher,
+        ),
         lambda _: ScriptedSampler(lambda prompt, seed: "= 1").prompt_ids,
         trainer,
         config_for(teacher=teacher_config or {}, **settings),
         store,
         work_uri,
-        reward=kind,
-        teacher=teacher,
     )
     return made, (trainer.calls or [{}])[0]
 

@@ -33,10 +33,11 @@ from limbeck.progress import say
 from limbeck.records import NOT_ASKED, Decoding, EvalResult, GoldAnswer, Prompt, row_id
 from limbeck.results import DECODINGS, accuracy_metrics, judge_metrics, key_of, result_key, say_accuracy
 from limbeck.rows import read_rows
-from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
+from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, Usage, too_long
 from limbeck.shards import WHOLE, Shard, rows_per_part, share
 from limbeck.storage import Store
+from limbeck.work import Question, Task, ToPrompt, Work, reasons
 
 PROMPTS_PER_PART = 500
 NO_SAMPLE = Sample(text="", token_ids=[], logprob=None, finish_reason=NOT_ASKED, usage=Usage(0, 0))

@@ -28,11 +28,12 @@ from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
 from limbeck.records import Completion, Prompt, RejectedRow, Source, row_id
 from limbeck.rows import is_part, iter_rows, num_rows
-from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
+from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample, SampleRequest, too_long
 from limbeck.shards import WHOLE, Shard, rows_per_part, share
 from limbeck.spending import spent
 from limbeck.storage import Store
+from limbeck.work import Question, Task, ToPrompt, Work, reasons
 
 SPENT = ("generate/prompt_tokens", "generate/completion_tokens", "generate/cost")
 

@@ -28,11 +28,12 @@ from limbeck.merging import committed, merge, rejected_rows
 from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import is_part, iter_rows, num_rows, read_part
-from limbeck.rowwise import Question, Task, ToPrompt, Work, make_rows, reasons
+from limbeck.rowwise import make_rows
 from limbeck.sampling import OpenSampler, Sample
 from limbeck.shards import WHOLE, Shard, share
 from limbeck.spending import spent
 from limbeck.storage import Store
+from limbeck.work import Question, Task, ToPrompt, Work, reasons
 
 SPENT = ("judge/prompt_tokens", "judge/completion_tokens", "judge/cost")
 

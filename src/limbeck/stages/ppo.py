@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,38 +36,47 @@ from limbeck.saver import Saver, Upload
 from limbeck.storage import Store
 from limbeck.variants import named
 
+OpenTokenizer = Callable[[Path], Callable[[str], list[int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoInputs:
+    """What is refined, on what, and what rewards it."""
+
+    prompts: Manifest
+    """Train prompts from `prepare`; unlabelled ones serve too where the reward model scores."""
+    labels: Manifest
+    """Pseudo labels from `label`."""
+    checkpoint: Manifest
+    """The warmed-up student from `sft`."""
+    reward_model: Manifest
+    """From `reward`."""
+    reward: PpoReward
+    """`model`, `agreement`, `mixed` or `judge`."""
+    teacher: Teacher | None = None
+    """Judges the rollouts for the reward `judge`; loaded only when there is work to do."""
+    variant: str = ""
+    """The variant of an ablation that the settings are of."""
+
 
 def run(
-    prompts: Manifest,
-    labels: Manifest,
-    checkpoint: Manifest,
-    reward_model: Manifest,
-    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    inputs: PpoInputs,
+    open_tokenizer: OpenTokenizer,
     train: Callable[..., PpoRun],
     config: Config,
     store: Store,
     work_uri: str,
-    *,
-    reward: PpoReward,
-    teacher: Teacher | None = None,
-    variant: str = "",
 ) -> Manifest:
     """Run PPO, or another `ppo.algorithm`, with one kind of reward.
 
     Args:
-        prompts: Train prompts from `prepare`; unlabelled ones serve too where the reward model scores.
-        labels: Pseudo labels from `label`.
-        checkpoint: The warmed-up student from `sft`.
-        reward_model: From `reward`.
+        inputs: Manifests, and the reward.
         open_tokenizer: Gives, for a checkpoint folder, the token ids that a user message is asked with.
         train: `limbeck.refining.refine`, in this process or in several.
         config: `ppo`, `task`, `student`, `engine`, `reward.max_length` and the seed are read; for the reward
             `judge` also `judge`, `openai` and `label.calibrate`.
         store: Where rows and checkpoints come from and go to.
         work_uri: Prefix of all results.
-        reward: `model`, `agreement`, `mixed` or `judge`.
-        teacher: Judges the rollouts for the reward `judge`; loaded only when there is work to do.
-        variant: The variant of an ablation that `config` is of.
 
     Returns:
         The checkpoint with the best validation agreement; metric `ppo/validation_agreement`. Of an open task
@@ -81,43 +91,28 @@ def run(
         EndpointError: when the server of a black-box teacher is away for too long, or refuses.
     """
     started = time.monotonic()
-    name = named(f"ppo_{reward}", variant)
-    _check_reward(reward, teacher, config)
-    inputs, config_hash, uri, calibration = _key(
-        prompts, labels, checkpoint, reward_model, config, work_uri, reward, teacher, variant
-    )
-    if complete := find(store, uri):
+    reward = inputs.reward
+    _check_reward(inputs, config)
+    key = _key(inputs, config, work_uri)
+    if complete := find(store, key.uri):
         agreement = complete.metrics.get("ppo/validation_agreement")
         shown = "" if agreement is None else f", validation agreement {agreement:.3f}"
         say(f"ppo({reward}): already complete{shown}")
         return complete
 
-    with lease.held(store, uri, f"ppo({reward})") as held:
-        rows = _rows(prompts, labels, store, reward)
+    with lease.held(store, key.uri, f"ppo({reward})") as held:
+        rows = _rows(inputs, store)
 
         def upload(step: int, folder: Path) -> None:
-            save_state(store, uri, step, folder, config.ppo.deepspeed.keep_states, held.confirm)
+            save_state(store, key.uri, step, folder, config.ppo.deepspeed.keep_states, held.confirm)
 
-        with _trained(
-            rows,
-            checkpoint,
-            reward_model,
-            open_tokenizer,
-            train,
-            config,
-            store,
-            uri,
-            upload,
-            reward,
-            teacher,
-            calibration,
-        ) as (result, num_kept):
+        with _trained(inputs, rows, key, open_tokenizer, train, config, store, upload) as (result, num_kept):
             lines = [
-                json.dumps({key: value if math.isfinite(value) else None for key, value in entry.items()})
+                json.dumps({name: value if math.isfinite(value) else None for name, value in entry.items()})
                 for entry in result.course.history
             ]
             (result.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-            objects = store.write_folder(result.folder, uri)
+            objects = store.write_folder(result.folder, key.uri)
         num_rejected = len(rows.training) - num_kept
         slow = {"ppo/slow_comparisons": float(result.num_slow)} if config.task.kind == "math" else {}
         return commit(
@@ -125,11 +120,11 @@ def run(
             Manifest(
                 stage="ppo",
                 kind="checkpoint",
-                name=name,
-                uri=uri,
+                name=named(f"ppo_{reward}", inputs.variant),
+                uri=key.uri,
                 objects=objects,
-                inputs=inputs,
-                config_hash=config_hash,
+                inputs=key.inputs,
+                config_hash=key.config_hash,
                 code_version=code_version("ppo"),
                 num_input_rows=len(rows.training) + len(rows.validation),
                 num_rows=num_kept,
@@ -142,43 +137,23 @@ def run(
 
 
 def follow(
-    prompts: Manifest,
-    labels: Manifest,
-    checkpoint: Manifest,
-    reward_model: Manifest,
-    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    inputs: PpoInputs,
+    open_tokenizer: OpenTokenizer,
     train: Callable[..., PpoRun],
     config: Config,
     store: Store,
     work_uri: str,
-    *,
-    reward: PpoReward,
-    teacher: Teacher | None = None,
-    variant: str = "",
 ) -> None:
     """Do the part of a node that does not lead: it trains with the others, and writes nothing to the store.
 
     Args and errors are those of `run`.
     """
-    _check_reward(reward, teacher, config)
-    key = _key(prompts, labels, checkpoint, reward_model, config, work_uri, reward, teacher, variant)
+    _check_reward(inputs, config)
+    key = _key(inputs, config, work_uri)
     if find(store, key.uri):
         return
-    rows = _rows(prompts, labels, store, reward)
-    with _trained(
-        rows,
-        checkpoint,
-        reward_model,
-        open_tokenizer,
-        train,
-        config,
-        store,
-        key.uri,
-        _nothing,
-        reward,
-        teacher,
-        key.calibration,
-    ):
+    rows = _rows(inputs, store)
+    with _trained(inputs, rows, key, open_tokenizer, train, config, store, _nothing):
         pass
 
 
@@ -192,30 +167,25 @@ class _Key(NamedTuple):
     """Of the judge's verdicts; it is among the inputs."""
 
 
-def _key(
-    prompts: Manifest,
-    labels: Manifest,
-    checkpoint: Manifest,
-    reward_model: Manifest,
-    config: Config,
-    work_uri: str,
-    reward: PpoReward,
-    teacher: Teacher | None,
-    variant: str,
-) -> _Key:
+def _key(inputs: PpoInputs, config: Config, work_uri: str) -> _Key:
     """Find out where the result lies.
 
     Raises:
         DataError: when labels do not know how to calibrate the judge.
     """
-    inputs = input_hashes(prompts=prompts, labels=labels, checkpoint=checkpoint, reward_model=reward_model)
-    calibration = lines_of(labels, config) if teacher else ()
-    if teacher:
-        inputs["teacher"] = teacher.model_hash
+    hashes = input_hashes(
+        prompts=inputs.prompts,
+        labels=inputs.labels,
+        checkpoint=inputs.checkpoint,
+        reward_model=inputs.reward_model,
+    )
+    calibration = lines_of(inputs.labels, config) if inputs.teacher else ()
+    if inputs.teacher:
+        hashes["teacher"] = inputs.teacher.model_hash
     if calibration:  # no hash of the labels holds it
-        inputs["calibration"] = digest(calibration)
-    config_hash = deciding.of_ppo(config, reward, variant)
-    return _Key(inputs, config_hash, stage_uri(work_uri, "ppo", inputs, config_hash), calibration)
+        hashes["calibration"] = digest(calibration)
+    config_hash = deciding.of_ppo(config, inputs.reward, inputs.variant)
+    return _Key(hashes, config_hash, stage_uri(work_uri, "ppo", hashes, config_hash), calibration)
 
 
 class _Rows(NamedTuple):
@@ -226,36 +196,33 @@ class _Rows(NamedTuple):
     labels: dict[str, PseudoLabel]
 
 
-def _rows(prompts: Manifest, labels: Manifest, store: Store, reward: PpoReward) -> _Rows:
+def _rows(inputs: PpoInputs, store: Store) -> _Rows:
     """Read the prompts and their labels.
 
     Raises:
         DataError: when too few labelled prompts are there.
     """
-    for item in (prompts, labels):
+    for item in (inputs.prompts, inputs.labels):
         require(store, item)
-    known = {row.prompt_id: row for row in read_rows(store, labels, PseudoLabel)}
-    validation, training = _split(read_rows(store, prompts, Prompt), known, reward)
+    known = {row.prompt_id: row for row in read_rows(store, inputs.labels, PseudoLabel)}
+    validation, training = _split(read_rows(store, inputs.prompts, Prompt), known, inputs.reward)
     return _Rows(training, validation, known)
 
 
 @contextmanager
 def _trained(
+    inputs: PpoInputs,
     rows: _Rows,
-    checkpoint: Manifest,
-    reward_model: Manifest,
-    open_tokenizer: Callable[[Path], Callable[[str], list[int]]],
+    key: _Key,
+    open_tokenizer: OpenTokenizer,
     train: Callable[..., PpoRun],
     config: Config,
     store: Store,
-    uri: str,
     upload: Upload,
-    reward: PpoReward,
-    teacher: Teacher | None,
-    calibration: tuple[Line, ...],
 ) -> Iterator[tuple[PpoRun, int]]:
     """Train, from the newest state, and tell on how many prompts; the result's files are there inside."""
-    for item in (checkpoint, reward_model):
+    reward, teacher = inputs.reward, inputs.teacher
+    for item in (inputs.checkpoint, inputs.reward_model):
         require(store, item)
     seconds = config.ppo.deepspeed.checkpoint_seconds
     with (
@@ -263,8 +230,8 @@ def _trained(
         Saver(f"ppo({reward})", seconds, upload) as saver,
     ):
         folder = Path(scratch)
-        student = fetch(store, checkpoint, folder / "student")
-        reward_folder = fetch(store, reward_model, folder / "reward")
+        student = fetch(store, inputs.checkpoint, folder / "student")
+        reward_folder = fetch(store, inputs.reward_model, folder / "reward")
         _check_critic(student, reward_folder, config)
         prompt_ids = open_tokenizer(student)
         kept, validation = (
@@ -275,7 +242,7 @@ def _trained(
             f"ppo({reward}): {len(kept)} prompts, {len(rows.validation)} for validation, "
             f"{len(rows.training) - len(kept)} too long for the context"
         )
-        state = load_state(store, uri, folder / "resume")
+        state = load_state(store, key.uri, folder / "resume")
         questions = {row.prompt_id: row.prompt for row in kept}
         result = train(
             student=student,
@@ -283,7 +250,7 @@ def _trained(
             prompts=_asked(kept, rows.labels, config),
             validation=_asked(validation, rows.labels, config),
             reward=reward,
-            judging=Judging(teacher.open_sampler, questions, calibration) if teacher else None,
+            judging=Judging(teacher.open_sampler, questions, key.calibration) if teacher else None,
             config=config,
             folder=folder,
             resume_from=state.folder if state else None,
@@ -337,9 +304,9 @@ def _message(row: Prompt, config: Config) -> str:
     return config.task.prompt_template.replace("{prompt}", row.prompt)
 
 
-def _check_reward(reward: PpoReward, teacher: Teacher | None, config: Config) -> None:
+def _check_reward(inputs: PpoInputs, config: Config) -> None:
     """The teacher is there where it is the reward; answers to open questions agree with nothing."""
-    if reward == "judge" and teacher is None:
+    if inputs.reward == "judge" and inputs.teacher is None:
         raise ConfigError(
             "no teacher to judge the rollouts",
             where="ppo, parameter teacher",
@@ -347,12 +314,12 @@ def _check_reward(reward: PpoReward, teacher: Teacher | None, config: Config) ->
             got="none",
             remedy="Give it, or take another reward",
         )
-    if config.task.is_open and reward in BY_AGREEMENT:
+    if config.task.is_open and inputs.reward in BY_AGREEMENT:
         raise ConfigError(
             "open answers cannot be rewarded for agreement",
             where="stage ppo, parameter reward",
             expected="model or judge (task.kind is open: no answer is the same as a label)",
-            got=reward,
+            got=inputs.reward,
             remedy="Set it to model, as the pipeline distill_open does",
         )
 

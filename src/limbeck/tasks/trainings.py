@@ -249,17 +249,13 @@ def _ppo(spec: PpoSpec, config: Config, node: Node) -> Manifest | None:
     kind: PpoReward = one_of(spec.reward, PpoReward, "ppo, parameter reward")
     do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
     with sampled.judge_of_rollouts(config, spec.teacher if kind == "judge" else "") as judge:
-        return do(
+        inputs = stage.PpoInputs(
             prompts=spec.prompts,
             labels=spec.labels,
             checkpoint=spec.checkpoint,
             reward_model=spec.reward_model,
-            open_tokenizer=open_tokenizer,
-            train=train,
-            config=config,
-            store=Store(),
-            work_uri=spec.work_uri,
             reward=kind,
             teacher=judge,
             variant=spec.variant,
         )
+        return do(inputs, open_tokenizer, train, config, Store(), spec.work_uri)
