@@ -18,7 +18,7 @@ from limbeck.manifest import Manifest
 from limbeck.storage import Store
 
 PROMPTS: dict[sides.Name, int] = {"demo": 300, "smollm2": 24}
-GROWTH = (50, 500, 5000)
+GROWTH = (25, 250, 2500)
 """Prompts of the demo, ten completions each."""
 
 

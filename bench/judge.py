@@ -19,7 +19,7 @@ from limbeck.rows import write_rows
 from limbeck.storage import Store
 
 PROMPTS: dict[sides.Name, int] = {"demo": 500, "smollm2": 8}
-GROWTH = (50, 500, 5000)
+GROWTH = (25, 250, 2500)
 """Prompts of the demo, ten completions each."""
 SAMPLES: dict[sides.Name, int] = {"demo": 10, "smollm2": 4}
 ROWS_PER_PART = 2000

@@ -182,6 +182,8 @@ def _serve(connection: Connection, folder: Path, model: ModelConfig, engine: Eng
             requests: list[SampleRequest] = connection.recv()
             prompts = [{"prompt_token_ids": request.prompt} for request in requests]
             params = [sampler._params(request) for request in requests]
+            for one in params:
+                one.skip_clone = False  # as it is by default
             started = time.monotonic()
             outputs = llm.generate(prompts, params, use_tqdm=False)
             seconds = time.monotonic() - started
