@@ -96,8 +96,7 @@ class VllmSampler:
         params = self._params(request)
         with _engine_errors():
             added = self._engine.add_request(str(number), {"prompt_token_ids": request.prompt}, params)
-        # vLLM would write out the text of each token that has a log-probability, which nobody reads: a fifth
-        # of a judge's time on a small model.
+        # vLLM would write out the text of each token that has a log-probability, which nobody reads.
         self._engine.output_processor.request_states[added].logprobs_processor.tokenizer = None
         self._asked[str(number)] = number, request
 
