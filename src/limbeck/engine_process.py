@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ class EngineProcess:
         """
         if not self.in_flight:
             self._counted = time.monotonic()
-        self._send([number, asdict(request)])
+        self._send([number, vars(request)])
         self.in_flight += 1
 
     def collect(self) -> list[tuple[int, Sample]]:

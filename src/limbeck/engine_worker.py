@@ -17,7 +17,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -78,7 +77,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None
                     sampler.add(number, request(fields))
         finished = sampler.step()
         for number, sample in finished:
-            say([number, asdict(sample)])
+            say([number, vars(sample)])
         now = time.monotonic()
         if now - beat > BEAT_SECONDS:
             beat = now

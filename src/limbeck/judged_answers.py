@@ -6,6 +6,7 @@ They are results of their own, in the parts of the answers.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from limbeck.records import EvalResult, Prompt
 from limbeck.results import Tally, key_of, say_accuracy
 from limbeck.rows import is_part, read_part, read_rows
 from limbeck.rowwise import make_rows
-from limbeck.sampling import OpenSampler, Sample
+from limbeck.sampling import OpenSampler, Sample, SampleRequest
 from limbeck.shards import Shard, share
 from limbeck.shelf import part_number
 from limbeck.storage import Store
@@ -142,10 +143,12 @@ def _verdicts(
     part_of = {key_of(row): number for number, part in rows.items() for row in part}
 
     def task(row: EvalResult, to_prompt: ToPrompt) -> Task[EvalResult]:
-        requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
+        def question() -> Question[EvalResult] | str:
+            requests = verdict_requests(questions[row.prompt_id], row.text, to_prompt, config)
+            return too_long_to_judge(requests, config) or Question(requests, partial(judged, requests))
 
-        def judged(samples: Sequence[Sample]) -> EvalResult:
-            verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
+        def judged(requests: Sequence[SampleRequest], samples: Sequence[Sample]) -> EvalResult:
+            verdict = read_verdict(requests, samples)
             good = (verdict.p_correct or 0.0) >= config.label.min_p_correct
             told = {
                 "correct": good and row.answer is not None,
@@ -156,9 +159,9 @@ def _verdicts(
 
         return Task(
             key=f"answer to {key_of(row)}",
-            question=too_long_to_judge(requests, config) or Question(requests, judged),
+            question=question,
             text=row.text,
-            spare=judged(()),
+            spare=judged((), ()),
         )
 
     return Work(

@@ -83,7 +83,7 @@ def _make(
                 if task.key not in open_keys:
                     continue
                 open_keys.remove(task.key)  # prompts of others may repeat: a key is asked for once
-                question = task.question
+                question = task.question() if callable(task.question) else task.question
                 if isinstance(question, str):
                     shelf.set_aside(part, task, question)
                     progress.add(task.num_rows)

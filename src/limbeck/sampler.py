@@ -95,7 +95,9 @@ class VllmSampler:
         """
         params = self._params(request)
         with _engine_errors():
-            self._engine.add_request(str(number), {"prompt_token_ids": request.prompt}, params)
+            added = self._engine.add_request(str(number), {"prompt_token_ids": request.prompt}, params)
+        # vLLM would write out the text of each token that has a log-probability, which nobody reads.
+        self._engine.output_processor.request_states[added].logprobs_processor.tokenizer = None
         self._asked[str(number)] = number, request
 
     def step(self) -> list[tuple[int, Sample]]:
@@ -143,6 +145,7 @@ class VllmSampler:
             logprobs=logprobs,
             logprob_token_ids=words,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # they are made for this request alone
         )
 
     def _sample(self, output: Any, request: SampleRequest) -> Sample:

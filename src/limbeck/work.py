@@ -37,8 +37,9 @@ class Task(Generic[RowType]):
 
     key: str
     """`completion 1f9c04aa52b7c3d8`: what `Work.place` finds in its row; `where` of a row set aside."""
-    question: Question[RowType] | str
-    """Or why nothing can be asked: the task is set aside."""
+    question: Question[RowType] | str | Callable[[], Question[RowType] | str]
+    """Or why nothing can be asked: the task is set aside. Where each row has a prompt of its own it is made
+    when the engine has room: tokenizing a whole part would leave the engine idle."""
     text: str
     """What is shown of it when it is set aside."""
     spare: RowType | None = None

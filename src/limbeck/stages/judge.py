@@ -9,6 +9,7 @@ template and all settings are in the hash of the prefix.
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from limbeck import lease
 from limbeck import settings as deciding
@@ -29,7 +30,7 @@ from limbeck.progress import say
 from limbeck.records import Completion, Judgement, Prompt
 from limbeck.rows import is_part, iter_rows, num_rows, read_part
 from limbeck.rowwise import make_rows
-from limbeck.sampling import OpenSampler, Sample
+from limbeck.sampling import OpenSampler, Sample, SampleRequest
 from limbeck.shards import WHOLE, Shard, share
 from limbeck.spending import spent
 from limbeck.storage import Store
@@ -173,10 +174,13 @@ def _work(
 
 def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> Task[Judgement]:
     """The judgement of one completion."""
-    requests = verdict_requests(asked, row.text, to_prompt, config)
 
-    def judgement(samples: Sequence[Sample]) -> Judgement:
-        verdict = read_verdict(requests, samples)  # of no samples, where it is set aside
+    def question() -> Question[Judgement] | str:
+        requests = verdict_requests(asked, row.text, to_prompt, config)
+        return too_long_to_judge(requests, config) or Question(requests, partial(judgement, requests))
+
+    def judgement(requests: Sequence[SampleRequest], samples: Sequence[Sample]) -> Judgement:
+        verdict = read_verdict(requests, samples)
         return Judgement(
             completion_id=row.completion_id,
             prompt_id=row.prompt_id,
@@ -189,7 +193,7 @@ def _task(row: Completion, asked: str, to_prompt: ToPrompt, config: Config) -> T
 
     return Task(
         key=f"completion {row.completion_id}",
-        question=too_long_to_judge(requests, config) or Question(requests, judgement),
+        question=question,
         text=row.text,
-        spare=judgement(()),
+        spare=judgement((), ()),
     )
