@@ -82,7 +82,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return chosen_B_T - norm_B_T
 
     @staticmethod
-    def backward(ctx: Any, grad_B_T: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_B_T: Tensor) -> tuple[Tensor, None, None]:
         """As above; logits that nothing reads have no gradient."""
         logits, tokens_B_T, norm_B_T = ctx.saved_tensors
         num_tokens = tokens_B_T.shape[1]

@@ -65,7 +65,7 @@ def _alike(places: Sequence[int], mask_B_S: Tensor, rows: int) -> Sequence[Tenso
     """This rank's places of some rows, as its forward passes: rows of like length together, to pad little."""
     mine = torch.tensor(ranks.share(places))
     lengths = mask_B_S[mine].sum(dim=1).cpu()
-    return mine[lengths.argsort(stable=True)].split(rows)
+    return torch.split(mine[lengths.argsort(stable=True)], rows)
 
 
 def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
