@@ -77,7 +77,9 @@ CASES = {
     "shard too high": Case("generate", {"shard": 2, "num_shards": 2}, 2, "expected 0 to 1 (num_shards is 2)"),
     "shard below 0": Case("generate", {"shard": -1}, 2, "expected 0 to 0 (num_shards is 1), got -1"),
     "no model": Case("generate", {"model": "", "checkpoint": None}, 2, "no model to load"),
-    "nothing to evaluate": Case("evaluate", {"model": "", "checkpoint": None}, 2, "no model to load"),
+    "nothing to evaluate": Case(
+        "evaluate", {"model": "", "models": [], "checkpoint": None}, 2, "no model to load"
+    ),
     "selection": Case("sft", {"selection": "best"}, 2, "expected selected or all, got 'best'"),
     "reward kind": Case("ppo", {"reward": "models"}, 2, "agreement or mixed or judge, got 'models'"),
     "no judge": Case(

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from limbeck.tasks.launching import cleanup
+from limbeck.config import parse_config
+from limbeck.tasks.launching import tidy
 from limbeck.trainjob import Owner, manifest
 from tests import kube_stub
 from tests.certificate import make_certificate
@@ -52,12 +53,12 @@ def stub(account: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 def test_the_trainjobs_of_the_pods_own_run_are_deleted(
     stub: Stub, account: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cleanup(config={"reward": {"deepspeed": {"nodes": 2}}}, account=account)
+    tidy(parse_config({"reward": {"deepspeed": {"nodes": 2}}}), account)
     assert [job["metadata"]["labels"]["limbeck/run"] for job in stub.jobs.values()] == ["of-another"]
     assert len(stub.asked("DELETE", JOBS)) == 2
     assert capsys.readouterr().out == "limbeck: cleanup: 2 TrainJobs of this run deleted\n"
 
 
 def test_where_all_trainings_were_on_one_node_nobody_is_asked(stub: Stub, account: Path) -> None:
-    cleanup(config={}, account=account)
+    tidy(parse_config({}), account)
     assert stub.requests == []

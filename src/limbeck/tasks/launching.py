@@ -116,24 +116,30 @@ def made_by(store: Store, place: str) -> Manifest | None:
     return find(store, parse(store.read_bytes(uri), uri).uri) if store.exists(uri) else None
 
 
-def cleanup(*, config: Settings, account: Path = ACCOUNT) -> None:
-    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some.
+def cleanup(*, config: Settings) -> None:
+    """Delete the TrainJobs of a run that is over: one that failed or was cancelled may have left some."""
+    with task("cleanup"):
+        tidy(parse_config(config), ACCOUNT)
 
-    Those of its variants are among them: they train on as many nodes.
+
+def tidy(config: Config, account: Path) -> None:
+    """The same; those of the run's variants are among them, as they train on as many nodes.
 
     Args:
         config: The settings of the run.
         account: Where the token of this pod's service account lies.
-    """
-    with task("cleanup"):
-        checked = parse_config(config)
-        if not any(num_nodes(checked, stage) > 1 for stage in TRAIN_STAGES):
-            say("cleanup: all trainings were on one node, nothing is left")
-            return
-        from limbeck.cluster_api import own_cluster, own_pod
-        from limbeck.launcher import cancel
 
-        cluster = own_cluster(account=account)
-        owner = own_pod(cluster).owner
-        count = cancel(cluster, owner.uid) if owner else 0
-        say(f"cleanup: {count} TrainJobs of this run deleted")
+    Raises:
+        ConfigError: when this is no pod.
+        ClusterError: when the API refuses, or is away for too long.
+    """
+    if not any(num_nodes(config, stage) > 1 for stage in TRAIN_STAGES):
+        say("cleanup: all trainings were on one node, nothing is left")
+        return
+    from limbeck.cluster_api import own_cluster, own_pod
+    from limbeck.launcher import cancel
+
+    cluster = own_cluster(account=account)
+    owner = own_pod(cluster).owner
+    count = cancel(cluster, owner.uid) if owner else 0
+    say(f"cleanup: {count} TrainJobs of this run deleted")
