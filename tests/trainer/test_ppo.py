@@ -71,7 +71,7 @@ def train(
 
 
 @pytest.mark.parametrize(
-    "deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 3, "lora_rank": 8}], ids=str
+    "deepspeed", [{"zero_stage": 0}, {"zero_stage": 3}, {"zero_stage": 3, "lora_rank": 8}], ids=str
 )
 def test_the_policy_learns_what_is_rewarded_and_rollouts_come_from_the_newest_weights(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, deepspeed: dict[str, int]

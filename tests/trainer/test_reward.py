@@ -84,7 +84,7 @@ def train(
 
 @pytest.mark.parametrize("loss", ["bce", "bradley_terry"])
 @pytest.mark.parametrize(
-    "deepspeed", [{"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 2, "lora_rank": 4}], ids=str
+    "deepspeed", [{"zero_stage": 0}, {"zero_stage": 3}, {"zero_stage": 2, "lora_rank": 4}], ids=str
 )
 def test_it_learns_to_tell_good_from_bad(tmp_path: Path, loss: str, deepspeed: dict[str, int]) -> None:
     base = tiny.checkpoint(tmp_path / "base")
@@ -94,9 +94,9 @@ def test_it_learns_to_tell_good_from_bad(tmp_path: Path, loss: str, deepspeed: d
     assert load_tokenizer(run.folder).chat_template
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4])
-def test_bfloat16_with_recomputed_activations_learns(tmp_path: Path, lora_rank: int) -> None:
-    deepspeed = {"gradient_checkpointing": True, "lora_rank": lora_rank}
+@pytest.mark.parametrize(("zero_stage", "lora_rank"), [(0, 0), (2, 4)])
+def test_bfloat16_with_recomputed_activations_learns(tmp_path: Path, zero_stage: int, lora_rank: int) -> None:
+    deepspeed = {"gradient_checkpointing": True, "zero_stage": zero_stage, "lora_rank": lora_rank}
     base = tiny.checkpoint(tmp_path / "base")
     run = train(tmp_path / "run", base, ROWS, dtype="bfloat16", deepspeed=deepspeed)
     assert auc(run.validation_scores, np.array([row.pseudo_reward for row in HELD])) > 0.95
