@@ -72,7 +72,7 @@ def asked(name: Name, num_prompts: int) -> Asked:
 def put_prompts(store: Store, prompts: Sequence[str]) -> Manifest:
     """Prompts as `prepare` gives them."""
     rows = [Prompt(prompt_id=row_id(prompt), prompt=prompt) for prompt in prompts]
-    return put(store, "prepare", "prompts", write_rows(store, "s3://bench/prompts", rows))
+    return put(store, "prepare", "prompts", write_rows(store, f"s3://bench/prompts-{len(rows)}", rows))
 
 
 def put(store: Store, stage: str, kind: str, *objects: Any) -> Manifest:
