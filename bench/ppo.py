@@ -1,6 +1,6 @@
 """Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds, peak memory, reward curves, growth.
 
-    python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--rounds 5]
+    python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--lengths even mixed]
 
 A round samples completions, scores them, and makes all updates from them. TRL dropped PPOTrainer in 1.13, so
 that side runs TRL 1.12.0 in an environment of its own (`make build/trl-comparison/.ready`); its RLOOTrainer
@@ -28,6 +28,8 @@ SECONDS, CLOCK = ("seconds", "clock") if local.has_gpu() else ("cpu_seconds", "C
 """Without a GPU a round is one thread's work: CPU seconds hold on a machine that others use too."""
 AGAINST = {"ppo": ("ppo", "ppo", 3.0), "rloo": ("rloo", "rloo", 1.2), "ppo-rloo": ("ppo", "rloo", 1.2)}
 """Our algorithm, TRL's, and the ratio to reach."""
+LENGTHS = {"even": "", "mixed": ", mixed"}
+"""Of prompts and answers, and what a setting's name then ends with."""
 PARTS = (*AGAINST, "memory", "curve", "growth")
 SIDES = {"ours": "bench.ppo_ours", "TRL": "bench.ppo_trl"}
 
@@ -41,7 +43,7 @@ class Bench:
     @contextmanager
     def side(self, name: str, algorithm: str, setting: Setting) -> Iterator[Worker]:
         """One side's process, ready for its first turn."""
-        shape = (setting.width, setting.layers, setting.vocabulary)
+        shape = (setting.width, setting.layers, setting.vocabulary, setting.mean_tokens)
         folder = self._out / "models" / "-".join(map(str, shape))
         if not folder.exists():
             write_models(setting, folder)
@@ -54,9 +56,11 @@ class Bench:
         finally:
             worker.close()
 
-    def speed(self, model: str, algorithm: str, other: str, goal: float, rounds: int) -> Comparison:
+    def speed(
+        self, model: str, lengths: str, algorithm: str, other: str, goal: float, rounds: int
+    ) -> Comparison:
         """Samples/s of one of our algorithms and of one of TRL's."""
-        setting = SETTINGS[model]
+        setting = SETTINGS[model + LENGTHS[lengths]]
         with self.side("ours", algorithm, setting) as ours, self.side("TRL", other, setting) as theirs:
             pairs = in_turns(
                 lambda: setting.batch / ours.turn()[SECONDS],
@@ -64,7 +68,7 @@ class Bench:
                 rounds,
             )
         return Comparison(
-            what=f"{algorithm}, samples/s of whole rounds",
+            what=f"{algorithm}, samples/s of whole rounds, {lengths} lengths",
             against="TRL 1.12.0 PPOTrainer" if other == "ppo" else "TRL 1.16.0 RLOOTrainer",
             model=model,
             unit="samples/s",
@@ -75,16 +79,17 @@ class Bench:
             f"RLOO: {setting.group} completions a prompt",
         )
 
-    def memory(self) -> Comparison:
+    def memory(self, lora_rank: int) -> Comparison:
         """Peak memory of a PPO process over that of the same process with models of no size."""
-        setting = SETTINGS["memory"]
+        setting, nothing = (replace(SETTINGS[name], lora_rank=lora_rank) for name in ("memory", "nothing"))
         fixed, grown = dict[str, float](), dict[str, float]()
         for name in SIDES:
-            for peaks, shape in ((fixed, SETTINGS["nothing"]), (grown, setting)):
+            for peaks, shape in ((fixed, nothing), (grown, setting)):
                 with self.side(name, "ppo", shape) as worker:
                     peaks[name] = worker.turn()["peak"]
         return Comparison(
-            what="ppo, peak memory of a round over that of the process",
+            what="ppo, peak memory of a round over that of the process"
+            + (", LoRA" if lora_rank else ", all weights"),
             against="TRL 1.12.0 PPOTrainer",
             model="smollm2",
             unit="MiB",
@@ -94,7 +99,8 @@ class Bench:
             note="one round of each: peaks repeat; vLLM's weights and cache count; the process itself "
             "(imports, engine), which is taken off, is that of a run with models of no size: "
             f"{fixed['ours']:.0f} MiB ours, {fixed['TRL']:.0f} MiB "
-            f"TRL; {_words(setting)}; TRL too reads {setting.forward_rows} rows at once",
+            f"TRL; {_words(setting)}; both read {setting.forward_rows} rows at once"
+            + (f"; adapters of rank {lora_rank} for policy and critic of both" if lora_rank else ""),
         )
 
     def curve(self) -> tuple[Growth, ...]:
@@ -145,9 +151,10 @@ class Bench:
 
 def _words(setting: Setting) -> str:
     """A setting, for people."""
+    mixed = f" at most, answers {setting.mean_tokens} at the mean" if setting.mean_tokens else ""
     return (
         f"{setting.layers} layers of width {setting.width}, vocabulary {setting.vocabulary}, "
-        f"{setting.batch} rollouts of {setting.prompt_tokens} + {setting.completion_tokens} tokens, "
+        f"{setting.batch} rollouts of {setting.prompt_tokens} + {setting.completion_tokens} tokens{mixed}, "
         f"{setting.epochs} passes of {setting.minibatches} updates, float32, one thread"
     )
 
@@ -159,6 +166,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["demo", "smollm2", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     parser.add_argument("--trl", type=Path, default=Path("build/trl-comparison/bin/python"))
     parser.add_argument("--out", type=Path, default=Path("build/ppo-bench"), help="models and logs")
     asked = parser.parse_args()
@@ -166,13 +174,14 @@ def main() -> None:
     chosen = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
     comparisons, growths = list[Comparison](), list[Growth]()
     comparisons += [
-        bench.speed(model, *AGAINST[part], asked.rounds)
+        bench.speed(model, lengths, *AGAINST[part], asked.rounds)
         for model in chosen
+        for lengths in asked.lengths
         for part in AGAINST
         if part in asked.parts
     ]
     if "memory" in asked.parts and "smollm2" in chosen:
-        comparisons.append(bench.memory())
+        comparisons += [bench.memory(lora_rank) for lora_rank in (0, 16)]
     if "curve" in asked.parts and "demo" in chosen:
         growths += bench.curve()
     if "growth" in asked.parts and "smollm2" in chosen:

@@ -110,7 +110,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "samples_per_prompt": 1 if algorithm == "ppo" else setting.group,
                 "num_ppo_epochs": setting.epochs,
                 "num_minibatches": setting.minibatches,
-                "micro_batch_size": None,
+                "micro_batch_size": setting.pass_rows,
                 "max_tokens": setting.completion_tokens,
                 "learning_rate": setting.learning_rate,
                 "value_learning_rate": setting.learning_rate,
@@ -120,7 +120,11 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "missing_eos_penalty": 0.0,
                 "critic_warmup_updates": 0,
                 # One process: nothing to split.
-                "deepspeed": {"gradient_checkpointing": False, "zero_stage": 0},
+                "deepspeed": {
+                    "gradient_checkpointing": False,
+                    "zero_stage": 0,
+                    "lora_rank": setting.lora_rank,
+                },
             },
         }
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import peft
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -85,6 +86,10 @@ def train_ppo(setting: Setting, folder: Path, turns: Turns) -> None:
     reward.score = torch.nn.Sequential(reward.score, torch.nn.Sigmoid())
     value = _scorer(folder)
     torch.nn.init.zeros_(value.score.weight)
+    adapters = {}
+    if setting.lora_rank:
+        value = peft.get_peft_model(value, _adapters(setting, "SEQ_CLS"))
+        adapters = {"peft_config": _adapters(setting, "CAUSAL_LM")}
     prompts = _prompts(setting, tokenizer)
     ids = datasets.Dataset.from_list(
         [{"input_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in prompts]
@@ -103,17 +108,19 @@ def train_ppo(setting: Setting, folder: Path, turns: Turns) -> None:
             kl_coef=setting.kl_coef,
             vf_coef=0.5,
             num_sample_generations=0,
+            stop_token="eos" if setting.mean_tokens else None,
             lr_scheduler_type="constant",
             **_alike(setting),
         ),
         processing_class=tokenizer,
         model=_policy(folder),
-        ref_model=_policy(folder),
+        ref_model=None if adapters else _policy(folder),
         reward_model=Rule(tokenizer.convert_tokens_to_ids(WANTED)) if setting.rule else reward,
         value_model=value,
         train_dataset=ids,
         eval_dataset=ids,
         callbacks=[Hook(turns, 1)],
+        **adapters,
     )
     trainer.train()
 
@@ -171,6 +178,10 @@ def _prompts(setting: Setting, tokenizer: Any) -> list[str]:
         )
         for question in questions(setting, 8 * setting.batch)
     ]
+
+
+def _adapters(setting: Setting, task: str) -> Any:
+    return peft.LoraConfig(task_type=task, r=setting.lora_rank, target_modules="all-linear")
 
 
 def _policy(folder: Path) -> Any:

@@ -1,6 +1,6 @@
 """The memory formulas against figures worked out by hand."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -90,8 +90,8 @@ def test_what_a_batch_keeps() -> None:
     assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=False) == 30 * 2 * 364
     # Each layer's input, 2 x 8 x 2 bytes, and one layer in full.
     assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=True) == 30 * (32 + 364)
-    # Logits and their gradient of 2 bytes, two pieces of 4.
-    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 12
+    # Logits of 2 bytes, two pieces of 4.
+    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 10
 
 
 def test_an_engine() -> None:
@@ -199,6 +199,23 @@ def test_adapters_that_can_be_switched_off_are_their_own_reference(algorithm: st
     ppo = SETTINGS.ppo.model_copy(update={"algorithm": algorithm, "deepspeed": lora})
     need = memory.ppo_need(TOY, TOY, SETTINGS.model_copy(update={"ppo": ppo}), gpu_bytes=80 * GIB)
     assert need.parts["reference"] == 0
+
+
+@pytest.mark.parametrize(("zero_stage", "shared"), [(0, 1800), (2, 1800), (3, 0)])
+def test_a_critic_with_adapters_holds_no_copy_of_the_model_it_starts_from(
+    zero_stage: Literal[0, 2, 3], shared: int
+) -> None:
+    lora = DeepSpeedConfig(zero_stage=zero_stage, lora_rank=4)
+
+    def states(algorithm: str) -> int:
+        ppo = SETTINGS.ppo.model_copy(update={"algorithm": algorithm, "deepspeed": lora})
+        need = memory.ppo_need(TOY, TOY, SETTINGS.model_copy(update={"ppo": ppo}), gpu_bytes=80 * GIB)
+        return need.parts["weights and optimizer"]
+
+    alone = memory.training(
+        900, TOY.linear_widths, "bfloat16", DeepSpeedConfig(zero_stage=zero_stage, lora_rank=4)
+    )
+    assert states("ppo") - states("rloo") == alone.states - shared
 
 
 def test_logits_in_tiles() -> None:

@@ -20,6 +20,7 @@ from limbeck.trainer.networks import (
     load_tokenizer,
     save_checkpoint,
     save_weights,
+    share_frozen,
 )
 from tests import tiny
 from tests.engines import ENGINE
@@ -102,3 +103,31 @@ def test_a_merged_policy_gives_what_the_adapted_one_gives(tmp_path: Path, tied: 
     while len(out) < 6 and tiny.END not in out:
         out.append(int(policy(torch.tensor([ids + out])).logits[0, -1].argmax()))
     assert sample.token_ids == out
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["a reward model", "a policy with adapters"])
+def test_a_critic_with_adapters_keeps_no_copy_of_what_another_model_holds(
+    tmp_path: Path, frozen: bool
+) -> None:
+    base = tiny.checkpoint(tmp_path / "base")
+    owner = Scorer(base, "float32", None).model if frozen else load_policy(base, "float32", LORA)
+    critics = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        critics.append(Scorer(base, "float32", LORA, new_head=True))
+    critic, alone = critics
+    share_frozen(critic.model, owner)
+    theirs = {weight.data_ptr() for weight in owner.parameters()}
+    apart = {name for name, weight in critic.named_parameters() if weight.data_ptr() not in theirs}
+    assert apart == {
+        name
+        for name, weight in critic.named_parameters()
+        if weight.requires_grad or name.endswith("score.original_module.weight")
+    }
+    before = {name: weight.clone() for name, weight in owner.named_parameters()}
+    learn(critic)
+    learn(alone)
+    mask = torch.ones_like(IDS)
+    assert float(critic(IDS, mask).detach().abs().max()) > 0.1
+    torch.testing.assert_close(critic(IDS, mask), alone(IDS, mask))
+    assert all(torch.equal(weight, before[name]) for name, weight in owner.named_parameters())

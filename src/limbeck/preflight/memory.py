@@ -9,7 +9,7 @@ sequence) is `certain`. Activations, workspaces and what CUDA takes are estimate
 docs/preflight.md says what of it was measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limbeck.config import WIDTH, Config, DeepSpeedConfig, Dtype, EngineConfig, RewardConfig, SftConfig
 
@@ -19,7 +19,7 @@ CUDA_CONTEXT = GIB
 """CUDA context, cuBLAS and NCCL buffers of one process. A guess."""
 REDUCE_BUCKET = 500_000_000
 """Elements of the gradient buffer of ZeRO. Source: DeepSpeed's `reduce_bucket_size`, its default."""
-PIECE = 1 << 24
+PIECE = 1 << 22
 """Logits at once in float32. Source: the constant of this name in limbeck.trainer.logprobs."""
 BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
@@ -184,12 +184,12 @@ def activations(shape: Shape, dtype: Dtype, rows: int, row_tokens: int, *, check
 
 
 def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
-    """Logits of completion tokens, their gradient, and two pieces in float32 on the way.
+    """Logits of completion tokens, whose place their gradient takes, and two pieces in float32 on the way.
 
     Source: `completion_logprobs` of limbeck.trainer.logprobs, the backward pass.
     """
     logits = tokens * vocabulary
-    return 2 * logits * WIDTH[dtype] + 2 * min(logits, PIECE) * FLOAT
+    return logits * WIDTH[dtype] + 2 * min(logits, PIECE) * FLOAT
 
 
 def tiled_logits(tokens: int, shape: Shape, dtype: Dtype) -> int:
@@ -262,6 +262,7 @@ def ppo_need(
     the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size;
     so does a second one, of the teacher that is the reward (`judge`), in a process of its own.
     No reference is kept where LoRA can be switched off, nor by TRL's trainers where the KL weighs nothing.
+    With LoRA, and weights that ZeRO does not split, the critic's are those of the model it starts from.
     """
     settings, engine, dtype = config.ppo, config.engine, config.student.dtype
     rows, row_tokens, tokens = settings.rows_at_once, engine.max_model_len, settings.max_tokens
@@ -287,7 +288,10 @@ def ppo_need(
     ]
     if has_critic:
         parameters = critic.parameters - critic.head_parameters
-        learners.append(training(parameters, critic.linear_widths, dtype, settings.deepspeed, num_gpus))
+        learner = training(parameters, critic.linear_widths, dtype, settings.deepspeed, num_gpus)
+        if settings.deepspeed.lora_rank and settings.deepspeed.zero_stage < 3:
+            learner = replace(learner, states=learner.states - parameters * WIDTH[dtype])
+        learners.append(learner)
         passes.append(activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing))
     trained = Training(
         states=sum(learner.states for learner in learners),

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PIECE = 1 << 24
-"""Logits at once in float32, 64 MiB: few enough beside those of a batch, enough to occupy a GPU."""
+PIECE = 1 << 22
+"""Logits at once in float32, 16 MiB: few enough beside those of a batch, enough to occupy a GPU."""
 
 
 def completion_logprobs(
@@ -66,6 +66,9 @@ class _TokenLogprobs(torch.autograd.Function):
     """Log-softmax at the tokens; for the gradient it keeps the logits as they came, and one number a token.
 
     d log p(token) / d logit(v) = ([v = token] - p(v)) / temperature
+
+    The gradient takes the place of the logits. If what made them had kept them for its own gradient, torch
+    would see that they have changed, and raise.
     """
 
     @staticmethod
@@ -87,14 +90,13 @@ class _TokenLogprobs(torch.autograd.Function):
         logits, tokens_B_T, norm_B_T = ctx.saved_tensors
         num_tokens = tokens_B_T.shape[1]
         scale_B_T_1 = (grad_B_T / ctx.temperature).unsqueeze(-1)
-        grads = torch.empty_like(logits)
-        grads[:, num_tokens:] = 0
         for piece in _pieces(logits, num_tokens):
             scaled_B_P_V = logits[:, piece].float() / ctx.temperature
-            grads_B_P_V = (scaled_B_P_V - norm_B_T[:, piece, None]).exp_().mul_(-scale_B_T_1[:, piece])
+            grads_B_P_V = scaled_B_P_V.sub_(norm_B_T[:, piece, None]).exp_().mul_(-scale_B_T_1[:, piece])
             grads_B_P_V.scatter_add_(-1, tokens_B_T[:, piece, None], scale_B_T_1[:, piece])
-            grads[:, piece] = grads_B_P_V
-        return grads, None, None
+            logits[:, piece] = grads_B_P_V
+        logits[:, num_tokens:] = 0
+        return logits, None, None
 
 
 def _pieces(logits: Tensor, num_tokens: int) -> Iterator[slice]:

@@ -130,6 +130,25 @@ def last_token_scores(scores_B_S: Tensor, mask_B_S: Tensor) -> Tensor:
     return scores_B_S[torch.arange(len(last_B), device=scores_B_S.device), last_B]
 
 
+def share_frozen(model: nn.Module, owner: nn.Module) -> None:
+    """Let the frozen weights of a model with adapters be those of another one, where both hold the same.
+
+    Args:
+        model: Made of the same checkpoint as `owner`, and not given to DeepSpeed yet.
+        owner: Keeps its weights as they are; those that it trains are not shared.
+    """
+    theirs = {_plain_name(name): weight for name, weight in owner.named_parameters()}
+    for name, weight in model.named_parameters():
+        other = theirs.get(_plain_name(name))
+        if other is not None and not weight.requires_grad and not other.requires_grad:
+            weight.data = other.data
+
+
+def _plain_name(name: str) -> str:
+    """A weight's name without what peft puts around it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer", "")
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's full weights as one safetensors file, LoRA merged, whatever ZeRO has split.
 

@@ -10,6 +10,9 @@ matter with language models. Shapes: B rollouts, S all tokens, T completion toke
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from limbeck.config import Config, PpoReward
 from limbeck.jobs import Course, PpoRun
@@ -28,6 +31,7 @@ from limbeck.trainer.networks import (
     load_policy,
     load_tokenizer,
     save_weights,
+    share_frozen,
 )
 from limbeck.trainer.ppo_update import Networks, passes, update
 from limbeck.trainer.randomness import load_random, save_random
@@ -152,33 +156,40 @@ def train_ppo(
 
 
 def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
-    """Load the four models; with LoRA the reference is in the policy."""
+    """Load the four models.
+
+    With LoRA they share what stays as it is; adapters that are switched off leave the reference.
+    """
     settings, dtype = config.ppo, config.student.dtype
-    micro_batch, accumulation = passes(settings)
-    tokenizer = load_tokenizer(student)
-    critic_start = reward_folder if settings.value_init == "reward" else student
-    policy = wrap(
-        load_policy(student, dtype, settings.deepspeed),
-        settings.deepspeed,
-        dtype,
-        learning_rate=settings.learning_rate,
-        micro_batch=micro_batch,
-        accumulation=accumulation,
-        max_grad_norm=settings.max_grad_norm,
-    )
-    critic = wrap(
-        Scorer(critic_start, dtype, settings.deepspeed, new_head=True),
-        settings.deepspeed,
-        dtype,
-        learning_rate=settings.value_learning_rate,
-        micro_batch=micro_batch,
-        accumulation=accumulation,
-        max_grad_norm=settings.max_grad_norm,
-    )
-    # Adapters that are switched off leave the student: no second copy of it.
     adapted = settings.deepspeed.lora_rank > 0
-    reference = None if adapted else load_frozen_policy(student, dtype).to(device())
-    return Networks(policy, critic, reference, load_reward_model(reward_folder, config), tokenizer)
+    from_reward = settings.value_init == "reward"
+    reward_model = load_reward_model(reward_folder, config)
+    policy = load_policy(student, dtype, settings.deepspeed)
+    critic = Scorer(reward_folder if from_reward else student, dtype, settings.deepspeed, new_head=True)
+    if adapted:
+        share_frozen(critic.model, reward_model.scorer.model if from_reward else policy.to(device()))
+    return Networks(
+        _learner(policy, settings.learning_rate, config),
+        _learner(critic, settings.value_learning_rate, config),
+        None if adapted else load_frozen_policy(student, dtype).to(device()),
+        reward_model,
+        load_tokenizer(student),
+    )
+
+
+def _learner(model: nn.Module, learning_rate: float, config: Config) -> Any:
+    """A model as a DeepSpeed engine."""
+    settings = config.ppo
+    micro_batch, accumulation = passes(settings)
+    return wrap(
+        model,
+        settings.deepspeed,
+        config.student.dtype,
+        learning_rate=learning_rate,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        max_grad_norm=settings.max_grad_norm,
+    )
 
 
 def _save(networks: Networks, course: Course, best_folder: Path, states: Path, saver: StateSaver) -> None:

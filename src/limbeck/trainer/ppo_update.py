@@ -196,15 +196,14 @@ def _step(
     num_tokens = float(batch.mask_B_T[index].sum())
     rows, count = passes(settings)
     num_parts = count * ranks.size()
-    for places in _alike(index, batch.mask_B_S, rows):
-        part = batch.rows(places)
-        # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
-        share = float(part.mask_B_T.sum()) / num_tokens
-        values = _critic_pass(part, networks, settings, share * num_parts)
-        if policy_learns:
-            values |= _policy_pass(part, networks, settings, share * num_parts)
-        for name, value in values.items():
-            means[name] += share * value
+    # One after the other: the gradients of both are never there at once.
+    for learn in (_critic_pass, _policy_pass) if policy_learns else (_critic_pass,):
+        for places in _alike(index, batch.mask_B_S, rows):
+            part = batch.rows(places)
+            # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
+            share = float(part.mask_B_T.sum()) / num_tokens
+            for name, value in learn(part, networks, settings, share * num_parts).items():
+                means[name] += share * value
     return means
 
 
