@@ -60,7 +60,12 @@ def write(folder: Path, num_shards: int = 2) -> Path:
 
 def lines(run_file: Path, out: Path) -> Iterator[str]:
     """`limbeck run` to its end; gives each line of its screen when it comes."""
-    command = [sys.executable, "-m", "limbeck.cli", "run", str(run_file), "--out", str(out)]
+    yield from lines_of("run", str(run_file), "--out", str(out))
+
+
+def lines_of(*arguments: str) -> Iterator[str]:
+    """The same of any command of `limbeck`."""
+    command = [sys.executable, "-m", "limbeck.cli", *arguments]
     with tempfile.TemporaryFile("w+") as errors:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         for line in run.stdout or ():

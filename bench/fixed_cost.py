@@ -2,12 +2,11 @@
 
 A round runs the whole pipeline on tiny models (`bench.cut_run`) and, in turns with it, does alone what each
 kind of stage cannot do without: a Python that imports the stage's engine or trainer, and starts the engine.
-Of a stage's task counts all from its start to its end, less the time between its first and its last line of
-progress.
+Of a stage's task counts all from its start to its end, less the time from the beginning of its work to its
+last line of progress.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bench import cut_run
+from bench.followed import follow
 from bench.measured import Comparison, Pair, save
 from limbeck import local
 
@@ -40,9 +40,6 @@ NEEDS = {
     "report": LIGHT,
 }
 """What a stage's Python must do before and besides its work."""
-BEGIN = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+)$")
-END = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+): \d+ s")
-WORK = re.compile(r" +(?P<task>[a-z][^:]*): \d+/\d+ \w+")
 
 
 def unavoidable(stage: str, folder: Path) -> float:
@@ -61,22 +58,8 @@ def unavoidable(stage: str, folder: Path) -> float:
 def fixed(run_file: Path, out: Path) -> dict[str, list[float]]:
     """Seconds besides the work of each task of one run, by stage."""
     found = defaultdict[str, list[float]](list)
-    # What happened last, and the running tasks: when they began and showed progress.
-    last, running = time.monotonic(), dict[str, list[float]]()
-    for line in cut_run.lines(run_file, out):
-        now = time.monotonic()
-        if begun := BEGIN.match(line):
-            # A Python, or a fork, has started since the last event, unless other tasks were at work.
-            running[begun["task"]] = [now if running else last]
-        elif ended := END.match(line):
-            begin, *work = running.pop(ended["task"])
-            worked = work[-1] - work[0] if work else 0.0
-            found[ended["task"].split()[0]].append(now - begin - worked)
-        elif worked_on := WORK.match(line):
-            if times := running.get(re.sub(r"[()_]", " ", worked_on["task"]).strip()):
-                times.append(now)
-            continue
-        last = now
+    for task in follow(cut_run.lines(run_file, out)):
+        found[task.name.split()[0]].append(task.ended - task.begun - task.work_seconds)
     return found
 
 

@@ -18,8 +18,9 @@ from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
 from limbeck.judged_answers import Judge
 from limbeck.manifest import Manifest
-from limbeck.report.model import PlannedRun
-from limbeck.reuse import Expected, Outlook
+from limbeck.planning.making import outline_of
+from limbeck.planning.page import plan_of_report
+from limbeck.reuse import Expected, Outlook, finished_report
 from limbeck.rollout_judge import Teacher
 from limbeck.run_file import RunFile, load_run_file
 from limbeck.shards import Shard
@@ -41,6 +42,10 @@ SETTINGS: dict[str, Any] = {
     "reward": {"min_auc": 0.0},
     "report": {"num_resamples": 100},
 }
+SIZES = {
+    "model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "vocab_size": 64,
+}  # fmt: skip
 TASKS = [
     "prepare", "generate teacher", "judge", "label teacher",
     "sft selected", "evaluate sft_selected", "sft all", "evaluate sft_all", "evaluate teacher",
@@ -60,7 +65,7 @@ def run_path(tmp_path: Path, work_uri: str) -> Path:
     for name in ("teacher", "student"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "of": name}))
+        (folder / "config.json").write_text(json.dumps(SIZES | {"of": name}))
         (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}')
         for file in ("tokenizer.json", "model.safetensors"):
             (folder / file).write_text("{}")
@@ -111,8 +116,8 @@ def trained(**arguments: Any) -> Any:
 PPO_HISTORY = [{"update": 0.0}]
 
 
-def run_all(store: Store, given: RunFile, until: str = "") -> None:
-    """All stages in the order of the pipeline `distill`, as its tasks call them, up to one of them."""
+def run_all(store: Store, given: RunFile, until: str = "", pipeline: str = "distill") -> Manifest | None:
+    """All stages of `distill` in order, as its tasks call them, up to one of them; gives the report."""
     config, work = given.config, given.work_uri
     shards = [Shard(index=index, count=given.num_shards) for index in range(given.num_shards)]
 
@@ -129,7 +134,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         judging = settings.of_engine(model(given.teacher), config.teacher.dtype, False)
     made = prepare.run(given.prompts, "", config, store, work)
     if until == "prepare":
-        return
+        return None
 
     def measured(name: str, model_hash: str) -> Manifest:
         return evaluate.run(
@@ -175,7 +180,7 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         voted.labelled, compared.labelled, tuned[0].content_hash, folder, trained, config, store, work
     )
     if until == "reward":
-        return
+        return None
     policies = [
         ppo.run(
             ppo.PpoInputs(
@@ -193,7 +198,9 @@ def run_all(store: Store, given: RunFile, until: str = "") -> None:
         student_completions=tuple(again), reward_model=scorer, policies=tuple(policies), policy=policies[0],
         results=tuple(results),
     )  # fmt: skip
-    report.run(inputs, config, store, work, PlannedRun(gpu="H100"))
+    outlined = outline_of(given, load(find(pipeline)))
+    plan = plan_of_report(outlined, made.prompts, made.heldout, config, store)
+    return report.run(inputs, config, store, work, plan)
 
 
 def expected(store: Store, path: Path, pipeline: str = "distill") -> dict[str, Expected]:
@@ -256,6 +263,38 @@ def test_the_same_run_again_finds_everything_finished(store: Store, run_path: Pa
     assert "reused" not in verdicts(tasks).values()
 
 
+def test_a_run_with_nothing_left_to_do_has_its_report_and_any_other_has_none(
+    store: Store, run_path: Path
+) -> None:
+    work_uri, shipped = load_run_file(run_path).work_uri, find("distill")
+    given = stage_inputs(load_run_file(run_path), store)
+    assert finished_report(store, given, shipped) is None
+    made = run_all(store, given)
+    assert made
+    assert finished_report(store, given, shipped) == made
+
+    # Of these rewards too all is finished but a report that has no more than them.
+    fewer = given.model_copy(update={"ppo_rewards": ("model",)})
+    assert finished_report(store, fewer, shipped) is None
+    alone = run_all(store, fewer)
+    assert alone not in (None, made)
+    assert finished_report(store, fewer, shipped) == alone
+    assert finished_report(store, given, shipped) == made
+
+    # The plan on its page would be another one.
+    assert finished_report(store, given.model_copy(update={"gpus": 2}), shipped) is None
+
+    # What a pipeline of others does, or the ablation besides, is not known.
+    own = run_path.parent / "distill.yaml"
+    own.write_text(shipped.read_text())
+    assert finished_report(store, given, own) is None
+    assert finished_report(store, given, find("ablation")) is None
+
+    (part, *_) = (uri for uri in store.sizes(f"{work_uri}/judge") if "/part-" in uri)
+    store.delete([part])
+    assert finished_report(store, given, shipped) is None
+
+
 def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path: Path) -> None:
     """Its name is no folder that is uploaded, and its number type decides nothing."""
     work_uri = load_run_file(run_path).work_uri
@@ -281,7 +320,7 @@ def test_of_open_questions_the_judge_is_asked_about_all_answers(store: Store, ru
     of_judge = {"rule": "judge", "validation_prompts": 8}
     opened = SETTINGS | {"task": {"kind": "open"}, "label": of_judge}
     write(run_path, work_uri, opened, ppo_rewards=["model"])
-    run_all(store, stage_inputs(load_run_file(run_path), store))
+    run_all(store, stage_inputs(load_run_file(run_path), store), pipeline="distill_open")
     tasks = expected(store, run_path, "distill_open")
     judged = [f"{name}, judge" for name in tasks if f"{name}, judge" in tasks]
     assert judged == [f"evaluate {name}, judge" for name in ROWS]

@@ -7,22 +7,27 @@ tasks are those of `pipelines/wiring.py`.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from limbeck import settings
 from limbeck.checkpoints import identity
-from limbeck.compiled import Compiled
+from limbeck.compiled import SHIPPED, Compiled, load
 from limbeck.config import PpoReward
+from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import check_inputs, data_files
 from limbeck.judged_answers import ANSWERS
 from limbeck.keys import uploaded_files
 from limbeck.manifest import Manifest, code_version, digest, load_manifest, stage_uri
+from limbeck.planning.making import outline_of
+from limbeck.planning.page import plan_of_report
 from limbeck.rollout_judge import lines_of
 from limbeck.run_file import RunFile
 from limbeck.sources import file_hash, folder_hash, locate
-from limbeck.status import OUTPUTS, StageState
+from limbeck.status import OUTPUTS, StageState, inspect
 from limbeck.status_text import printable
 from limbeck.storage import Store, StoredObject, sha256
 
@@ -56,7 +61,7 @@ class Outlook:
         """
         self.store, self.run_file, self.config = store, run_file, run_file.config
         self.work_uri = run_file.work_uri.rstrip("/")
-        self.stages = pipeline.stages
+        self.pipeline, self.stages = pipeline, pipeline.stages
         # `distill_minimal` and `distill_open` take no choice of rewards: they have their own.
         chosen = "ppo_rewards" in pipeline.parameters
         own: tuple[PpoReward, ...] = ("model",) if pipeline.open_ended else ("model", "mixed")
@@ -64,6 +69,10 @@ class Outlook:
         newest_first = sorted(states, key=lambda state: state.modified, reverse=True)
         self.states = {state.uri: state for state in newest_first}
         self.tasks: list[Expected] = []
+        self.results: list[str] = []
+        """Content of each evaluation that the report takes, as far as they are finished."""
+        self.report: Manifest | None = None
+        """The finished one of this run."""
         self.judge: str | None = None
         self.prompts: Given = None
         self.heldout: Given = None
@@ -173,7 +182,9 @@ class Outlook:
             key = answers.uri.rpartition("/")[2] if answers else None
             given = {"heldout": self.heldout, ANSWERS: key, "judge": self.judge}
             hashed = settings.of_judged_answers(self.config)
-            self._one(f"evaluate {name}, judge", "evaluate", hashed, given, name)
+            answers = self._one(f"evaluate {name}, judge", "evaluate", hashed, given, name)
+        if answers:
+            self.results.append(answers.content_hash)
 
     def _report(self) -> None:
         """Its inputs are known when all that comes before is finished."""
@@ -183,15 +194,34 @@ class Outlook:
             return
         contents = {state.manifest.content_hash for state in self.states.values() if state.manifest}
         for made in self._earlier("report", ["report"]):
-            # The plan on its page may be another one, of other GPUs; that is not looked at.
-            inputs = {content for name, content in made.inputs.items() if name != "plan"}
-            inputs_are_there = contents.issuperset(inputs)
-            if inputs_are_there and (made.config_hash, made.code_version) == (hashed, code):
+            inputs = {name: content for name, content in made.inputs.items() if name != "plan"}
+            results = [content for name, content in inputs.items() if name.startswith("results.")]
+            inputs_are_those = (
+                contents.issuperset(inputs.values())
+                and Counter(results) == Counter(self.results)
+                and made.inputs.get("plan") in (None, self._plan())
+            )
+            if inputs_are_those and (made.config_hash, made.code_version) == (hashed, code):
                 address = made.uri.removeprefix(f"{self.work_uri}/")
                 self.tasks.append(Expected("report", "reused", address))
+                self.report = made
                 return
         why = _changed({}, hashed, code, self._earlier("report", ["report"]))
         self.tasks.append(Expected("report", "runs", why))
+
+    @cache  # noqa: B019 - an outlook lives for one question
+    def _plan(self) -> str:
+        """The plan that the report's page would show; empty where none can be made here."""
+        prompts, heldout = (
+            item if isinstance(item, Manifest) else None for item in (self.prompts, self.heldout)
+        )
+        if heldout is None:
+            return ""
+        try:
+            outlined = outline_of(self.run_file, self.pipeline)
+        except (ConfigError, DataError):
+            return ""
+        return digest(plan_of_report(outlined, prompts, heldout, self.config, self.store).model_dump())
 
     def _one(
         self, task: str, stage: str, config_hash: str, inputs: Mapping[str, Given], name: str
@@ -280,6 +310,26 @@ class Outlook:
             content.update(f"{name} {sha256(file)}\n".encode())
         base = f"{self.work_uri}/inputs/{content.hexdigest()[:16]}/{folder.name or folder.resolve().name}"
         return digest([base, {f"{base}/{name}": file.stat().st_size for name, file in files.items()}])
+
+
+def finished_report(store: Store, run_file: RunFile, pipeline: Path) -> Manifest | None:
+    """The report of a run that has nothing left to do; None where something is, or where that is not known.
+
+    Each output is looked at as its task would: the manifest of these inputs, settings and code, and the
+    objects that it lists. It takes one listing instead of a process for each task.
+
+    Args:
+        store: Where the results lie.
+        run_file: All that a person set, with inputs in the store or here.
+        pipeline: The file that would run; of those that are not shipped, and of `ablation`, nothing is known.
+    """
+    if pipeline not in SHIPPED.values() or pipeline == SHIPPED["ablation"]:
+        return None
+    states = inspect(store, run_file.work_uri).stages
+    outlook = Outlook(store, run_file, load(pipeline), states)
+    if any(task.verdict != "reused" for task in outlook.follow()):
+        return None
+    return outlook.report
 
 
 def text(tasks: Sequence[Expected], name: str) -> str:

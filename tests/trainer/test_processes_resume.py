@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,45 +51,36 @@ DEEPSPEED: dict[str, Any] = {"checkpoint_seconds": 0.1, "gradient_checkpointing"
 
 
 class Training(NamedTuple):
-    """A stage, and in how many processes its attempts train."""
+    """A stage, and its settings."""
 
     stage: str
     output: str
     settings: dict[str, Any]
-    zero_stage: int
-    first: int
-    """Loses a process where it has several, and is stopped by SIGTERM."""
-    second: int
-    num_steps: int = NUM_STEPS
+    num_steps: int
 
 
-TRAININGS = [
-    Training("sft", "checkpoint", {"max_steps": NUM_STEPS}, 3, 2, 1),
-    Training(
-        "reward",
-        "reward_model",
-        {"num_epochs": (NUM_STEPS - 0.5) * 4 / 23, "evaluate_every": NUM_STEPS, "min_auc": 0.0},
-        2,
-        1,
-        2,
-    ),
-    Training(
-        "ppo",
-        "policy",
-        {
-            "num_updates": NUM_UPDATES,
-            "batch_size": 16,
-            "max_tokens": 6,
-            "evaluate_every": NUM_UPDATES,
-            "critic_warmup_updates": 1,
-            "adaptive_kl": True,
-        },
-        2,
-        2,
-        1,
-        NUM_UPDATES,
-    ),
-]
+SFT = Training("sft", "checkpoint", {"max_steps": NUM_STEPS}, NUM_STEPS)
+REWARD = Training(
+    "reward",
+    "reward_model",
+    {"num_epochs": (NUM_STEPS - 0.5) * 4 / 23, "evaluate_every": NUM_STEPS, "min_auc": 0.0},
+    NUM_STEPS,
+)
+PPO = Training(
+    "ppo",
+    "policy",
+    {
+        "num_updates": NUM_UPDATES,
+        "batch_size": 16,
+        "max_tokens": 6,
+        "evaluate_every": NUM_UPDATES,
+        "critic_warmup_updates": 1,
+        "adaptive_kl": True,
+    },
+    NUM_UPDATES,
+)
+Course = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+"""Of a training: its history, and the weights it ends with."""
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +109,39 @@ def given(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     }
 
 
+@pytest.fixture(scope="module")
+def unbroken(
+    store: Store, tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]
+) -> Callable[[Training], Course]:
+    """The same trainings in one process that nothing happens to; ZeRO splits nothing there."""
+
+    @cache
+    def course(stage: str) -> Course:
+        (training,) = (training for training in (SFT, REWARD, PPO) if training.stage == stage)
+        folder = tmp_path_factory.mktemp(stage)
+        asked = arguments(training, given, folder, "s3://test/unbroken", zero_stage=2, processes=1)
+        if stage != "ppo":
+            config = parse_config(asked["config"])
+            return trained(stage, Path(given["sft"]["model"]), config, folder / "trained")
+        finish(stage, folder, **asked)
+        return made(store, folder / training.output)
+
+    return lambda training: course(training.stage)
+
+
+def arguments(
+    training: Training, given: dict[str, Any], folder: Path, uri: str, *, zero_stage: int, processes: int
+) -> dict[str, Any]:
+    """What a stage's task takes."""
+    outputs = {name: {"path": str(folder / name)} for name in (training.output, "metrics")}
+    if training.stage == "sft":
+        del outputs["metrics"]
+    deepspeed = DEEPSPEED | {"zero_stage": zero_stage, "processes": processes}
+    section = {"learning_rate": 1e-3, "batch_size": 8, **training.settings, "deepspeed": deepspeed}
+    config = SETTINGS | {training.stage: section}
+    return {**given[training.stage], **outputs, "work_uri": uri, "config": config}
+
+
 def when(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
     """Wait for a moment of a process's work."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -143,22 +168,34 @@ def rank_of(task: int, rank: int) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("training", TRAININGS, ids=lambda training: training.stage)
+@pytest.mark.parametrize(
+    ("training", "zero_stage", "first", "second"),
+    [
+        *((training, zero_stage, 2, 1) for training in (SFT, REWARD, PPO) for zero_stage in (1, 2, 3)),
+        (REWARD, 2, 1, 2),
+    ],
+    ids=lambda value: value.stage if isinstance(value, Training) else str(value),
+)
 def test_a_training_that_loses_a_process_goes_on_in_as_many_or_others(
-    store: Store, work_uri: str, tmp_path: Path, given: dict[str, Any], training: Training
+    store: Store,
+    work_uri: str,
+    tmp_path: Path,
+    given: dict[str, Any],
+    unbroken: Callable[[Training], Course],
+    training: Training,
+    zero_stage: int,
+    first: int,
+    second: int,
 ) -> None:
-    def arguments(side: str, number: int) -> dict[str, Any]:
-        outputs = {name: {"path": str(tmp_path / side / name)} for name in (training.output, "metrics")}
-        if training.stage == "sft":
-            del outputs["metrics"]
-        deepspeed = DEEPSPEED | {"zero_stage": training.zero_stage, "processes": number}
-        section = {"learning_rate": 1e-3, "batch_size": 8, **training.settings, "deepspeed": deepspeed}
-        config = SETTINGS | {training.stage: section}
-        return {**given[training.stage], **outputs, "work_uri": f"{work_uri}/{side}", "config": config}
+    """It begins in `first` processes, is stopped, and goes on in `second`; of several, one is killed."""
+
+    def begin(number: int) -> "subprocess.Popen[str]":
+        asked = arguments(training, given, tmp_path, work_uri, zero_stage=zero_stage, processes=number)
+        return start(training.stage, tmp_path, **asked)
 
     def saved() -> int:
         """The step of the newest state."""
-        found = [uri for uri in store.sizes(f"{work_uri}/broken") if uri.endswith("/state/LATEST")]
+        found = [uri for uri in store.sizes(work_uri) if uri.endswith("/state/LATEST")]
         return int(json.loads(store.read_bytes(found[0]))["step"]) if found else 0
 
     def lose_one(task: "subprocess.Popen[str]") -> None:
@@ -170,16 +207,15 @@ def test_a_training_that_loses_a_process_goes_on_in_as_many_or_others(
         os.kill(lost, signal.SIGKILL)
         when(task, lambda: rank_of(task.pid, 1) not in (lost, None))
 
-    folder = tmp_path / "broken"
-    first = start(training.stage, folder, **arguments("broken", training.first))
-    if training.first > 1:
-        lose_one(first)
+    task = begin(first)
+    if first > 1:
+        lose_one(task)
     old = saved()
-    when(first, lambda: saved() > old)
-    first.terminate()
-    said = first.communicate()[0]
-    assert first.returncode == 10, said[-5000:]
-    if training.first > 1:
+    when(task, lambda: saved() > old)
+    task.terminate()
+    said = task.communicate()[0]
+    assert task.returncode == 10, said[-5000:]
+    if first > 1:
         killed = rf"crashed at \d+/{training.num_steps} \w+: \w+[^:]*: process 1 was killed by SIGKILL"
         assert re.search(killed, said), said[-5000:]
         assert re.search(rf"/{training.num_steps} \w+ are there already, going on", said)
@@ -187,34 +223,27 @@ def test_a_training_that_loses_a_process_goes_on_in_as_many_or_others(
     assert stopped, said[-5000:]
     assert saved() == int(stopped[1]) < training.num_steps
 
-    second = start(training.stage, folder, **arguments("broken", training.second))
-    if training.second > 1:
-        lose_one(second)
-    said = second.communicate()[0]
-    assert second.returncode == 0, said[-5000:]
+    task = begin(second)
+    if second > 1:
+        lose_one(task)
+    said = task.communicate()[0]
+    assert task.returncode == 0, said[-5000:]
     assert re.search(rf"{stopped[1]}/{training.num_steps} \w+ are there already, going on", said)
-    assert ("killed by SIGKILL" in said) is (training.second > 1)
+    assert ("killed by SIGKILL" in said) is (second > 1)
 
-    broken, weights = made(store, tmp_path / "broken" / training.output)
-    if training.stage == "ppo":
-        finish("ppo", tmp_path / "unbroken", **arguments("unbroken", 1))
-        unbroken, expected = made(store, tmp_path / "unbroken" / training.output)
-    else:
-        config = parse_config(arguments("unbroken", 1)["config"])
-        unbroken, expected = trained(
-            training.stage, Path(given["sft"]["model"]), config, tmp_path / "unbroken"
-        )
-    assert len(broken) == len(unbroken) >= training.num_steps
-    for one, other in zip(broken, unbroken, strict=True):
+    history, weights = made(store, tmp_path / training.output)
+    expected_history, expected_weights = unbroken(training)
+    assert len(history) == len(expected_history) >= training.num_steps
+    for one, other in zip(history, expected_history, strict=True):
         assert one.keys() == other.keys()
         for name, value in other.items():
             if not name.endswith("seconds"):
                 assert one[name] == pytest.approx(value, abs=1e-3), (name, one, other)
-    for name, weight in expected.items():
+    for name, weight in expected_weights.items():
         torch.testing.assert_close(weights[name], weight, rtol=0, atol=2e-3)
 
 
-def made(store: Store, artifact: Path) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+def made(store: Store, artifact: Path) -> Course:
     """The course of a training, and its weights."""
     objects = Manifest.model_validate_json(artifact.read_text()).objects
     files = {item.uri.rpartition("/")[2]: item.uri for item in objects}
@@ -222,10 +251,8 @@ def made(store: Store, artifact: Path) -> tuple[list[dict[str, float]], dict[str
     return [json.loads(line) for line in history], load(store.read_bytes(files["model.safetensors"]))
 
 
-def trained(
-    stage: str, base: Path, config: Config, folder: Path
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """The same of an unbroken training in this one process."""
+def trained(stage: str, base: Path, config: Config, folder: Path) -> Course:
+    """The same of a training in this one process."""
     folder.mkdir()
     training = [row for row in rows() if not row.validation]
     run: SftRun | RewardRun

@@ -12,6 +12,7 @@ from limbeck.cli.terminal import one_line_errors
 from limbeck.progress import PREFIX
 
 if TYPE_CHECKING:
+    from limbeck.manifest import Manifest
     from limbeck.run_file import RunFile
     from limbeck.storage import Store
 
@@ -84,6 +85,7 @@ def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> N
     from limbeck import local
     from limbeck.compiled import load
     from limbeck.errors import ConfigError
+    from limbeck.reuse import finished_report
     from limbeck.run_file import arguments
 
     try:
@@ -92,12 +94,16 @@ def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> N
         raise ConfigError("cannot make the folder", where=f"--out {out}", got=str(error)) from error
     with _object_store(out) as store:
         run_file = stage(store)
+        if finished := finished_report(store, run_file, pipeline):
+            typer.echo(f"{PREFIX}all results are there already, so nothing runs")
+            _say_verdict(store, finished, out)
+            return
         typer.echo(f"{PREFIX}running; the log of every stage is {out / local.LOG}")
         status = local.run(pipeline, arguments(run_file, load(pipeline)), out)
         if status:
             typer.echo(f"{PREFIX}the whole log is {out / local.LOG}", err=True)
             raise typer.Exit(status)
-        _fetch_report(store, out)
+        _fetch_reports(store, out)
 
 
 @contextmanager
@@ -113,17 +119,23 @@ def _object_store(out: Path) -> "Iterator[Store]":
             yield store
 
 
-def _fetch_report(store: "Store", out: Path) -> None:
-    """Copy the report out of the store and say what was decided."""
-    from limbeck.fetch_report import fetch_report
+def _fetch_reports(store: "Store", out: Path) -> None:
+    """Copy what the run that just ended has reported out of the store."""
     from limbeck.manifest import parse
-    from limbeck.status_text import printable
 
     for artifact in (out / "kfp").glob("*/report/run_report"):
-        verdict = fetch_report(store, parse(artifact.read_bytes(), str(artifact)), out)
-        typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
-        typer.echo(f"{PREFIX}report: {out / 'report.html'} (the same in report.md and report.json)")
+        _say_verdict(store, parse(artifact.read_bytes(), str(artifact)), out)
     for artifact in (out / "kfp").glob("*/compare/comparison"):
         for item in parse(artifact.read_bytes(), str(artifact)).objects:
             store.read_file(item, out / item.uri.rpartition("/")[2])
         typer.echo(f"{PREFIX}ablation: {out / 'ablation.html'} (the same in ablation.md and ablation.json)")
+
+
+def _say_verdict(store: "Store", report: "Manifest", out: Path) -> None:
+    """Copy a report out of the store and say what was decided."""
+    from limbeck.fetch_report import fetch_report
+    from limbeck.status_text import printable
+
+    verdict = fetch_report(store, report, out)
+    typer.echo(printable(f"{PREFIX}{verdict.headline} {verdict.reason}"))
+    typer.echo(f"{PREFIX}report: {out / 'report.html'} (the same in report.md and report.json)")

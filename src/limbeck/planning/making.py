@@ -75,6 +75,18 @@ def make_plan(run_file: RunFile, pipeline: Compiled, wish: Wish) -> Plan:
     return plan.model_copy(update={"pipeline": name, "findings": told})
 
 
+def outline_of(run_file: RunFile, pipeline: Compiled) -> Outline:
+    """What `preflight` would write of a run.
+
+    Raises:
+        ConfigError: when the sizes of a model are out of reach.
+        DataError: when a model cannot be read.
+        StorageError: when the store cannot be used.
+    """
+    asked = _asked(run_file, pipeline)
+    return outline(asked, _facts(asked, run_file.config, {}))
+
+
 def planned(outlined: Outline, config: Config, counted: Counted, wish: Wish) -> Plan:
     """The plan of a run that is known from its outline; nothing is looked at, and nothing found wrong.
 
