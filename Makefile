@@ -40,9 +40,9 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 TRAINER := tests/trainer/test_
 TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
-  $(TRAINER)processes.py+$(TRAINER)processes_resume.py $(TRAINER)networks.py+$(TRAINER)tokens.py
-TESTS_APART := $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py preflight \
-  storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
+  $(TRAINER)networks.py+$(TRAINER)tokens.py
+TESTS_APART := $(addprefix tests/,trainer/test_processes_resume.py test_resume_training.py security test_pipeline.py \
+  test_pipeline_open.py preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
   $(filter-out $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
 TEST_JOBS ?= 2
 test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
