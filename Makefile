@@ -38,12 +38,13 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 # joined by + share one, with its imports and its engine; of them, those that close an engine come last. The longest
 # first; files of few long tests are among them because the last call takes files with few tests last, and cores would idle.
 TRAINER := tests/trainer/test_
+LONGEST := $(TRAINER)processes_resume.py
 TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
   $(TRAINER)networks.py+$(TRAINER)tokens.py
-TESTS_APART := $(addprefix tests/,trainer/test_processes_resume.py test_resume_training.py security test_pipeline.py \
-  test_pipeline_open.py preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
-  $(filter-out $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
+TESTS_APART := $(LONGEST) $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py \
+  preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
+  $(filter-out $(LONGEST) $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
 TEST_JOBS ?= 2
 test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
 	$(MAKE) --no-print-directory --jobs $(TEST_JOBS) --output-sync $(TESTS_APART:%=apart/%)
