@@ -1,5 +1,6 @@
 """The real vLLM engine on tiny checkpoints, against transformers."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_a_seed_gives_the_same_sample_in_any_batch(sampler: VllmSampler) -> None
     crowd = sampler.sample([SampleRequest(ids, 1.0, 10, seed=seed) for seed in range(20)])
     assert crowd[7].text == alone
     assert len({sample.text for sample in crowd}) > 10
+
+
+def test_a_prompt_that_a_step_has_no_room_for_waits_for_the_next_one(sampler: VllmSampler) -> None:
+    """4096 tokens a step on CPUs, where a seeded request must not lie across two."""
+    draw = random.Random(1)
+    prompts = [draw.choices(range(5, 20), k=47) for _ in range(120)]
+    requests = [SampleRequest(ids, 1.0, 4, seed) for seed, ids in enumerate(prompts)]
+    together = sampler.sample(requests)
+    for number in (0, 86, 87, 88, 119):
+        assert sampler.sample([requests[number]])[0].token_ids == together[number].token_ids
 
 
 def test_the_verdict_is_the_probability_of_its_first_token(
