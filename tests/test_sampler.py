@@ -99,7 +99,7 @@ def test_a_seed_gives_the_same_sample_in_any_batch(sampler: VllmSampler) -> None
 
 def test_a_prompt_that_a_step_has_no_room_for_waits_for_the_next_one(sampler: VllmSampler) -> None:
     """4096 tokens a step on CPUs, where a seeded request must not lie across two."""
-    draw = random.Random(1)
+    draw = random.Random(1)  # noqa: S311
     prompts = [draw.choices(range(5, 20), k=47) for _ in range(120)]
     requests = [SampleRequest(ids, 1.0, 4, seed) for seed, ids in enumerate(prompts)]
     together = sampler.sample(requests)

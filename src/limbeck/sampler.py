@@ -51,7 +51,7 @@ class VllmSampler:
                 tensor_parallel_size=engine.tensor_parallel_size,
                 pipeline_parallel_size=engine.pipeline_parallel_size,
                 enable_prefix_caching=True,
-                # A prompt across two steps: vLLM 0.32 then winds the request's generator back, as CUDA's alone can.
+                # Of a prompt across two steps vLLM 0.32 winds the generator back, as CUDA's alone can be.
                 enable_chunked_prefill=False if current_platform.is_cpu() else None,
                 disable_log_stats=True,
                 **cache,
