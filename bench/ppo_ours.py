@@ -2,7 +2,8 @@
 
 python -m bench.ppo_ours FOLDER SETTING ALGORITHM --figures N     run by bench.ppo
 
-SETTING is JSON. FOLDER holds the models; the sampler is vLLM in this process, as in the stage.
+SETTING is JSON. FOLDER holds the models; the sampler is vLLM in this process, so that its seconds and memory
+count, where the stage has it in a process of its own.
 """
 
 import argparse

@@ -88,7 +88,9 @@ def train_ppo(setting: Setting, folder: Path, turns: Turns) -> None:
     torch.nn.init.zeros_(value.score.weight)
     adapters = {}
     if setting.lora_rank:
-        value = peft.get_peft_model(value, _adapters(setting, "SEQ_CLS"))
+        # In place: the trainer looks for the backbone where a model without adapters has it.
+        value = peft.inject_adapter_in_model(_adapters(setting, "SEQ_CLS"), value)
+        value.score.requires_grad_(True)
         adapters = {"peft_config": _adapters(setting, "CAUSAL_LM")}
     prompts = _prompts(setting, tokenizer)
     ids = datasets.Dataset.from_list(

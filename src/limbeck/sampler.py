@@ -6,7 +6,7 @@ token ids made with the model's own chat template.
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from limbeck.sampling import Sample, SampleRequest
 class VllmSampler:
     """A vLLM engine that this process drives.
 
-    `sample` answers a batch in order. `add` and `step` are what it is made of: requests may join at any
-    step, and an answer is there at the step that finishes it.
+    `sample` answers a batch in order, `stream` as its answers finish. `add` and `step` are what they are made
+    of: requests may join at any step, and an answer is there at the step that finishes it.
     """
 
     def __init__(
@@ -81,12 +81,19 @@ class VllmSampler:
             ConfigError: when the two words of a verdict begin with the same token.
             EngineError: when the engine fails.
         """
-        for number, request in enumerate(requests):
-            self.add(number, request)
-        samples: dict[int, Sample] = {}
-        while self.busy:
-            samples.update(self.step())
+        samples = dict(self.stream(enumerate(requests)))
         return [samples[number] for number in range(len(requests))]
+
+    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
+        """Answers with their requests' numbers, in the order in which they finish.
+
+        Raises:
+            ConfigError, EngineError: as `sample` does.
+        """
+        for number, request in requests:
+            self.add(number, request)
+        while self.busy:
+            yield from self.step()
 
     def add(self, number: int, request: SampleRequest) -> None:
         """Hand a request to the engine; its answer comes from a later `step`, with this number.

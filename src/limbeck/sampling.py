@@ -101,13 +101,16 @@ class StreamingSampler(Protocol):
 
 
 class Sampler(Protocol):
-    """What PPO's rollouts ask of an engine: a batch in, its answers in order."""
+    """What PPO's rollouts ask of an engine: a batch in, its answers in order or as they finish."""
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order."""
+
+    def stream(self, requests: Iterable[tuple[int, SampleRequest]]) -> Iterator[tuple[int, Sample]]:
+        """The same as they finish, with their requests' numbers."""
 
     def close(self) -> None:
         """Free the engine's memory."""

@@ -135,6 +135,9 @@ class PpoConfig(Section):
     """Updates in one pass."""
     micro_batch_size: Count | None = 8
     """Rollouts in one forward pass, null: all of an update; gradients are accumulated."""
+    score_batch_size: Count | None = None
+    """Rollouts that the reward model scores together, while later ones are still sampled; null: all of a
+    process, after the last one. It changes scores by rounding alone."""
     gpu_memory_utilization: Probability = 0.2
     """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
     judge_gpu_memory_utilization: Probability = 0.3

@@ -124,18 +124,16 @@ def roll_out(
         agrees: Whether a completion's answer is the same as a label.
         reward: `model`, `agreement`, `mixed` (agreement where there is a label, the model elsewhere), or
             `judge`: its P(correct), 0 without a verdict.
-        config: `temperature` and `max_tokens` are read.
+        config: `temperature`, `max_tokens` and `score_batch_size` are read.
         judge: Given for the reward `judge` alone, which it decides.
     """
     prompt_ids = [sampler.prompt_ids(prompt.message) for prompt in prompts]
-    samples = sampler.sample(
-        [
-            SampleRequest(ids, config.temperature, config.max_tokens, seed)
-            for ids, seed in zip(prompt_ids, seeds, strict=True)
-        ]
-    )
+    requests = [
+        SampleRequest(ids, config.temperature, config.max_tokens, seed)
+        for ids, seed in zip(prompt_ids, seeds, strict=True)
+    ]
+    samples, proxies = _scored(sampler, reward_model, prompts, requests, config.score_batch_size)
     texts = [sample.text for sample in samples]
-    proxies = reward_model.scores(prompts, texts).tolist()
     verdicts = judge(prompts, texts, seeds) if judge else [None] * len(prompts)
     rollouts = []
     for place, (sample, proxy, verdict) in enumerate(zip(samples, proxies, verdicts, strict=True)):
@@ -149,6 +147,31 @@ def roll_out(
         is_cut = sample.finish_reason != "stop"
         rollouts.append(Rollout(prompt_ids[place], sample.token_ids, earned, proxy, agreed, is_cut, verdict))
     return rollouts
+
+
+def _scored(
+    sampler: Sampler,
+    reward_model: RewardModel,
+    prompts: Sequence[PpoPrompt],
+    requests: Sequence[SampleRequest],
+    batch_size: int | None,
+) -> tuple[list[Sample], list[float]]:
+    """Answers in order, and the reward model's scores of them.
+
+    It scores rollouts next to each other together, as soon as they are there. An engine in a process of its
+    own goes on meanwhile; which answers are scored together does not depend on who finishes first.
+    """
+    samples: dict[int, Sample] = {}
+    scores: list[float] = []
+    size = batch_size or len(requests)
+    for number, sample in sampler.stream(enumerate(requests)):
+        samples[number] = sample
+        while places := range(len(scores), min(len(scores) + size, len(requests))):
+            if len(samples) < places.stop or not all(place in samples for place in places):
+                break
+            texts = [samples[place].text for place in places]
+            scores += reward_model.scores(prompts[places.start : places.stop], texts).tolist()
+    return [samples[number] for number in range(len(requests))], scores
 
 
 def stack(rollouts: Sequence[Rollout], missing_eos_penalty: float, pad_id: int) -> Rollouts:
