@@ -99,7 +99,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
             "engine": EngineConfig(
                 max_model_len=length + 16,
                 max_num_seqs=setting.batch,
-                kv_cache_mib=cache // 2**20 + 16,
+                kv_cache_mib=cache // 2**20 + 2,
                 enforce_eager=True,
             ).model_dump(),
             "reward": {"max_length": length + 16},

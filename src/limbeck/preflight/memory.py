@@ -19,7 +19,7 @@ CUDA_CONTEXT = GIB
 """CUDA context, cuBLAS and NCCL buffers of one process. A guess."""
 REDUCE_BUCKET = 500_000_000
 """Elements of the gradient buffer of ZeRO. Source: DeepSpeed's `reduce_bucket_size`, its default."""
-PIECE = 1 << 22
+PIECE = 1 << 21
 """Logits at once in float32. Source: the constant of this name in limbeck.trainer.logprobs."""
 BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import torch
+from torch import Tensor
 from transformers import PrinterCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -28,6 +29,7 @@ from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, load_course
 from limbeck.trainer.engines import advanced, deepspeed_json, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer
+from limbeck.trainer.padding import Scored, without_padding
 from limbeck.trainer.rollouts import draw, load_reward_model
 from limbeck.trainer.rounds import Rounds, num_steps
 
@@ -187,6 +189,24 @@ class _Rloo(RLOOTrainer):  # type: ignore[misc]
     def _generate_single_turn(self, *_: object) -> list[list[int]]:
         return self.rounds.answer()
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Scored:
+        def score(ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Scored:
+            parent: Any = super(_Rloo, self)
+            scored: Scored = parent._get_per_token_logps_and_entropies(
+                model, ids_B_S, mask_B_S, num_tokens, **options
+            )
+            return scored
+
+        return without_padding(score, input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids))
+
 
 class _Grpo(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO, answered by our sampler; it computes the log-probabilities itself."""
@@ -208,3 +228,21 @@ class _Grpo(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_single_turn(self, *_: object) -> tuple[list[list[int]], None]:
         return self.rounds.answer(), None
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Scored:
+        def score(ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Scored:
+            parent: Any = super(_Grpo, self)
+            scored: Scored = parent._get_per_token_logps_and_entropies(
+                model, ids_B_S, mask_B_S, num_tokens, **options
+            )
+            return scored
+
+        return without_padding(score, input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids))

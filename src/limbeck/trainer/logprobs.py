@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PIECE = 1 << 22
-"""Logits at once in float32, 16 MiB: few enough beside those of a batch, enough to occupy a GPU."""
+PIECE = 1 << 21
+"""Logits at once in float32, 8 MiB: few enough beside those of a batch, enough to occupy a GPU."""
 
 
 def completion_logprobs(

@@ -22,6 +22,7 @@ from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate
 from limbeck.trainer.logprobs import completion_logprobs, logprobs_and_entropy
+from limbeck.trainer.padding import alike, inside
 from limbeck.trainer.rollouts import RewardModel, Rollouts
 
 
@@ -51,21 +52,14 @@ class Batch:
 
     def rows(self, index: Tensor) -> "Batch":
         """A part of it, without columns that are padding in all its rows."""
-        inside = {"S": _inside(self.mask_B_S[index]), "T": _inside(self.mask_B_T[index])}
-        return Batch(**{name: value[index, inside[name[-1]]] for name, value in vars(self).items()})
-
-
-def _inside(mask_B_S: Tensor) -> slice:
-    """From the first to the last column that has a token."""
-    columns = mask_B_S.any(dim=0).nonzero()
-    return slice(int(columns[0]), int(columns[-1]) + 1)
+        columns = {"S": inside(self.mask_B_S[index]), "T": inside(self.mask_B_T[index])}
+        return Batch(**{name: value[index, columns[name[-1]]] for name, value in vars(self).items()})
 
 
 def _alike(places: Sequence[int], mask_B_S: Tensor, rows: int) -> Sequence[Tensor]:
     """This rank's places of some rows, as its forward passes: rows of like length together, to pad little."""
     mine = torch.tensor(ranks.share(places))
-    lengths = mask_B_S[mine].sum(dim=1).cpu()
-    return torch.split(mine[lengths.argsort(stable=True)], rows)
+    return [mine[part] for part in alike(mask_B_S[mine].sum(dim=1), rows)]
 
 
 def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
@@ -159,7 +153,7 @@ def _passed(
     passed_B_4_T = torch.zeros(len(mine), 4, mask_B_T.shape[1], device=ids_B_S.device)
     with torch.no_grad():
         for places in _alike(range(settings.batch_size), mask_B_S, passes(settings).rows):
-            inside_S, num_tokens = _inside(mask_B_S[places]), _inside(mask_B_T[places]).stop
+            inside_S, num_tokens = inside(mask_B_S[places]), inside(mask_B_T[places]).stop
             ids, mask = ids_B_S[places, inside_S], mask_B_S[places, inside_S]
             new, entropy = logprobs_and_entropy(networks.policy, ids, mask, num_tokens, settings.temperature)
             with _reference(networks) as reference:
