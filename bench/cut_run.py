@@ -4,11 +4,12 @@ The demo's own models take minutes to make and change nothing of the fixed costs
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -58,16 +59,17 @@ def write(folder: Path, num_shards: int = 2) -> Path:
     return path
 
 
-def lines(run_file: Path, out: Path) -> Iterator[str]:
+def lines(run_file: Path, out: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """`limbeck run` to its end; gives each line of its screen when it comes."""
-    yield from lines_of("run", str(run_file), "--out", str(out))
+    yield from lines_of("run", str(run_file), "--out", str(out), env=env)
 
 
-def lines_of(*arguments: str) -> Iterator[str]:
-    """The same of any command of `limbeck`."""
+def lines_of(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The same of any command of `limbeck`; `env` over this process's variables."""
     command = [sys.executable, "-m", "limbeck.cli", *arguments]
+    variables = dict(os.environ) | dict(env or {})
     with tempfile.TemporaryFile("w+") as errors:
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables)
         for line in run.stdout or ():
             yield line.rstrip("\n")
         if run.wait():

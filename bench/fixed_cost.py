@@ -3,7 +3,8 @@
 A round runs the whole pipeline on tiny models (`bench.cut_run`) and, in turns with it, does alone what each
 kind of stage cannot do without: a Python that imports the stage's engine or trainer, and starts the engine.
 Of a stage's task counts all from its start to its end, less the time from the beginning of its work to its
-last line of progress.
+last line of progress, or less what its manifest says. Each round has a run whose tasks are forks of a warm
+process, and one whose tasks start by themselves, as pods do.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from bench import cut_run
 from bench.followed import follow
 from bench.measured import Comparison, Pair, save
 from limbeck import local
+from limbeck import warm as warm_tasks
+from limbeck.manifest import parse
 
 ENGINE = """
 from pathlib import Path
@@ -40,6 +43,12 @@ NEEDS = {
     "report": LIGHT,
 }
 """What a stage's Python must do before and besides its work."""
+QUIET = {"label": "labelled", "report": "run_report"}
+"""Stages that tell of no progress, and an output whose manifest says how long they worked."""
+NOTE = (
+    "mean over the stage's tasks in a run of distill with one shard; of the first task of each kind too, "
+    "which pays for what the later ones share"
+)
 
 
 def unavoidable(stage: str, folder: Path) -> float:
@@ -55,12 +64,17 @@ def unavoidable(stage: str, folder: Path) -> float:
     return time.monotonic() - started
 
 
-def fixed(run_file: Path, out: Path) -> dict[str, list[float]]:
-    """Seconds besides the work of each task of one run, by stage."""
+def fixed(run_file: Path, out: Path, *, warm: bool) -> dict[str, float]:
+    """Mean seconds besides the work of the tasks of one run, by stage."""
     found = defaultdict[str, list[float]](list)
-    for task in follow(cut_run.lines(run_file, out)):
+    env = {} if warm else {warm_tasks.ADDRESS: warm_tasks.OFF}
+    for task in follow(cut_run.lines(run_file, out, env)):
         found[task.name.split()[0]].append(task.ended - task.begun - task.work_seconds)
-    return found
+    means = {stage: fmean(found[stage]) for stage in NEEDS}
+    for stage, output in QUIET.items():
+        paths = [path for path in (out / "kfp").rglob(output) if path.is_file()]
+        means[stage] -= fmean(parse(path.read_bytes(), str(path)).wall_seconds for path in paths)
+    return means
 
 
 def main() -> None:
@@ -69,23 +83,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    pairs = defaultdict[str, list[Pair]](list)
+    pairs = defaultdict[tuple[str, bool], list[Pair]](list)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run_file = cut_run.write(folder, num_shards=1)
         for number in range(asked.rounds):
             alone = {stage: unavoidable(stage, folder) for stage in NEEDS}
-            ours = fixed(run_file, folder / f"out-{number}")
-            for stage, theirs in alone.items():
-                pairs[stage].append(Pair(ours=fmean(ours[stage]), theirs=theirs))
-    note = (
-        "mean over the stage's tasks in a run of distill with one shard; of the first task of each kind too, "
-        "which pays for what the later ones share"
-    )
+            for warm in (True, False):
+                ours = fixed(run_file, folder / f"out-{number}-{warm}", warm=warm)
+                for stage, theirs in alone.items():
+                    pairs[stage, warm].append(Pair(ours=ours[stage], theirs=theirs))
     comparisons = [
         Comparison(
-            what=f"fixed cost of {stage}",
-            note=note,
+            what=f"fixed cost of {stage}, " + ("a local run" if warm else "tasks that start by themselves"),
+            note=NOTE + ("" if warm else "; LIMBECK_WARM=0, as in a pod: each task imports for itself"),
             against="imports and engine start alone",
             model="demo",
             unit="s",
@@ -93,7 +104,7 @@ def main() -> None:
             goal_is="at most",
             pairs=tuple(measured),
         )
-        for stage, measured in pairs.items()
+        for (stage, warm), measured in pairs.items()
     ]
     save(asked.json, comparisons=tuple(comparisons))
 

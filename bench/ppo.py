@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.measured import Comparison, Growth, Pair, in_turns, save
+from bench.measured import Comparison, Growth, in_turns, save
 from bench.ppo_settings import SETTINGS, Setting, write_models
 from bench.turns import Worker
 from limbeck import local
@@ -79,14 +79,15 @@ class Bench:
             f"RLOO: {setting.group} completions a prompt",
         )
 
-    def memory(self, lora_rank: int) -> Comparison:
+    def memory(self, lora_rank: int, rounds: int) -> Comparison:
         """Peak memory of a PPO process over that of the same process with models of no size."""
         setting, nothing = (replace(SETTINGS[name], lora_rank=lora_rank) for name in ("memory", "nothing"))
-        fixed, grown = dict[str, float](), dict[str, float]()
-        for name in SIDES:
-            for peaks, shape in ((fixed, nothing), (grown, setting)):
-                with self.side(name, "ppo", shape) as worker:
-                    peaks[name] = worker.turn()["peak"]
+
+        def peak(name: str, shape: Setting) -> float:
+            with self.side(name, "ppo", shape) as worker:
+                return worker.turn()["peak"]
+
+        fixed = {name: peak(name, nothing) for name in SIDES}
         return Comparison(
             what="ppo, peak memory of a round over that of the process"
             + (", LoRA" if lora_rank else ", all weights"),
@@ -95,11 +96,15 @@ class Bench:
             unit="MiB",
             goal=0.6,
             goal_is="at most",
-            pairs=(Pair(ours=grown["ours"] - fixed["ours"], theirs=grown["TRL"] - fixed["TRL"]),),
-            note="one round of each: peaks repeat; vLLM's weights and cache count; the process itself "
-            "(imports, engine), which is taken off, is that of a run with models of no size: "
-            f"{fixed['ours']:.0f} MiB ours, {fixed['TRL']:.0f} MiB "
-            f"TRL; {_words(setting)}; both read {setting.forward_rows} rows at once"
+            pairs=in_turns(
+                lambda: peak("ours", setting) - fixed["ours"],
+                lambda: peak("TRL", setting) - fixed["TRL"],
+                rounds,
+            ),
+            note="the first round of a process of its own each time; vLLM's weights and cache count; the "
+            "process itself (imports, engine), which is taken off, is that of a run with models of no size: "
+            f"{fixed['ours']:.0f} MiB ours, {fixed['TRL']:.0f} MiB TRL; {_words(setting)}; both read "
+            f"{setting.forward_rows} rows at once"
             + (f"; adapters of rank {lora_rank} for policy and critic of both" if lora_rank else ""),
         )
 
@@ -181,7 +186,7 @@ def main() -> None:
         if part in asked.parts
     ]
     if "memory" in asked.parts and "smollm2" in chosen:
-        comparisons += [bench.memory(lora_rank) for lora_rank in (0, 16)]
+        comparisons += [bench.memory(lora_rank, asked.rounds) for lora_rank in (0, 16)]
     if "curve" in asked.parts and "demo" in chosen:
         growths += bench.curve()
     if "growth" in asked.parts and "smollm2" in chosen:
