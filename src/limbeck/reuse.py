@@ -326,6 +326,8 @@ def finished_report(store: Store, run_file: RunFile, pipeline: Path) -> Manifest
     if pipeline not in SHIPPED.values() or pipeline == SHIPPED["ablation"]:
         return None
     states = inspect(store, run_file.work_uri).stages
+    if not any(state.stage == "report" and state.state == "complete" for state in states):
+        return None
     outlook = Outlook(store, run_file, load(pipeline), states)
     if any(task.verdict != "reused" for task in outlook.follow()):
         return None

@@ -166,7 +166,7 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
     reward_model = load_reward_model(reward_folder, config)
     policy = load_policy(student, dtype, settings.deepspeed)
     critic = Scorer(reward_folder if from_reward else student, dtype, settings.deepspeed, new_head=True)
-    if adapted:
+    if adapted and settings.deepspeed.zero_stage < 3:  # which splits them
         share_frozen(critic.model, reward_model.scorer.model if from_reward else policy.to(device()))
     return Networks(
         _learner(policy, settings.learning_rate, config),
