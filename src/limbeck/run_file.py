@@ -162,14 +162,13 @@ def arguments(run_file: RunFile, pipeline: Compiled) -> dict[str, Any]:
     """
     for refusal in refusals(run_file, pipeline):
         raise refusal
-    values = run_file.model_dump(mode="json", exclude_none=True)
-    return {name: value for name, value in values.items() if name in pipeline.parameters}
+    return {name: value for name, value in _values(run_file).items() if name in pipeline.parameters}
 
 
 def refusals(run_file: RunFile, pipeline: Compiled) -> Iterator[ConfigError]:
     """What a pipeline must have and is not there, and what it does not take and is."""
     declared, where = pipeline.parameters, f"pipeline {pipeline.spec['pipelineInfo']['name']}"
-    values = run_file.model_dump(mode="json", exclude_none=True)
+    values = _values(run_file)
     missing = [name for name in pipeline.required if values.get(name) in ("", [], None)]
     if missing:
         yield ConfigError(
@@ -188,6 +187,12 @@ def refusals(run_file: RunFile, pipeline: Compiled) -> Iterator[ConfigError]:
             got=", ".join(surplus),
             remedy="Remove them, or choose another pipeline",
         )
+
+
+def _values(run_file: RunFile) -> dict[str, Any]:
+    """All parameters as plain JSON. In `config` a null says something, such as `micro_batch_size: null`."""
+    values = run_file.model_dump(mode="json", exclude_none=True, exclude={"config"})
+    return values | {"config": run_file.config.model_dump(mode="json")}
 
 
 def _was_set(run_file: RunFile, name: str) -> bool:
