@@ -20,7 +20,8 @@ def test_the_tasks_get_the_settings_of_the_run_file_nulls_too(tmp_path: Path) ->
     path.write_text(yaml.safe_dump(given))
     run_file = load_run_file(path)
     values = arguments(run_file, load(find("distill")))
-    assert values["config"]["sft"]["micro_batch_size"] is None
+    assert values["config"]["sft"]["micro_batch_size"] == "null"
+    assert "null" not in values["config"]["reward"].values()
+    assert "None" not in repr(values), "Kubeflow's SDK takes no null in a parameter"
     assert parse_config(values["config"]) == run_file.config
     assert run_file.config.prepare.near_duplicates is None
-    assert None not in values.values()

@@ -17,7 +17,7 @@ from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
 from limbeck.parameters import read_parameters
 from limbeck.resources import Resources
-from limbeck.section import Section, parse
+from limbeck.section import Section, parse, plain
 from limbeck.trainjob import TrainJobs
 from limbeck.variants import check_swept
 
@@ -190,9 +190,9 @@ def refusals(run_file: RunFile, pipeline: Compiled) -> Iterator[ConfigError]:
 
 
 def _values(run_file: RunFile) -> dict[str, Any]:
-    """All parameters as plain JSON. In `config` a null says something, such as `micro_batch_size: null`."""
-    values = run_file.model_dump(mode="json", exclude_none=True, exclude={"config"})
-    return values | {"config": run_file.config.model_dump(mode="json")}
+    """All parameters as plain JSON without nulls."""
+    values = run_file.model_dump(mode="json", exclude_none=True)
+    return values | {"config": plain(run_file.config)}
 
 
 def _was_set(run_file: RunFile, name: str) -> bool:

@@ -1,7 +1,7 @@
 """What all settings share: how a section of them is declared, and how one is made of untrusted content."""
 
 import difflib
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+NULL = "null"
 
 
 class Section(BaseModel):
@@ -21,9 +22,34 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _all_commented_out(cls, value: object) -> object:
-        """A section without a line is null to YAML; it means the defaults."""
-        return {} if value is None else value
+    def _nulls(cls, value: object) -> object:
+        """A section without a line is null to YAML; it means the defaults. A setting's null may be a word."""
+        if not isinstance(value, dict):
+            return {} if value is None else value
+        return {
+            name: None if item == NULL and _says_none(cls, name) else item for name, item in value.items()
+        }
+
+
+def plain(section: Section) -> dict[str, Any]:
+    """Settings as JSON for a pipeline's parameter, in which Kubeflow's SDK takes no null.
+
+    A null that is the default is left out; another one becomes the word `null`, which `Section` reads.
+    """
+    values = section.model_dump(mode="json", exclude_none=True)
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            values[name] = plain(value)
+        elif value is None and _says_none(type(section), name):
+            values[name] = NULL
+    return values
+
+
+def _says_none(section: type[BaseModel], name: object) -> bool:
+    """Whether null is a choice of this setting, and not its default."""
+    field = section.model_fields.get(str(name))
+    return field is not None and field.default is not None and type(None) in get_args(field.annotation)
 
 
 def micro_batch(batch_size: int, wanted: int | None) -> int:
