@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 BEGIN = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+)$")
 END = re.compile(r"\[ *\d+/\d+\] (?P<task>[^:]+): \d+ s")
-WORK = re.compile(
-    r" +(?P<task>[a-z][^:]*): (?P<done>\d+)/\d+ \w+(, (?P<rate>[\d,.]+)/s)?(?P<old> are there already)?"
-)
+WORK = re.compile(r" +(?P<task>[a-z][^:]*): (?P<done>\d+)/\d+ \w+(, (?P<rate>[\d,.]+)/s)?")
 
 
 @dataclass

@@ -2,33 +2,21 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
-from limbeck import checkpoints, settings
 from limbeck.cli.work import init, status
 from limbeck.compiled import find, load
-from limbeck.config import Dtype
 from limbeck.inputs import stage_inputs
-from limbeck.judged_answers import Judge
-from limbeck.manifest import Manifest
-from limbeck.planning.making import outline_of
-from limbeck.planning.page import plan_of_report
 from limbeck.reuse import Expected, Outlook, finished_report
-from limbeck.rollout_judge import Teacher
-from limbeck.run_file import RunFile, load_run_file
-from limbeck.shards import Shard
-from limbeck.stages import evaluate, generate, judge, label, ppo, prepare, report, reward, sft
-from limbeck.stages.report import ReportInputs
+from limbeck.run_file import load_run_file
 from limbeck.status import inspect
 from limbeck.storage import Store
-from tests.fakes import ScriptedSampler
+from tests.scripted_run import run_all
 
 app = typer.Typer()
 app.command("status")(status)
@@ -82,125 +70,6 @@ def write(path: Path, work_uri: str, settings: dict[str, Any], **more: Any) -> N
         "config": settings,
     }  # fmt: skip
     path.write_text(yaml.safe_dump(given | more))
-
-
-def sampler() -> ScriptedSampler:
-    def answer(prompt: str, seed: int | None) -> str:
-        if "correct?" in prompt:
-            return "yes"
-        if "Is the proposed answer good" in prompt:
-            return "no" if "= x" in prompt else "yes"
-        return f"= {prompt.split()[1] if seed is None or seed % 3 else 'x'}"
-
-    return ScriptedSampler(answer)
-
-
-def trained(**arguments: Any) -> Any:
-    """Any training: a folder with weights, and what its stage asks for."""
-    folder = arguments["folder"] / "result"
-    folder.mkdir()
-    (folder / "model.safetensors").write_text(arguments.get("reward", arguments.get("name", "weights")))
-    course = {"best_agreement": 0.9, "start_agreement": 0.5, "best_update": 1, "update": 2, "stopped": False}
-    scores = [
-        item.pseudo_reward for item in arguments.get("validation", ()) if hasattr(item, "pseudo_reward")
-    ]
-    history = [{"step": 1.0, "sft/loss": 0.5}]
-    return SimpleNamespace(
-        folder=folder,
-        history=history,
-        validation_scores=np.array(scores),
-        course=SimpleNamespace(history=PPO_HISTORY, **course),
-    )
-
-
-PPO_HISTORY = [{"update": 0.0}]
-
-
-def run_all(store: Store, given: RunFile, until: str = "", pipeline: str = "distill") -> Manifest | None:
-    """All stages of `distill` in order, as its tasks call them, up to one of them; gives the report."""
-    config, work = given.config, given.work_uri
-    shards = [Shard(index=index, count=given.num_shards) for index in range(given.num_shards)]
-
-    def engine(content: str, dtype: Dtype) -> str:
-        return settings.of_engine(content, dtype, None)
-
-    def model(path: str) -> str:
-        return checkpoints.identity(store, path)
-
-    if config.teacher.sampler == "openai":
-        teacher = judging = settings.of_black_box(config, given.teacher)
-    else:
-        teacher = engine(model(given.teacher), config.teacher.dtype)
-        judging = settings.of_engine(model(given.teacher), config.teacher.dtype, False)
-    made = prepare.run(given.prompts, "", config, store, work)
-    if until == "prepare":
-        return None
-
-    def measured(name: str, model_hash: str) -> Manifest:
-        return evaluate.run(
-            made.heldout, made.gold, model_hash, sampler, config, store, work,
-            name=name, judge=Judge(judging, sampler),
-        )  # fmt: skip
-
-    def answered(role: Any, model_hash: str) -> list[Manifest]:
-        parts = [
-            generate.run(
-                made.prompts, model_hash, sampler, config, store, work, role=role, shard=shard
-            )
-            for shard in shards
-        ]  # fmt: skip
-        return [generate.merged(parts, config, store)]
-
-    def judgements(answers: list[Manifest]) -> list[Manifest]:
-        (completions,) = answers
-        parts = [
-            judge.run(made.prompts, completions, judging, sampler, config, store, work, shard=shard)
-            for shard in shards
-        ]
-        return [judge.merged(parts, store)]
-
-    answers = answered("teacher", teacher)
-    judged = judgements(answers)
-    voted = label.run(made.prompts, answers, judged, None, config, store, work)
-    base, dtype = model(given.student), config.student.dtype
-
-    def folder(path: Path) -> Path:
-        return path
-
-    tuned = [
-        sft.run(voted.labelled, base, folder, trained, config, store, work, selection=selection)
-        for selection in ("selected", "all")
-    ]
-    results = [measured("teacher", teacher), measured("student", engine(base, dtype))]
-    results += [measured(item.name, engine(item.content_hash, dtype)) for item in tuned]
-    again = answered("student", engine(tuned[0].content_hash, dtype))
-    judged_too = judgements(again) if config.task.is_open else []
-    compared = label.run(made.prompts, again, judged_too, voted.labels, config, store, work)
-    scorer = reward.run(
-        voted.labelled, compared.labelled, tuned[0].content_hash, folder, trained, config, store, work
-    )
-    if until == "reward":
-        return None
-    policies = [
-        ppo.run(
-            ppo.PpoInputs(
-                prompts=made.prompts, labels=voted.labels, checkpoint=tuned[0], reward_model=scorer,
-                reward=kind, teacher=Teacher(judging, sampler) if kind == "judge" else None,
-            ),
-            lambda _: sampler().prompt_ids, trained, config, store, work,
-        )
-        for kind in given.ppo_rewards
-    ]  # fmt: skip
-    results += [measured(item.name, engine(item.content_hash, dtype)) for item in policies]
-    inputs = ReportInputs(
-        prompts=made.prompts, heldout=made.heldout, gold=made.gold, completions=tuple(answers),
-        judgements=tuple(judged), labels=voted.labels, sft_checkpoints=tuple(tuned),
-        student_completions=tuple(again), reward_model=scorer, policies=tuple(policies), policy=policies[0],
-        results=tuple(results),
-    )  # fmt: skip
-    outlined = outline_of(given, load(find(pipeline)))
-    plan = plan_of_report(outlined, made.prompts, made.heldout, config, store)
-    return report.run(inputs, config, store, work, plan)
 
 
 def expected(store: Store, path: Path, pipeline: str = "distill") -> dict[str, Expected]:
@@ -293,6 +162,16 @@ def test_a_run_with_nothing_left_to_do_has_its_report_and_any_other_has_none(
     (part, *_) = (uri for uri in store.sizes(f"{work_uri}/judge") if "/part-" in uri)
     store.delete([part])
     assert finished_report(store, given, shipped) is None
+
+
+def test_a_report_of_other_rows_is_not_taken_for_this_runs_where_no_plan_tells_them_apart(
+    store: Store, run_path: Path
+) -> None:
+    given = stage_inputs(load_run_file(run_path), store)
+    made = run_all(store, given, planned=False)
+    assert finished_report(store, given, find("distill")) == made
+    fewer = given.model_copy(update={"ppo_rewards": ("model",)})
+    assert finished_report(store, fewer, find("distill")) is None
 
 
 def test_a_black_box_is_known_by_its_server_and_its_name(store: Store, run_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import datasets
 import torch
 from torch import Tensor
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -168,8 +168,8 @@ def _in_order(prompts: Sequence[PpoPrompt], done: int, config: Config) -> datase
     )
 
 
-class _Rloo(RLOOTrainer):  # type: ignore[misc]
-    """TRL's RLOO, answered by our sampler."""
+class _Answered(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    """What TRL's trainers get from us: rounds that our sampler answers, and passes with little padding."""
 
     def __init__(self, rounds: Rounds, done: int, **given: Any) -> None:
         self.rounds, self.done = rounds, done
@@ -185,64 +185,35 @@ class _Rloo(RLOOTrainer):  # type: ignore[misc]
         self, prompts: list[list[dict[str, str]]]
     ) -> tuple[list[list[int]], None, dict[str, Any]]:
         return self.rounds.prompt_ids(prompts), None, {}
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Scored:
+        score = super()._get_per_token_logps_and_entropies
+        return without_padding(
+            lambda ids_B_S, mask_B_S, num_tokens: score(model, ids_B_S, mask_B_S, num_tokens, **options),
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            batch_size or len(input_ids),
+        )
+
+
+class _Rloo(_Answered, RLOOTrainer):  # type: ignore[misc]
+    """TRL's RLOO."""
 
     def _generate_single_turn(self, *_: object) -> list[list[int]]:
         return self.rounds.answer()
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        **options: Any,
-    ) -> Scored:
-        def score(ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Scored:
-            parent: Any = super(_Rloo, self)
-            scored: Scored = parent._get_per_token_logps_and_entropies(
-                model, ids_B_S, mask_B_S, num_tokens, **options
-            )
-            return scored
 
-        return without_padding(score, input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids))
-
-
-class _Grpo(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPO, answered by our sampler; it computes the log-probabilities itself."""
-
-    def __init__(self, rounds: Rounds, done: int, **given: Any) -> None:
-        self.rounds, self.done = rounds, done
-        super().__init__(**given)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """That of all rounds, where it was after those that are done."""
-        steps = num_steps(self.rounds.config)
-        made = super().create_scheduler(self.rounds.config.ppo.num_updates * steps, optimizer)
-        return advanced(made, self.done * steps)
-
-    def _tokenize_prompts(
-        self, prompts: list[list[dict[str, str]]]
-    ) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return self.rounds.prompt_ids(prompts), None, {}
+class _Grpo(_Answered, GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO; it computes the log-probabilities of the sampler itself."""
 
     def _generate_single_turn(self, *_: object) -> tuple[list[list[int]], None]:
         return self.rounds.answer(), None
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        **options: Any,
-    ) -> Scored:
-        def score(ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Scored:
-            parent: Any = super(_Grpo, self)
-            scored: Scored = parent._get_per_token_logps_and_entropies(
-                model, ids_B_S, mask_B_S, num_tokens, **options
-            )
-            return scored
-
-        return without_padding(score, input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids))
