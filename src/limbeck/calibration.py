@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 Floats = NDArray[np.float64]
 NUM_FOLDS = 5
@@ -33,7 +32,7 @@ class Line(NamedTuple):
 
     def through(self, p_correct: Floats) -> Floats:
         """Calibrated P, 0 to 1, of what the judge says."""
-        calibrated: Floats = expit(self.slope * _logits(p_correct) + self.offset)
+        calibrated: Floats = scipy.special.expit(self.slope * _logits(p_correct) + self.offset)
         return calibrated
 
 
@@ -116,14 +115,16 @@ def fit(scores: Floats, targets: NDArray[np.bool_]) -> Line:
 
     def loss(line: Floats) -> tuple[float, Floats]:
         z = line[0] * scores + line[1]
-        gaps = expit(z) - wanted
+        gaps = scipy.special.expit(z) - wanted
         value = float(np.mean(np.logaddexp(0.0, z) - wanted * z))
         return value, np.array([np.mean(gaps * scores), np.mean(gaps)])
 
-    found = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)])
+    found = scipy.optimize.minimize(
+        loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)]
+    )
     return Line(float(found.x[0]), float(found.x[1]))
 
 
 def _logits(p_correct: Floats) -> Floats:
-    scores: Floats = logit(np.clip(p_correct, NEAREST, 1 - NEAREST))
+    scores: Floats = scipy.special.logit(np.clip(p_correct, NEAREST, 1 - NEAREST))
     return scores

@@ -7,8 +7,8 @@ other. A prompt's value is the mean over its samples.
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -34,7 +34,7 @@ def mean_interval(values: FloatArray, num_resamples: int, seed: int) -> Interval
     """
     if len(values) < 2:
         return None
-    result = bootstrap(
+    result = scipy.stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=num_resamples,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
-from scipy.stats import rankdata
 
 FloatArray = NDArray[np.float64]
 RELIABILITY = "reliability.json"
@@ -197,5 +197,5 @@ def _ranked_right(scores: FloatArray, labels: FloatArray) -> tuple[float, int]:
     num_pairs = num_right * (len(labels) - num_right)
     if not num_pairs:
         return 0.0, 0
-    ranks = rankdata(scores)
+    ranks = scipy.stats.rankdata(scores)
     return float(ranks[right].sum() - num_right * (num_right + 1) / 2), num_pairs

@@ -16,7 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -32,11 +32,12 @@ SERVICES = ("s3", "master", "filer", "volume", "admin")
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Store]:
+def serve(folder: Path, meanwhile: Callable[[], object] = lambda: None) -> Iterator[Store]:
     """Run the server while the block runs; the AWS_* variables of this process point at it meanwhile.
 
     Args:
         folder: Where data, log and pid file live; made if missing.
+        meanwhile: Called while the server comes up, which takes half a second.
 
     Yields:
         A client of the server.
@@ -59,6 +60,7 @@ def serve(folder: Path) -> Iterator[Store]:
         process = _start(folder, data, ports, variables)
         try:
             with _aws(variables):
+                meanwhile()
                 store = Store()
                 _wait_until_it_serves(process, store, folder / "seaweed.log")
                 yield store

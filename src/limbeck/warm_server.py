@@ -42,6 +42,7 @@ TASKS = (
         for name in ("prepare", "generate", "judge", "label", "sft", "reward", "ppo", "evaluate", "report")
     ),
     "limbeck.planning.page",
+    "scipy.stats",  # loaded where it is first used
 )
 """What tasks of a pipeline load, in the order in which they do; after a colon a function that is called."""
 RUNTIME = {"_KFP_RUNTIME": "true"}

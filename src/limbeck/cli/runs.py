@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,6 @@ def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> N
     from limbeck import local
     from limbeck.compiled import load
     from limbeck.errors import ConfigError
-    from limbeck.reuse import finished_report
     from limbeck.run_file import arguments
 
     try:
@@ -93,6 +93,8 @@ def _distil(stage: "Callable[[Store], RunFile]", pipeline: Path, out: Path) -> N
     except OSError as error:
         raise ConfigError("cannot make the folder", where=f"--out {out}", got=str(error)) from error
     with _object_store(out) as store:
+        from limbeck.reuse import finished_report
+
         run_file = stage(store)
         if finished := finished_report(store, run_file, pipeline):
             typer.echo(f"{PREFIX}all results are there already, so nothing runs")
@@ -115,7 +117,8 @@ def _object_store(out: Path) -> "Iterator[Store]":
     if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
         yield Store()
     else:
-        with seaweed.serve(out / "store") as store:
+        # Half a second of imports.
+        with seaweed.serve(out / "store", meanwhile=lambda: import_module("limbeck.reuse")) as store:
             yield store
 
 
