@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_data_persist_while_old_credentials_do_not(tmp_path: Path) -> None:
             patch.setenv(name, value)
         with pytest.raises(StorageError, match="refuses these credentials"):
             Store().exists("s3://kept/a")
+
+
+def test_all_that_was_acknowledged_outlasts_an_end_right_after_it(tmp_path: Path) -> None:
+    written = {f"s3://kept/{number}": os.urandom(10 ** (number % 6)) for number in range(60)}
+    with seaweed.serve(tmp_path) as store:
+        store.make_bucket("s3://kept")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(store.write_bytes, written, written.values()))
+
+    with seaweed.serve(tmp_path) as store:
+        assert {uri: store.read_bytes(uri) for uri in written} == written
 
 
 def test_an_exception_in_the_block_stops_the_server(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def stop(process: subprocess.Popen[str], patience_seconds: float) -> None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_seconds)
+    kill(process)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a process that leads its own group, and the group, by force."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
