@@ -1,6 +1,6 @@
 """Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds, peak memory, reward curves, growth.
 
-    python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--lengths even mixed]
+    python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--lengths even mixed gsm8k]
 
 A round samples completions, scores them, and makes all updates from them. TRL dropped PPOTrainer in 1.13, so
 that side runs TRL 1.12.0 in an environment of its own (`make build/trl-comparison/.ready`); its RLOOTrainer
@@ -28,7 +28,7 @@ SECONDS, CLOCK = ("seconds", "clock") if local.has_gpu() else ("cpu_seconds", "C
 """Without a GPU a round is one thread's work: CPU seconds hold on a machine that others use too."""
 AGAINST = {"ppo": ("ppo", "ppo", 3.0), "rloo": ("rloo", "rloo", 1.2), "ppo-rloo": ("ppo", "rloo", 1.2)}
 """Our algorithm, TRL's, and the ratio to reach."""
-LENGTHS = {"even": "", "mixed": ", mixed"}
+LENGTHS = {"even": "", "mixed": ", mixed", "gsm8k": ", gsm8k"}
 """Of prompts and answers, and what a setting's name then ends with."""
 PARTS = (*AGAINST, "memory", "curve", "growth")
 SIDES = {"ours": "bench.ppo_ours", "TRL": "bench.ppo_trl"}
@@ -183,7 +183,7 @@ def main() -> None:
         for model in chosen
         for lengths in asked.lengths
         for part in AGAINST
-        if part in asked.parts
+        if part in asked.parts and model + LENGTHS[lengths] in SETTINGS
     ]
     if "memory" in asked.parts and "smollm2" in chosen:
         comparisons += [bench.memory(lora_rank, asked.rounds) for lora_rank in (0, 16)]

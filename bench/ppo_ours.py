@@ -112,6 +112,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "num_ppo_epochs": setting.epochs,
                 "num_minibatches": setting.minibatches,
                 "micro_batch_size": setting.pass_rows,
+                "packing": setting.packing and algorithm == "ppo",
                 "max_tokens": setting.completion_tokens,
                 "learning_rate": setting.learning_rate,
                 "value_learning_rate": setting.learning_rate,

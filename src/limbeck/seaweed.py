@@ -65,8 +65,8 @@ def serve(folder: Path, meanwhile: Callable[[], object] = lambda: None) -> Itera
                 _wait_until_it_serves(process, store, folder / "seaweed.log")
                 yield store
         finally:
-            # Like a crash, which costs no data: the kernel has all that was acknowledged. A polite end takes weed
-            # 1 s, and at times it hangs.
+            # Like a crash, which costs no data: the kernel has all that was acknowledged. A polite end takes
+            # weed 1 s, and at times it hangs.
             processes.kill(process)
             _remove_traces(folder, ports)
 

@@ -4,7 +4,7 @@ import gc
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from limbeck.preflight.memory import Shape
 from limbeck.preflight.models import check_model
 from limbeck.preflight.places import Place
 from limbeck.trainer.engines import DTYPES, start_process, wrap
+from limbeck.trainer.layout import padded
 from limbeck.trainer.logprobs import completion_logprobs
 from limbeck.trainer.networks import load_policy
 from tests import tiny
@@ -117,14 +118,18 @@ def test_states_of_a_training(zero_stage: int, dtype: Dtype, tmp_path: Path) -> 
 def test_logits_of_ppo(dtype: Dtype) -> None:
     rows, tokens, vocabulary = 2, 64, 5000
 
-    def model(*_: object, **__: object) -> Any:
-        shape = (rows, tokens + 1, vocabulary)
-        return SimpleNamespace(logits=torch.zeros(shape, dtype=DTYPES[dtype], requires_grad=True))
+    class Model(torch.nn.Module):
+        def get_output_embeddings(self) -> torch.nn.Module:
+            return torch.nn.Identity()
+
+        def forward(self, *_: object, **__: object) -> Any:
+            shape = (rows * tokens, vocabulary)
+            return SimpleNamespace(logits=torch.zeros(shape, dtype=DTYPES[dtype], requires_grad=True))
 
     ids = torch.zeros(rows, tokens + 3, dtype=torch.long)
+    layout = padded(ids, torch.ones_like(ids), torch.ones(rows, tokens))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
-        given = cast(torch.nn.Module, model), ids, torch.ones_like(ids)
-        torch.autograd.backward(completion_logprobs(*given, tokens, 1.0).sum())
+        torch.autograd.backward(completion_logprobs(Model(), layout, 1.0).sum())
     events = measured.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peak = max(accumulate(change for _, change in changes))

@@ -15,9 +15,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
 from limbeck.saver import Saver
-from limbeck.trainer.logprobs import logprobs_and_entropy
 from limbeck.trainer.ppo import train_ppo
-from limbeck.trainer.tokens import pad_left, pad_right
 from tests import saving
 from tests.trainer.conftest import PROMPTS, has_w
 
@@ -216,8 +214,9 @@ def test_a_resumed_run_keeps_the_best_policy_of_before(
     torch.testing.assert_close(best, start)
 
 
-def test_small_passes_and_recomputed_activations_change_no_loss(
-    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+@pytest.mark.parametrize("packing", [False, True])
+def test_small_passes_recomputed_activations_and_packing_change_no_loss(
+    packing: bool, tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
 ) -> None:
     kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
     few: dict[str, Any] = {"num_updates": 3, "learning_rate": 1e-3}
@@ -225,24 +224,8 @@ def test_small_passes_and_recomputed_activations_change_no_loss(
         tmp_path / "whole", student, reward_folder, sampler, micro_batch_size=None, deepspeed=kept, **few
     )
     sampler.load_weights(student)
-    small = train(
-        tmp_path / "small", student, reward_folder, sampler, micro_batch_size=8, deepspeed=recomputed, **few
-    )
+    few |= {"micro_batch_size": 8, "deepspeed": recomputed, "packing": packing}
+    small = train(tmp_path / "small", student, reward_folder, sampler, **few)
     for one, other in zip(whole.course.history[1:], small.course.history[1:], strict=True):
         for name in ("ppo/policy_loss", "ppo/value_loss", "ppo/clipfrac", "ppo/approx_kl", "ppo/score"):
             assert one[name] == pytest.approx(other[name], abs=1e-3), name
-
-
-def test_logprobs_ignore_padding(student: Path) -> None:
-    """Two rollouts of unequal length in one batch have the log-probabilities they have alone."""
-    model = AutoModelForCausalLM.from_pretrained(student)
-    prompts, completions = [[2, 5, 11, 3], [2, 5, 11, 12, 13, 3]], [[12, 13, 14, 4], [15, 4]]
-    left, left_mask = pad_left(prompts, 0)
-    right, right_mask = pad_right(completions, 0)
-    ids, mask = torch.cat([left, right], 1), torch.cat([left_mask, right_mask], 1)
-    with torch.no_grad():
-        together, _ = logprobs_and_entropy(model, ids, mask, right.shape[1], 1.0)
-        for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            alone = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
-            expected = [float(alone[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)]
-            assert together[n, : len(completion)].tolist() == pytest.approx(expected, abs=1e-4)

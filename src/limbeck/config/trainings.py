@@ -13,7 +13,7 @@ PpoReward = Literal["model", "agreement", "mixed", "judge"]
 BY_AGREEMENT: tuple[PpoReward, ...] = ("agreement", "mixed")
 """What looks at agreement with the pseudo label, of which open questions have none."""
 Algorithm = Literal["ppo", "rloo", "grpo"]
-PPO_ALONE = ("adaptive_kl", "whiten_rewards")
+PPO_ALONE = ("adaptive_kl", "whiten_rewards", "packing")
 """What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
 
 
@@ -135,6 +135,8 @@ class PpoConfig(Section):
     """Updates in one pass."""
     micro_batch_size: Count | None = 8
     """Rollouts in one forward pass, null: all of an update; gradients are accumulated."""
+    packing: bool = False
+    """Lay the rollouts of a forward pass one behind another, as `sft.packing` does; of `ppo` alone."""
     score_batch_size: Count | None = None
     """Rollouts that the reward model scores together, while later ones are still sampled; null: all of a
     process, after the last one. It changes scores by rounding alone."""

@@ -2,7 +2,7 @@
 
 With a large vocabulary the logits are the memory of reinforcement learning. Here they are made for completion
 tokens alone, and nothing else of their size is kept: what follows from them is computed piece by piece.
-Shapes: B rows, S all tokens, T completion tokens, V vocabulary.
+Shapes: N completion tokens, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -11,55 +11,59 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.trainer.layout import Layout
+
 PIECE = 1 << 21
 """Logits at once in float32, 8 MiB: few enough beside those of a batch, enough to occupy a GPU."""
 
 
-def completion_logprobs(
-    model: nn.Module, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int, temperature: float
-) -> Tensor:
-    """Log-probability of each completion token, B x T, with a gradient.
+def completion_logprobs(model: nn.Module, layout: Layout, temperature: float) -> Tensor:
+    """Log-probability of each completion token, N, with a gradient.
 
     Args:
         model: A causal LM (or its DeepSpeed engine).
-        ids_B_S: Prompts padded on the left, completions on the right.
-        mask_B_S: 1 on tokens, 0 on padding.
-        num_tokens: T, the width of the completions: the last T columns.
+        layout: The rollouts.
         temperature: What the logits are divided by; that of the rollouts.
     """
-    logits = _logits(model, ids_B_S, mask_B_S, num_tokens)
-    logprobs_B_T: Tensor = _TokenLogprobs.apply(logits, ids_B_S[:, -num_tokens:], temperature)  # type: ignore[no-untyped-call]
-    return logprobs_B_T
+    logprobs_N: Tensor = _TokenLogprobs.apply(_logits(model, layout), layout.tokens_N, temperature)  # type: ignore[no-untyped-call]
+    return logprobs_N
 
 
 @torch.no_grad()
-def logprobs_and_entropy(
-    model: nn.Module, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each completion token and the entropy there, both B x T, without a gradient.
+def logprobs_and_entropy(model: nn.Module, layout: Layout, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability of each completion token and the entropy there, both N, without a gradient.
 
     Args are those of `completion_logprobs`.
     """
-    logits = _logits(model, ids_B_S, mask_B_S, num_tokens)
-    tokens_B_T = ids_B_S[:, -num_tokens:]
-    logprobs_B_T, entropy_B_T = (torch.empty(tokens_B_T.shape, device=logits.device) for _ in range(2))
-    for piece in _pieces(logits, num_tokens):
-        all_B_P_V = (logits[:, piece].float() / temperature).log_softmax(dim=-1)
-        logprobs_B_T[:, piece] = _of_tokens(all_B_P_V, tokens_B_T[:, piece])
-        entropy_B_T[:, piece] = -(all_B_P_V.exp() * all_B_P_V).sum(dim=-1)
-    return logprobs_B_T, entropy_B_T
+    logits_N_V, tokens_N = _logits(model, layout), layout.tokens_N
+    logprobs_N, entropy_N = (torch.empty(len(tokens_N), device=logits_N_V.device) for _ in range(2))
+    for piece in _pieces(logits_N_V):
+        all_P_V = (logits_N_V[piece].float() / temperature).log_softmax(dim=-1)
+        logprobs_N[piece] = _of_tokens(all_P_V, tokens_N[piece])
+        entropy_N[piece] = -(all_P_V.exp() * all_P_V).sum(dim=-1)
+    return logprobs_N, entropy_N
 
 
-def _logits(model: nn.Module, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Tensor:
-    """Logits before each completion token, and after the last one, which nothing reads."""
-    logits: Tensor = model(
-        ids_B_S,
-        attention_mask=mask_B_S,
-        position_ids=(mask_B_S.cumsum(dim=1) - 1).clamp(min=0),
-        use_cache=False,
-        logits_to_keep=num_tokens + 1,
-    ).logits
-    return logits
+def _logits(model: Any, layout: Layout) -> Tensor:
+    """Logits before each completion token, N x V.
+
+    The output layer gets no other hidden states. What a model does to logits afterwards (scale, cap) it does.
+    """
+
+    def choose(_: nn.Module, hidden: tuple[Tensor]) -> Tensor:
+        return hidden[0].flatten(0, 1)[layout.before_N].unsqueeze(0)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        logits: Tensor = model(
+            layout.ids_R_S,
+            attention_mask=layout.mask_R_S,
+            position_ids=layout.positions_R_S,
+            use_cache=False,
+        ).logits
+    finally:
+        hook.remove()
+    return logits.squeeze(0)
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -72,39 +76,36 @@ class _TokenLogprobs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens_B_T: Tensor, temperature: float) -> Tensor:
-        """Logits of T + 1 places, the last of them unused, to B x T."""
-        num_tokens = tokens_B_T.shape[1]
-        chosen_B_T, norm_B_T = (torch.empty(tokens_B_T.shape, device=logits.device) for _ in range(2))
-        for piece in _pieces(logits, num_tokens):
-            scaled_B_P_V = logits[:, piece].float() / temperature
-            chosen_B_T[:, piece] = _of_tokens(scaled_B_P_V, tokens_B_T[:, piece])
-            norm_B_T[:, piece] = scaled_B_P_V.logsumexp(dim=-1)
-        ctx.save_for_backward(logits, tokens_B_T, norm_B_T)
+    def forward(ctx: Any, logits_N_V: Tensor, tokens_N: Tensor, temperature: float) -> Tensor:
+        """Logits to N."""
+        chosen_N, norm_N = (torch.empty(len(tokens_N), device=logits_N_V.device) for _ in range(2))
+        for piece in _pieces(logits_N_V):
+            scaled_P_V = logits_N_V[piece].float() / temperature
+            chosen_N[piece] = _of_tokens(scaled_P_V, tokens_N[piece])
+            norm_N[piece] = scaled_P_V.logsumexp(dim=-1)
+        ctx.save_for_backward(logits_N_V, tokens_N, norm_N)
         ctx.temperature = temperature
-        return chosen_B_T - norm_B_T
+        return chosen_N - norm_N
 
     @staticmethod
-    def backward(ctx: Any, grad_B_T: Tensor) -> tuple[Tensor, None, None]:
-        """As above; logits that nothing reads have no gradient."""
-        logits, tokens_B_T, norm_B_T = ctx.saved_tensors
-        num_tokens = tokens_B_T.shape[1]
-        scale_B_T_1 = (grad_B_T / ctx.temperature).unsqueeze(-1)
-        for piece in _pieces(logits, num_tokens):
-            scaled_B_P_V = logits[:, piece].float() / ctx.temperature
-            grads_B_P_V = scaled_B_P_V.sub_(norm_B_T[:, piece, None]).exp_().mul_(-scale_B_T_1[:, piece])
-            grads_B_P_V.scatter_add_(-1, tokens_B_T[:, piece, None], scale_B_T_1[:, piece])
-            logits[:, piece] = grads_B_P_V
-        logits[:, num_tokens:] = 0
-        return logits, None, None
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
+        """As above."""
+        logits_N_V, tokens_N, norm_N = ctx.saved_tensors
+        scale_N_1 = (grad_N / ctx.temperature).unsqueeze(-1)
+        for piece in _pieces(logits_N_V):
+            scaled_P_V = logits_N_V[piece].float() / ctx.temperature
+            grads_P_V = scaled_P_V.sub_(norm_N[piece, None]).exp_().mul_(-scale_N_1[piece])
+            grads_P_V.scatter_add_(-1, tokens_N[piece, None], scale_N_1[piece])
+            logits_N_V[piece] = grads_P_V
+        return logits_N_V, None, None
 
 
-def _pieces(logits: Tensor, num_tokens: int) -> Iterator[slice]:
-    """Places of completion tokens, some at a time."""
-    rows, _, vocabulary = logits.shape
-    step = max(1, PIECE // (rows * vocabulary))
-    return (slice(start, min(start + step, num_tokens)) for start in range(0, num_tokens, step))
+def _pieces(logits_N_V: Tensor) -> Iterator[slice]:
+    """Some tokens at a time."""
+    count, vocabulary = logits_N_V.shape
+    step = max(1, PIECE // vocabulary)
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
-def _of_tokens(values_B_P_V: Tensor, tokens_B_P: Tensor) -> Tensor:
-    return values_B_P_V.gather(-1, tokens_B_P.unsqueeze(-1)).squeeze(-1)
+def _of_tokens(values_P_V: Tensor, tokens_P: Tensor) -> Tensor:
+    return values_P_V.gather(-1, tokens_P.unsqueeze(-1)).squeeze(-1)

@@ -33,6 +33,7 @@ from limbeck.trainer.networks import (
     save_weights,
     share_frozen,
 )
+from limbeck.trainer.packing import check_packable
 from limbeck.trainer.ppo_update import Networks, passes, update
 from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.rollouts import (
@@ -166,6 +167,9 @@ def _load(student: Path, reward_folder: Path, config: Config) -> Networks:
     reward_model = load_reward_model(reward_folder, config)
     policy = load_policy(student, dtype, settings.deepspeed)
     critic = Scorer(reward_folder if from_reward else student, dtype, settings.deepspeed, new_head=True)
+    if settings.packing:
+        for model in (policy, critic.model):
+            check_packable(model, "ppo.packing")
     if adapted and settings.deepspeed.zero_stage < 3:  # which splits them
         share_frozen(critic.model, reward_model.scorer.model if from_reward else policy.to(device()))
     return Networks(

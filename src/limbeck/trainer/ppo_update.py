@@ -3,13 +3,13 @@
 Every rank holds the whole round and computes its advantages; what needs a network is shared out, by rows. So
 the means below are those of the round, and of each update, however many ranks there are.
 
-Shapes: B rollouts, S all tokens, T completion tokens.
+Shapes: B rollouts, S all tokens, T completion tokens, N completion tokens of all rollouts together.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from limbeck.jobs import Course
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate
+from limbeck.trainer.layout import Layout, packed, padded
 from limbeck.trainer.logprobs import completion_logprobs, logprobs_and_entropy
 from limbeck.trainer.padding import alike, inside
 from limbeck.trainer.rollouts import RewardModel, Rollouts
@@ -50,10 +51,31 @@ class Batch:
     advantages_B_T: Tensor
     returns_B_T: Tensor
 
-    def rows(self, index: Tensor) -> "Batch":
-        """A part of it, without columns that are padding in all its rows."""
-        columns = {"S": inside(self.mask_B_S[index]), "T": inside(self.mask_B_T[index])}
-        return Batch(**{name: value[index, columns[name[-1]]] for name, value in vars(self).items()})
+    def part(self, index: Tensor, pad_id: int | None) -> "Part":
+        """Some rollouts of it; `pad_id` as in `_laid`."""
+        ids_B_S, mask_B_S, mask_B_T = self.ids_B_S[index], self.mask_B_S[index], self.mask_B_T[index]
+        values = (self.logprobs_B_T, self.values_B_T, self.advantages_B_T, self.returns_B_T)
+        return Part(
+            _laid(ids_B_S, mask_B_S, mask_B_T, pad_id), *(item[index][mask_B_T > 0] for item in values)
+        )
+
+
+class Part(NamedTuple):
+    """What a forward pass learns from, N completion tokens."""
+
+    layout: Layout
+    logprobs_N: Tensor
+    values_N: Tensor
+    advantages_N: Tensor
+    returns_N: Tensor
+
+
+def _laid(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int | None) -> Layout:
+    """Rollouts without columns that are padding in all of them; with a padding token they share rows."""
+    if pad_id is not None:
+        return packed(ids_B_S, mask_B_S, mask_B_T, pad_id)
+    inside_S = inside(mask_B_S)
+    return padded(ids_B_S[:, inside_S], mask_B_S[:, inside_S], mask_B_T[:, inside(mask_B_T)])
 
 
 def _alike(places: Sequence[int], mask_B_S: Tensor, rows: int) -> Sequence[Tensor]:
@@ -150,17 +172,23 @@ def _passed(
 ) -> Sequence[Tensor]:
     """Log-probabilities, entropies, log-probabilities of the reference, and values: each B x T."""
     mine = ranks.share(range(settings.batch_size))
-    passed_B_4_T = torch.zeros(len(mine), 4, mask_B_T.shape[1], device=ids_B_S.device)
+    passed_B_T_4 = torch.zeros(len(mine), mask_B_T.shape[1], 4, device=ids_B_S.device)
     with torch.no_grad():
         for places in _alike(range(settings.batch_size), mask_B_S, passes(settings).rows):
-            inside_S, num_tokens = inside(mask_B_S[places]), inside(mask_B_T[places]).stop
-            ids, mask = ids_B_S[places, inside_S], mask_B_S[places, inside_S]
-            new, entropy = logprobs_and_entropy(networks.policy, ids, mask, num_tokens, settings.temperature)
+            layout = _laid(ids_B_S[places], mask_B_S[places], mask_B_T[places], _pad_id(networks, settings))
+            new, entropy = logprobs_and_entropy(networks.policy, layout, settings.temperature)
             with _reference(networks) as reference:
-                ref = completion_logprobs(reference, ids, mask, num_tokens, settings.temperature)
-            values = _values(networks.critic, ids, mask, num_tokens)
-            passed_B_4_T[places - mine[0], :, :num_tokens] = torch.stack([new, entropy, ref, values], dim=1)
-    return ranks.gather_rows(passed_B_4_T).unbind(dim=1)
+                ref = completion_logprobs(reference, layout, settings.temperature)
+            values = _values(networks.critic, layout)
+            rows_N, columns_N = mask_B_T[places].nonzero(as_tuple=True)
+            rows_N = (places - mine[0]).to(rows_N.device)[rows_N]
+            passed_B_T_4[rows_N, columns_N] = torch.stack([new, entropy, ref, values], dim=1)
+    return ranks.gather_rows(passed_B_T_4).unbind(dim=2)
+
+
+def _pad_id(networks: Networks, settings: PpoConfig) -> int | None:
+    """The padding token where rollouts share rows, else None."""
+    return networks.tokenizer.pad_token_id if settings.packing else None
 
 
 @contextmanager
@@ -193,22 +221,22 @@ def _step(
     # One after the other: the gradients of both are never there at once.
     for learn in (_critic_pass, _policy_pass) if policy_learns else (_critic_pass,):
         for places in _alike(index, batch.mask_B_S, rows):
-            part = batch.rows(places)
+            part = batch.part(places, _pad_id(networks, settings))
             # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
-            share = float(part.mask_B_T.sum()) / num_tokens
+            share = len(part.layout.tokens_N) / num_tokens
             for name, value in learn(part, networks, settings, share * num_parts).items():
                 means[name] += share * value
     return means
 
 
-def _critic_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
+def _critic_pass(part: Part, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
     """Gradients of the critic; DeepSpeed steps after the last part of a minibatch."""
-    values_B_T = _values(networks.critic, batch.ids_B_S, batch.mask_B_S, batch.mask_B_T.shape[1])
+    values_N = _values(networks.critic, part.layout)
     loss = value_loss(
-        values_B_T,
-        batch.values_B_T,
-        batch.returns_B_T,
-        batch.mask_B_T,
+        values_N,
+        part.values_N,
+        part.returns_N,
+        torch.ones_like(values_N),
         settings.vf_clip_coef if settings.clip_vloss else None,
     )
     networks.critic.backward(settings.vf_coef * weight * loss)
@@ -216,17 +244,14 @@ def _critic_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: 
     return {"ppo/value_loss": float(loss.detach())}
 
 
-def _policy_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
+def _policy_pass(part: Part, networks: Networks, settings: PpoConfig, weight: float) -> dict[str, float]:
     """Gradients of the policy, in the same way."""
-    logprobs_B_T = completion_logprobs(
-        networks.policy, batch.ids_B_S, batch.mask_B_S, batch.mask_B_T.shape[1], settings.temperature
-    )
-    loss, clipfrac = policy_loss(
-        logprobs_B_T, batch.logprobs_B_T, batch.advantages_B_T, batch.mask_B_T, settings.clip_coef
-    )
+    logprobs_N = completion_logprobs(networks.policy, part.layout, settings.temperature)
+    counts_N = torch.ones_like(logprobs_N)
+    loss, clipfrac = policy_loss(logprobs_N, part.logprobs_N, part.advantages_N, counts_N, settings.clip_coef)
     networks.policy.backward(weight * loss)
     networks.policy.step()
-    approx_kl = masked_mean(kl_k3(batch.logprobs_B_T, logprobs_B_T.detach()), batch.mask_B_T)
+    approx_kl = masked_mean(kl_k3(part.logprobs_N, logprobs_N.detach()), counts_N)
     return {
         "ppo/policy_loss": float(loss.detach()),
         "ppo/clipfrac": float(clipfrac),
@@ -234,10 +259,10 @@ def _policy_pass(batch: Batch, networks: Networks, settings: PpoConfig, weight: 
     }
 
 
-def _values(critic: Any, ids_B_S: Tensor, mask_B_S: Tensor, num_tokens: int) -> Tensor:
-    """The critic's value before each completion token, B x T."""
-    values_B_S: Tensor = critic(ids_B_S, mask_B_S)
-    return values_B_S[:, -num_tokens - 1 : -1]
+def _values(critic: Any, layout: Layout) -> Tensor:
+    """The critic's value before each completion token, N."""
+    values_R_S: Tensor = critic(layout.ids_R_S, layout.mask_R_S, layout.positions_R_S)
+    return values_R_S.flatten()[layout.before_N]
 
 
 def masked_variance(values_B_T: Tensor, mask_B_T: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""How the rollouts of one forward pass lie in a batch: each in a row of its own, or several in one.
+
+Only at completion tokens is anything read, so they are named by their places, and padding costs no more than
+the layers of a network. Shapes: B rollouts, R rows, S tokens of a row, T completion tokens, N completion
+tokens of all rollouts, one rollout after another.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from limbeck.trainer.packing import packed_rows
+
+
+class Layout(NamedTuple):
+    """What networks read."""
+
+    ids_R_S: Tensor
+    mask_R_S: Tensor | None
+    """1 on tokens, 0 on padding; None where rollouts share rows, which positions tell apart."""
+    positions_R_S: Tensor
+    """Counted anew in each rollout."""
+    before_N: Tensor
+    """Where the token before each completion token lies, in R x S taken flat."""
+    tokens_N: Tensor
+    """The completion tokens."""
+
+
+def padded(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor) -> Layout:
+    """One rollout a row, as it comes.
+
+    Args:
+        ids_B_S: Prompts padded on the left, completions on the right: the last T columns.
+        mask_B_S: 1 on tokens, 0 on padding.
+        mask_B_T: 1 on completion tokens.
+    """
+    num_tokens, width = mask_B_T.shape[1], ids_B_S.shape[1]
+    rows_N, columns_N = mask_B_T.nonzero(as_tuple=True)
+    return Layout(
+        ids_R_S=ids_B_S,
+        mask_R_S=mask_B_S,
+        positions_R_S=(mask_B_S.cumsum(dim=1) - 1).clamp(min=0),
+        before_N=rows_N * width + width - num_tokens + columns_N - 1,
+        tokens_N=ids_B_S[:, -num_tokens:][rows_N, columns_N],
+    )
+
+
+def packed(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int) -> Layout:
+    """Several rollouts a row, laid as `packing.pack` says; the arguments are those of `padded`."""
+    where = ids_B_S.device
+    rollouts = [ids[mask > 0].tolist() for ids, mask in zip(ids_B_S, mask_B_S, strict=True)]
+    rows = packed_rows(rollouts, pad_id, sum(map(len, rollouts)))
+    ends_B, counts_B = rows.ends_N.to(where), mask_B_T.sum(dim=1).long()
+    places_N = ends_B.repeat_interleave(counts_B)
+    behind_N = counts_B.repeat_interleave(counts_B) - mask_B_T.nonzero()[:, 1]
+    """How many tokens before its rollout's last one a completion token comes, and one more."""
+    return Layout(
+        ids_R_S=rows.ids_B_S.to(where),
+        mask_R_S=None,
+        positions_R_S=rows.positions_B_S.to(where),
+        before_N=places_N - behind_N,
+        tokens_N=ids_B_S[:, -mask_B_T.shape[1] :][mask_B_T > 0],
+    )
