@@ -54,6 +54,7 @@ def config(zero_stage: int) -> Config:
         "samples_per_prompt": 2,
         "num_minibatches": 2,
         "micro_batch_size": 4,
+        "packing": zero_stage == 3,  # up to rounding the same
         "max_tokens": 6,
         "learning_rate": 1e-3,
         "value_learning_rate": 1e-3,
