@@ -17,7 +17,7 @@ from bench.sides import Asked, Grown, Kept, RawVllm
 from limbeck.manifest import Manifest
 from limbeck.storage import Store
 
-PROMPTS: dict[sides.Name, int] = {"demo": 300, "smollm2": 24}
+PROMPTS: dict[sides.Name, int] = {"demo": 2000, "smollm2": 24}
 GROWTH = (25, 250, 2500)
 """Prompts of the demo, ten completions each."""
 

@@ -18,7 +18,7 @@ from limbeck.records import Completion, row_id
 from limbeck.rows import write_rows
 from limbeck.storage import Store
 
-PROMPTS: dict[sides.Name, int] = {"demo": 500, "smollm2": 8}
+PROMPTS: dict[sides.Name, int] = {"demo": 2000, "smollm2": 8}
 GROWTH = (25, 250, 2500)
 """Prompts of the demo, ten completions each."""
 SAMPLES: dict[sides.Name, int] = {"demo": 10, "smollm2": 4}

@@ -7,7 +7,6 @@ vLLM starts its own processes below ours, in the same process group, which is wh
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from transformers import AutoTokenizer
 
 from limbeck import chat as chats
@@ -28,6 +28,10 @@ from limbeck.warm import ADDRESS, Started
 
 WORKER, LOADED = "limbeck.engine_worker", "limbeck.sampler"
 """The module that the process runs, and the one that it loads vLLM by."""
+
+ENCODER = msgspec.json.Encoder()
+INCOMING = msgspec.json.Decoder(tuple[int, Sample] | str | int | dict[str, Any])
+"""What the process says, in the words of its module."""
 
 IN_FLIGHT = 2
 """Requests handed out, as a multiple of `max_num_seqs`: one share decodes, one waits to take its place."""
@@ -134,7 +138,7 @@ class EngineProcess:
         """
         if not self.in_flight:
             self._counted = time.monotonic()
-        self._send([number, vars(request)])
+        self._send((number, request))
         self.in_flight += 1
 
     def collect(self) -> list[tuple[int, Sample]]:
@@ -145,10 +149,10 @@ class EngineProcess:
         """
         found: list[tuple[int, Sample]] = []
         for value in self._receive(self.patience_seconds):
-            if isinstance(value, list):
+            if isinstance(value, tuple):
                 self.in_flight -= 1
                 self._counted = time.monotonic()
-                found.append((value[0], Sample(**value[1])))
+                found.append(value)
             elif value != self._tokens:
                 self._tokens, self._counted = value, time.monotonic()
         return found
@@ -206,7 +210,7 @@ class EngineProcess:
 
     def _send(self, value: object) -> None:
         """Write one line; the process always reads, also while it decodes."""
-        line = memoryview(json.dumps(value).encode() + b"\n")
+        line = memoryview(ENCODER.encode(value) + b"\n")
         try:
             while line:
                 line = line[self._requests.write(line) :]
@@ -236,7 +240,7 @@ class EngineProcess:
         if not data:
             raise self._dead()
         *lines, self._unread = (self._unread + data).split(b"\n")
-        values = [json.loads(line) for line in lines]
+        values = [INCOMING.decode(line) for line in lines]
         for value in values:
             if isinstance(value, dict):
                 self._end()

@@ -18,7 +18,9 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
+
+import msgspec
 
 from limbeck.config import EngineConfig, ModelConfig
 from limbeck.errors import EngineError, LimbeckError
@@ -27,6 +29,8 @@ from limbeck.sampling import SampleRequest
 if TYPE_CHECKING:
     from limbeck.sampler import VllmSampler
 
+INCOMING = msgspec.json.Decoder(tuple[int, SampleRequest] | dict[str, str])
+"""Of lines after the first one."""
 BEAT_SECONDS = 1.0
 """The time between two counts of tokens; by them the stage sees that the engine is alive."""
 
@@ -37,9 +41,10 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> int:
     Returns:
         0, or the exit code of the error that ended it.
     """
+    encoder = msgspec.json.Encoder()
 
     def say(value: object) -> None:
-        answers.write(json.dumps(value).encode() + b"\n")
+        answers.write(encoder.encode(value) + b"\n")
 
     try:
         _serve(requests, answers, say)
@@ -68,16 +73,16 @@ def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None
     beat = time.monotonic()
     while True:
         while not sampler.busy or not inbox.empty():  # an idle engine waits here
-            match json.loads(inbox.get()):
+            match INCOMING.decode(inbox.get()):
                 case {"weights": folder}:
                     sampler.load_weights(Path(folder))
                     say("loaded")
                     answers.flush()
-                case [number, fields]:
-                    sampler.add(number, request(fields))
+                case (number, request):
+                    sampler.add(number, request)
         finished = sampler.step()
         for number, sample in finished:
-            say([number, vars(sample)])
+            say((number, sample))
         now = time.monotonic()
         if now - beat > BEAT_SECONDS:
             beat = now
@@ -85,12 +90,6 @@ def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None
             answers.flush()
         elif finished:
             answers.flush()
-
-
-def request(fields: dict[str, Any]) -> SampleRequest:
-    """A request as it came through JSON."""
-    verdict = fields.pop("verdict")
-    return SampleRequest(**fields, verdict=tuple(verdict) if verdict else None)
 
 
 def _receive(requests: IO[bytes], inbox: "queue.SimpleQueue[bytes]") -> None:
