@@ -1,8 +1,8 @@
 """The whole demo beside the time in which its engines and trainings work.
 
-    python -m bench.whole_demo --json build/bench/whole_demo.json [--rounds 5]
+    python -m bench.whole_demo --json build/bench/whole_demo.json [--rounds 5] [--out out/demos]
 
-A round is `limbeck demo` in a folder of its own, from when its models are made. Theirs is the time in which
+`--out` keeps the demos there, as `0`, `1` and so on. A round is `limbeck demo` in a folder of its own, from when its models are made. Theirs is the time in which
 at least one engine or training is at work: two shards, or two policies, work side by side.
 """
 
@@ -45,11 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    pairs = []
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(asked.rounds):
-            pairs.append(round_of(Path(scratch) / str(number)))
+        folder = asked.out or Path(scratch)
+        pairs = [round_of(folder / str(number)) for number in range(asked.rounds)]
     comparison = Comparison(
         what="the whole demo",
         note="from the first task to the end of the command",
