@@ -2,8 +2,9 @@
 
     python -m bench.whole_demo --json build/bench/whole_demo.json [--rounds 5] [--out out/demos]
 
-`--out` keeps the demos there, as `0`, `1` and so on. A round is `limbeck demo` in a folder of its own, from when its models are made. Theirs is the time in which
-at least one engine or training is at work: two shards, or two policies, work side by side.
+A round is `limbeck demo` in a folder of its own, from when its models are made. Theirs is the time in which
+at least one engine or training is at work: two shards, or two policies, work side by side. `--out` keeps the
+demos there, as `0`, `1` and so on.
 """
 
 import argparse
