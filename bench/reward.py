@@ -29,7 +29,7 @@ from tests import saving
 
 SIZES: dict[ModelName, Size] = {
     "demo": Size(rows=512, batch=64, median=24, longest=256),
-    "smollm2": Size(rows=8, batch=8, median=40, longest=256),
+    "smollm2": Size(rows=32, batch=8, median=40, longest=256),
 }
 FEW = Size(rows=128, batch=64, median=24, longest=256)
 PASSED = 8
