@@ -84,7 +84,9 @@ SETTINGS = {
     "smollm2, mixed": Setting(576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 32, 96, mean_tokens=32, packing=True),
     # The lengths of examples/gsm8k.yaml: with SmolLM2's tokenizer its 7,473 prompts have 107 tokens at
     # the mean (90% have at most 137), the worked solutions 94, and `ppo.max_tokens` is 512.
-    "smollm2, gsm8k": Setting(576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 142, 512, mean_tokens=94, packing=True),
+    "smollm2, gsm8k": Setting(
+        576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 142, 512, mean_tokens=94, packing=True
+    ),
     # The same with 2 layers, longer completions, and 8 rows at once on both sides: what is kept counts.
     "memory": Setting(576, 1536, 2, 9, 3, 64, 49152, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8),
     # As cheap as it can be: what a process takes whatever the model is.
