@@ -21,6 +21,15 @@ WORDS = [
     *"abcdefghijklmnopqrstuvw",
 ]
 END = WORDS.index("<|end|>")
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
+"""Of a decoder of any family, as its config names it."""
 TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}<|user|> {{ message['content'] }} "

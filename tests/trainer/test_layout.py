@@ -12,19 +12,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 from limbeck.trainer.layout import Layout, packed, padded
 from limbeck.trainer.logprobs import logprobs_and_entropy
 from limbeck.trainer.tokens import pad_left, pad_right
+from tests import tiny
 
 PROMPTS = [[2, 5, 11, 3], [2, 5, 11, 12, 13, 3], [9], [7, 7, 2]]
 COMPLETIONS = [[12, 13, 14, 4], [15, 4], [3, 3, 3, 3, 3, 3, 8, 4], [4]]
-SIZES: dict[str, Any] = {
-    "vocab_size": 20,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "initializer_range": 0.3,
-}
+SIZES: dict[str, Any] = {"vocab_size": 20, "initializer_range": 0.3, **tiny.SHAPE}
 MODELS: dict[str, Callable[[], Any]] = {
     "Llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
     "Gemma 2, which caps logits": lambda: Gemma2ForCausalLM(

@@ -20,16 +20,9 @@ from transformers import (
 from limbeck.errors import ConfigError
 from limbeck.trainer.packing import check_packable, pack, packed_batch
 from limbeck.trainer.tokens import IGNORED
+from tests import tiny
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-}
+SIZES: dict[str, Any] = {"vocab_size": 50, **tiny.SHAPE}
 MODELS: dict[str, Callable[[], Any]] = {
     "Llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
     "Qwen 3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES)),

@@ -51,13 +51,13 @@ def packed(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int) -> 
     rollouts = [ids[mask > 0].tolist() for ids, mask in zip(ids_B_S, mask_B_S, strict=True)]
     rows = packed_rows(rollouts, pad_id, sum(map(len, rollouts)))
     ends_B, counts_B = rows.ends_N.to(where), mask_B_T.sum(dim=1).long()
-    places_N = ends_B.repeat_interleave(counts_B)
+    ends_N = ends_B.repeat_interleave(counts_B)
+    # How many tokens before its rollout's last one a completion token comes, and one more.
     behind_N = counts_B.repeat_interleave(counts_B) - mask_B_T.nonzero()[:, 1]
-    """How many tokens before its rollout's last one a completion token comes, and one more."""
     return Layout(
         ids_R_S=rows.ids_B_S.to(where),
         mask_R_S=None,
         positions_R_S=rows.positions_B_S.to(where),
-        before_N=places_N - behind_N,
+        before_N=ends_N - behind_N,
         tokens_N=ids_B_S[:, -mask_B_T.shape[1] :][mask_B_T > 0],
     )
