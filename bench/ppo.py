@@ -1,10 +1,11 @@
 """Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds, peak memory, reward curves, growth.
 
     python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--lengths even mixed gsm8k]
+    python -m bench.ppo --json build/bench/ppo-gpu.json --model smollm2-135m --dtype bfloat16   on a GPU
 
 A round samples completions, scores them, and makes all updates from them. TRL dropped PPOTrainer in 1.13, so
 that side runs TRL 1.12.0 in an environment of its own (`make build/trl-comparison/.ready`); its RLOOTrainer
-is that of Limbeck's environment. Each side is a long run in a process of its own, float32 and one thread;
+is that of Limbeck's environment. Each side is a long run in a process of its own, with one thread or one GPU;
 they take turns.
 """
 
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.measured import Comparison, Growth, in_turns, save
+from bench.measured import Comparison, Growth, Pair, in_turns, save
 from bench.ppo_settings import SETTINGS, Setting, write_models
 from bench.turns import Worker
 from limbeck import local
@@ -57,17 +58,25 @@ class Bench:
             worker.close()
 
     def speed(
-        self, model: str, lengths: str, algorithm: str, other: str, goal: float, rounds: int
-    ) -> Comparison:
-        """Samples/s of one of our algorithms and of one of TRL's."""
-        setting = SETTINGS[model + LENGTHS[lengths]]
+        self, model: str, lengths: str, algorithm: str, other: str, goal: float, rounds: int, dtype: str
+    ) -> tuple[Comparison, ...]:
+        """Samples/s of one of our algorithms and of one of TRL's; on a GPU also what each takes of it."""
+        setting = replace(SETTINGS[model + LENGTHS[lengths]], dtype=dtype)
+        peaks = Pair(ours=0.0, theirs=0.0)
+
+        def samples_per_second(worker: Worker, side: str) -> float:
+            nonlocal peaks
+            figures = worker.turn()
+            peaks = peaks.model_copy(update={side: max(getattr(peaks, side), figures["peak"])})
+            return setting.batch / figures[SECONDS]
+
         with self.side("ours", algorithm, setting) as ours, self.side("TRL", other, setting) as theirs:
             pairs = in_turns(
-                lambda: setting.batch / ours.turn()[SECONDS],
-                lambda: setting.batch / theirs.turn()[SECONDS],
+                lambda: samples_per_second(ours, "ours"),
+                lambda: samples_per_second(theirs, "theirs"),
                 rounds,
             )
-        return Comparison(
+        compared = Comparison(
             what=f"{algorithm}, samples/s of whole rounds, {lengths} lengths",
             against="TRL 1.12.0 PPOTrainer" if other == "ppo" else "TRL 1.16.0 RLOOTrainer",
             model=model,
@@ -78,6 +87,19 @@ class Bench:
             note=f"random weights; seconds of the {CLOCK}; {model}: {_words(setting)}; "
             f"RLOO: {setting.group} completions a prompt",
         )
+        if not local.has_gpu():
+            return (compared,)
+        memory = compared.model_copy(
+            update={
+                "what": f"{algorithm}, peak of the GPU's memory in these rounds, {lengths} lengths",
+                "unit": "MiB",
+                "goal": 0.6,
+                "goal_is": "at most",
+                "pairs": (peaks,),
+                "note": f"vLLM's weights and cache count; {_words(setting)}",
+            }
+        )
+        return (compared, memory)
 
     def memory(self, lora_rank: int, rounds: int) -> Comparison:
         """Peak memory of a PPO process over that of the same process with models of no size."""
@@ -160,7 +182,8 @@ def _words(setting: Setting) -> str:
     return (
         f"{setting.layers} layers of width {setting.width}, vocabulary {setting.vocabulary}, "
         f"{setting.batch} rollouts of {setting.prompt_tokens} + {setting.completion_tokens} tokens{mixed}, "
-        f"{setting.epochs} passes of {setting.minibatches} updates, float32, one thread"
+        f"{setting.epochs} passes of {setting.minibatches} updates, {setting.dtype}, "
+        + ("one GPU" if local.has_gpu() else "one thread")
     )
 
 
@@ -168,7 +191,8 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--model", choices=["demo", "smollm2", "all"], default="all")
+    parser.add_argument("--model", choices=["demo", "smollm2", "smollm2-135m", "all"], default="all")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
@@ -179,11 +203,12 @@ def main() -> None:
     chosen = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
     comparisons, growths = list[Comparison](), list[Growth]()
     comparisons += [
-        bench.speed(model, lengths, *AGAINST[part], asked.rounds)
+        compared
         for model in chosen
         for lengths in asked.lengths
         for part in AGAINST
         if part in asked.parts and model + LENGTHS[lengths] in SETTINGS
+        for compared in bench.speed(model, lengths, *AGAINST[part], asked.rounds, asked.dtype)
     ]
     if "memory" in asked.parts and "smollm2" in chosen:
         comparisons += [bench.memory(lora_rank, asked.rounds) for lora_rank in (0, 16)]

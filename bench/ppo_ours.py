@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.ppo_settings import WANTED, Setting, questions
 from bench.turns import Turns, peak
-from limbeck.config import Config, EngineConfig, ModelConfig, parse_config
+from limbeck import local
+from limbeck.config import Config, EngineConfig, parse_config
 from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.trainer.group_relative import train_group_relative
@@ -71,7 +72,7 @@ def main() -> None:
         PpoPrompt(prompt_id=str(number), message=message, label=WANTED)
         for number, message in enumerate(questions(setting, 8 * setting.batch))
     ]
-    sampler = VllmSampler(asked.folder / "student", ModelConfig(dtype="float32"), config.engine)
+    sampler = VllmSampler(asked.folder / "student", config.student, config.engine)
     train = train_ppo if asked.algorithm == "ppo" else train_group_relative
     with tempfile.TemporaryDirectory() as folder:
         train(
@@ -95,12 +96,12 @@ def _config(setting: Setting, algorithm: str) -> Config:
     cache = 2 * 4 * setting.layers * setting.kv_heads * setting.head_width * setting.batch * (length + 16)
     return parse_config(
         {
-            "student": {"dtype": "float32"},
+            "student": {"dtype": setting.dtype},
             "engine": EngineConfig(
                 max_model_len=length + 16,
                 max_num_seqs=setting.batch,
                 kv_cache_mib=cache // 2**20 + 2,
-                enforce_eager=True,
+                enforce_eager=not local.has_gpu(),
             ).model_dump(),
             "reward": {"max_length": length + 16},
             "ppo": {
@@ -112,6 +113,10 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "num_ppo_epochs": setting.epochs,
                 "num_minibatches": setting.minibatches,
                 "micro_batch_size": setting.pass_rows,
+                # Of a packed pass attention costs the square of all its tokens: no more than in an update.
+                "forward_batch_size": None
+                if setting.packing
+                else min(setting.forward_rows, setting.batch) // 2,
                 "packing": setting.packing and algorithm == "ppo",
                 "max_tokens": setting.completion_tokens,
                 "learning_rate": setting.learning_rate,
@@ -121,10 +126,10 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "max_grad_norm": 1.0 if algorithm == "rloo" else 1e9,
                 "missing_eos_penalty": 0.0,
                 "critic_warmup_updates": 0,
-                # One process: nothing to split.
+                # One process: nothing to split. In bfloat16 ZeRO 1 lays the optimizer's weights in one piece.
                 "deepspeed": {
                     "gradient_checkpointing": False,
-                    "zero_stage": 0,
+                    "zero_stage": 0 if setting.dtype == "float32" else 1,
                     "lora_rank": setting.lora_rank,
                 },
             },

@@ -67,6 +67,8 @@ class Setting:
     """Of an answer of mixed lengths, were there no longest one; 0: even lengths."""
     lora_rank: int = 0
     """Of policy and critic."""
+    dtype: str = "float32"
+    """Of Limbeck's models; TRL's have float32 weights and compute in bfloat16 where this says so."""
 
     @property
     def rows(self) -> int:
@@ -88,7 +90,12 @@ SETTINGS = {
     "smollm2, gsm8k": Setting(
         576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 142, 512, mean_tokens=94, packing=True, learning_rate=1e-9
     ),
-    # The same with 2 layers, longer completions, and 8 rows at once on both sides: what is kept counts.
+    # All of SmolLM2-135M, a batch that a GPU is worth; and at GSM8K's lengths.
+    "smollm2-135m": Setting(576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 128, 128),
+    "smollm2-135m, gsm8k": Setting(
+        576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 142, 512, mean_tokens=94, packing=True, learning_rate=1e-9
+    ),
+    # As `smollm2`, with 2 layers, longer completions, and 8 rows at once on both sides: what is kept counts.
     "memory": Setting(576, 1536, 2, 9, 3, 64, 49152, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8),
     # As cheap as it can be: what a process takes whatever the model is.
     "nothing": Setting(48, 192, 2, 2, 2, 32, 64, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8),

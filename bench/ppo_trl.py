@@ -162,8 +162,8 @@ def _alike(setting: Setting) -> dict[str, Any]:
         "output_dir": "/tmp/unused",  # noqa: S108 - nothing is written
         "learning_rate": setting.learning_rate,
         "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
+        "bf16": setting.dtype == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],

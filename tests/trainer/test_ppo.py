@@ -224,7 +224,7 @@ def test_small_passes_recomputed_activations_and_packing_change_no_loss(
         tmp_path / "whole", student, reward_folder, sampler, micro_batch_size=None, deepspeed=kept, **few
     )
     sampler.load_weights(student)
-    few |= {"micro_batch_size": 8, "deepspeed": recomputed, "packing": packing}
+    few |= {"micro_batch_size": 8, "forward_batch_size": 24, "deepspeed": recomputed, "packing": packing}
     small = train(tmp_path / "small", student, reward_folder, sampler, **few)
     for one, other in zip(whole.course.history[1:], small.course.history[1:], strict=True):
         for name in ("ppo/policy_loss", "ppo/value_loss", "ppo/clipfrac", "ppo/approx_kl", "ppo/score"):

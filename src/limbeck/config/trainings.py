@@ -135,6 +135,9 @@ class PpoConfig(Section):
     """Updates in one pass."""
     micro_batch_size: Count | None = 8
     """Rollouts in one forward pass, null: all of an update; gradients are accumulated."""
+    forward_batch_size: Count | None = None
+    """Rollouts in one forward pass that needs no gradients, and so far less memory, as the reference's; null:
+    as many as in the others. Of `ppo` alone."""
     packing: bool = False
     """Lay the rollouts of a forward pass one behind another, as `sft.packing` does; of `ppo` alone."""
     score_batch_size: Count | None = None

@@ -4,7 +4,7 @@ Shapes: B rows, S tokens of prompt and completion.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,28 +154,33 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
     All processes must call it; the first one of each node writes, and the others wait for it.
     """
-    plain = _plain(model)
-    with deepspeed.zero.GatheredParameters(list(plain.parameters())):
+    with gathered(model):
         if ranks.first_on_node():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(_merged_weights(plain), path)
+            save_file({name: weight.cpu().contiguous() for name, weight in merged_weights(model)}, path)
     ranks.barrier()
 
 
-def _merged_weights(model: Any) -> dict[str, Tensor]:
-    """All weights under transformers' names, on the CPU.
+def gathered(model: nn.Module) -> AbstractContextManager[None]:
+    """Whole weights on every process while it lasts, where ZeRO-3 has split them."""
+    whole: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(_plain(model).parameters()))
+    return whole
+
+
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All weights under transformers' names, each where the model has it.
 
     What LoRA has learnt is added to a copy: added in place and taken off again, it would leave its rounding
     in the frozen weights each time.
     """
+    plain = _plain(model)
     adapted = {
         f"{name}.base_layer.weight": module
-        for name, module in model.named_modules()
+        for name, module in plain.named_modules()
         if isinstance(module, LoraLayer)
     }
-    weights: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, value in model.state_dict(keep_vars=True).items():
+    for name, value in plain.state_dict(keep_vars=True).items():
         # A head that is tied to the embedding is the same tensor under a second name.
         if id(value) in seen or "lora_" in name or ".original_module" in name:
             continue
@@ -184,9 +189,7 @@ def _merged_weights(model: Any) -> dict[str, Tensor]:
         if name in adapted:
             learnt = adapted[name].get_delta_weight("default").detach()
             merged = (merged.float() + learnt.float()).to(value.dtype)
-        plain_name = name.replace(".base_layer", "").replace(".modules_to_save.default", "")
-        weights[plain_name] = merged.cpu().contiguous()
-    return weights
+        yield name.replace(".base_layer", "").replace(".modules_to_save.default", ""), merged
 
 
 def save_checkpoint(model: nn.Module, tokenizer: Any, folder: Path) -> Path:

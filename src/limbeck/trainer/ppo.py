@@ -24,13 +24,13 @@ from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
 from limbeck.trainer.course import BEST, choose, load_course, save_course
 from limbeck.trainer.engines import device, start_process, wrap
+from limbeck.trainer.handover import WeightsFile
 from limbeck.trainer.networks import (
     WEIGHTS,
     Scorer,
     load_frozen_policy,
     load_policy,
     load_tokenizer,
-    save_weights,
     share_frozen,
 )
 from limbeck.trainer.packing import check_packable
@@ -101,10 +101,11 @@ def train_ppo(
     def save() -> None:
         _save(networks, course, best_folder, folder / "states", saver)
 
+    weights = WeightsFile(folder / "weights" / WEIGHTS)
     saver.begin(course.update)
     while True:
         started, probes = time.monotonic(), None
-        save_weights(networks.policy.module, folder / "weights" / WEIGHTS)
+        weights.write(networks.policy.module)
         # What comes before the update changes nothing in a state, so SIGTERM need not wait for its end.
         with saver.interruptible(course.update, save):
             sampler.load_weights(folder / "weights")

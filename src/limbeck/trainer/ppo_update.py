@@ -173,8 +173,9 @@ def _passed(
     """Log-probabilities, entropies, log-probabilities of the reference, and values: each B x T."""
     mine = ranks.share(range(settings.batch_size))
     passed_B_T_4 = torch.zeros(len(mine), mask_B_T.shape[1], 4, device=ids_B_S.device)
+    rows = settings.forward_batch_size or passes(settings).rows
     with torch.no_grad():
-        for places in _alike(range(settings.batch_size), mask_B_S, passes(settings).rows):
+        for places in _alike(range(settings.batch_size), mask_B_S, rows):
             layout = _laid(ids_B_S[places], mask_B_S[places], mask_B_T[places], _pad_id(networks, settings))
             new, entropy = logprobs_and_entropy(networks.policy, layout, settings.temperature)
             with _reference(networks) as reference:

@@ -22,7 +22,8 @@ from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, choose, save_course
-from limbeck.trainer.networks import WEIGHTS, save_weights
+from limbeck.trainer.handover import WeightsFile
+from limbeck.trainer.networks import WEIGHTS
 from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.rollouts import RewardModel, draw, measure, probe, repeated, roll_out, stack
 from limbeck.trainer.states import load_engine, save_engine
@@ -56,8 +57,13 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     resume_from: Path | None
     engine_of: Callable[[], Any]
     """Gives TRL's DeepSpeed engine, which it makes when the training begins."""
+    weights: WeightsFile = field(init=False)
     steps: list[Mapping[str, float]] = field(default_factory=list)
     """What TRL logged of each update of this round."""
+
+    def __post_init__(self) -> None:
+        """Say where the engine finds the weights."""
+        self.weights = WeightsFile(self.folder / "weights" / WEIGHTS)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -139,7 +145,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         """Give the sampler the newest weights, and validate them if it is their turn."""
         settings, course = self.config.ppo, self.course
         started, measured = time.monotonic(), None
-        save_weights(self.policy, self.folder / "weights" / WEIGHTS)
+        self.weights.write(self.policy)
         with self.saver.interruptible(course.update, self.save):
             self.sampler.load_weights(self.folder / "weights")
             self.handover_seconds = time.monotonic() - started
