@@ -31,7 +31,7 @@ engine = EngineConfig(max_model_len=64, kv_cache_mib=64, enforce_eager=True)
 VllmSampler(Path({folder!r}), ModelConfig(dtype="float32"), engine)
 """
 TRAINER = "import limbeck.trainer.{stage}"
-LIGHT = "import limbeck.tasks, limbeck.stages.{stage}"
+LIGHT = "import limbeck.tasks.stages, limbeck.stages.{stage}"
 NEEDS = {
     "generate": ENGINE,
     "judge": ENGINE,

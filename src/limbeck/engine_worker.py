@@ -24,6 +24,7 @@ import msgspec
 
 from limbeck.config import EngineConfig, ModelConfig
 from limbeck.errors import EngineError, LimbeckError
+from limbeck.loading import loading
 from limbeck.sampling import SampleRequest
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> int:
 
 def _serve(requests: IO[bytes], answers: IO[bytes], say: Callable[[object], None]) -> None:
     """Add what comes in to the running batch, and send what it finishes, step by step."""
-    from limbeck.sampler import VllmSampler  # noqa: PLC0415 - loads vLLM, which prints
+    with loading():
+        from limbeck.sampler import VllmSampler  # noqa: PLC0415 - loads vLLM, which prints
 
     asked = json.loads(requests.readline())
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -15,6 +15,7 @@ from limbeck.comparing import Comparer
 from limbeck.config import Config, EngineConfig, PpoReward
 from limbeck.errors import ConfigError
 from limbeck.jobs import PpoRun
+from limbeck.loading import loading
 from limbeck.records import PpoPrompt
 from limbeck.rollout_judge import Judging, opened
 from limbeck.sampling import LiveSampler
@@ -78,9 +79,10 @@ def refine(
     Raises:
         StoppedError: after SIGTERM, when the state is stored.
     """
-    from limbeck.trainer import ranks  # noqa: PLC0415 - loads DeepSpeed
-    from limbeck.trainer.group_relative import train_group_relative  # noqa: PLC0415 - loads DeepSpeed
-    from limbeck.trainer.ppo import train_ppo  # noqa: PLC0415 - loads DeepSpeed
+    with loading():
+        from limbeck.trainer import ranks  # noqa: PLC0415 - loads DeepSpeed
+        from limbeck.trainer.group_relative import train_group_relative  # noqa: PLC0415 - loads DeepSpeed
+        from limbeck.trainer.ppo import train_ppo  # noqa: PLC0415 - loads DeepSpeed
 
     train = train_ppo if config.ppo.algorithm == "ppo" else train_group_relative
     with Comparer(config.task) as comparer:

@@ -28,12 +28,13 @@ from typing import NamedTuple, TextIO
 from pydantic import BaseModel
 
 from limbeck import processes, warm
+from limbeck.loading import loading
 
 SOCKET = "warm"
 """The name of the server's socket in its folder."""
 TASKS = (
     "kfp.dsl.executor",
-    "limbeck.tasks",
+    *(f"limbeck.tasks.{name}" for name in ("wiring", "stages", "trainings", "ablation")),
     "limbeck.storage.connection:connect",  # reads what makes a client
     "limbeck.preflight",
     "limbeck.planning.outline",
@@ -151,7 +152,9 @@ def _is_stopping() -> bool:
 
 def _load(name: str) -> None:
     """Import a module, or call a function of one."""
-    if callable(loaded := pkgutil.resolve_name(name)):
+    with loading():
+        loaded = pkgutil.resolve_name(name)
+    if callable(loaded):
         loaded()
 
 

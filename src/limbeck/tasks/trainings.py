@@ -12,6 +12,7 @@ from limbeck import chat as chats
 from limbeck import checkpoints, refining, torchrun
 from limbeck.config import Config, PpoReward, parse_config
 from limbeck.errors import ConfigError
+from limbeck.loading import loading
 from limbeck.manifest import Manifest
 from limbeck.nodes import Node
 from limbeck.records import Source
@@ -165,8 +166,8 @@ def _sft(spec: SftSpec, config: Config, node: Node) -> Manifest | None:
         processes = node.num_processes(config.sft.deepspeed.processes)
         if node.count * processes > 1:
             return torchrun.train_sft(node, processes, **arguments)
-        from limbeck.trainer.sft import train_sft
-
+        with loading():
+            from limbeck.trainer.sft import train_sft
         return train_sft(**arguments)
 
     do: Callable[..., Manifest | None] = stage.run if node.leads else stage.follow
@@ -207,8 +208,8 @@ def _reward(spec: RewardSpec, config: Config, node: Node) -> Manifest | None:
         processes = node.num_processes(config.reward.deepspeed.processes)
         if node.count * processes > 1:
             return torchrun.train_reward(node, processes, **arguments)
-        from limbeck.trainer.reward import train_reward
-
+        with loading():
+            from limbeck.trainer.reward import train_reward
         return train_reward(**arguments)
 
     identity = checkpoints.identity(store, spec.teacher) if from_teacher else spec.checkpoint.content_hash
@@ -236,8 +237,8 @@ def _ppo(spec: PpoSpec, config: Config, node: Node) -> Manifest | None:
         return lambda message: chats.prompt_ids(tokenizer, chat, message)
 
     def open_sampler(folder: Path) -> "VllmSampler":
-        from limbeck.sampler import VllmSampler
-
+        with loading():
+            from limbeck.sampler import VllmSampler
         return VllmSampler(folder, config.student, refining.engine(config), config.chat("student"))
 
     def train(**arguments: Any) -> Any:
