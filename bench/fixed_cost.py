@@ -4,10 +4,12 @@ A round runs the whole pipeline on tiny models (`bench.cut_run`) and, in turns w
 kind of stage cannot do without: a Python that imports the stage's engine or trainer, and starts the engine.
 Of a stage's task counts all from its start to its end, less the time from the beginning of its work to its
 last line of progress, or less what its manifest says. Each round has a run whose tasks are forks of a warm
-process, and one whose tasks start by themselves, as pods do.
+process, and one whose tasks start by themselves, as pods do; of these it is also told what they take beside
+all that is not ours: Kubeflow's executor, on a component that does nothing, besides imports and engine.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -19,9 +21,10 @@ from statistics import fmean
 from bench import cut_run
 from bench.followed import follow
 from bench.measured import Comparison, Pair, save
-from limbeck import local
+from limbeck import local, warm_server
 from limbeck import warm as warm_tasks
 from limbeck.manifest import parse
+from limbeck.warm import SERVED
 
 ENGINE = """
 from pathlib import Path
@@ -31,6 +34,7 @@ engine = EngineConfig(max_model_len=64, kv_cache_mib=64, enforce_eager=True)
 VllmSampler(Path({folder!r}), ModelConfig(dtype="float32"), engine)
 """
 TRAINER = "import limbeck.trainer.{stage}"
+ALONE = "imports and engine start alone"
 LIGHT = "import limbeck.tasks.stages, limbeck.stages.{stage}"
 NEEDS = {
     "generate": ENGINE,
@@ -45,6 +49,8 @@ NEEDS = {
 """What a stage's Python must do before and besides its work."""
 QUIET = {"label": "labelled", "report": "run_report"}
 """Stages that tell of no progress, and an output whose manifest says how long they worked."""
+NOTHING = "from kfp import dsl\nfrom kfp.dsl import *\n\ndef nothing() -> None:\n    pass\n"
+"""A component as Kubeflow compiles one, whose task is Kubeflow's executor and no more."""
 NOTE = (
     "mean over the stage's tasks in a run of distill with one shard; of the first task of each kind too, "
     "which pays for what the later ones share"
@@ -57,11 +63,30 @@ def unavoidable(stage: str, folder: Path) -> float:
     started = time.monotonic()
     # Engines leave threads behind that take their time to end.
     code += "\nimport os; os._exit(0)"
-    subprocess.run(
-        [sys.executable, "-c", code], env=local.environment(), check=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    _python("-c", code)
     return time.monotonic() - started
+
+
+def of_kubeflow(folder: Path) -> float:
+    """Seconds by which Kubeflow's executor takes longer than Python, for a task that does nothing."""
+    module = folder / "nothing.py"
+    module.write_text(NOTHING)
+    given = json.dumps({"inputs": {}, "outputs": {"outputFile": str(folder / "executor_output.json")}})
+    started = time.monotonic()
+    _python(
+        *("-m", SERVED, "--component_module_path", str(module)),
+        *("--function_to_execute", "nothing", "--executor_input", given),
+    )
+    between = time.monotonic()
+    _python("-c", "")
+    return between - started - (time.monotonic() - between)
+
+
+def _python(*arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, *arguments], env=warm_server.RUNTIME | local.environment(), check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def fixed(run_file: Path, out: Path, *, warm: bool) -> dict[str, float]:
@@ -83,28 +108,34 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    pairs = defaultdict[tuple[str, bool], list[Pair]](list)
+    pairs = defaultdict[tuple[str, str, str], list[Pair]](list)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run_file = cut_run.write(folder, num_shards=1)
         for number in range(asked.rounds):
             alone = {stage: unavoidable(stage, folder) for stage in NEEDS}
+            kubeflow = of_kubeflow(folder)
             for warm in (True, False):
                 ours = fixed(run_file, folder / f"out-{number}-{warm}", warm=warm)
                 for stage, theirs in alone.items():
-                    pairs[stage, warm].append(Pair(ours=ours[stage], theirs=theirs))
+                    how = "a local run" if warm else "tasks that start by themselves"
+                    pairs[stage, how, ALONE].append(Pair(ours=ours[stage], theirs=theirs))
+                    if not warm:
+                        both = Pair(ours=ours[stage], theirs=theirs + kubeflow)
+                        pairs[stage, how, f"{ALONE}, and Kubeflow's executor"].append(both)
     comparisons = [
         Comparison(
-            what=f"fixed cost of {stage}, " + ("a local run" if warm else "tasks that start by themselves"),
-            note=NOTE + ("" if warm else "; LIMBECK_WARM=0, as in a pod: each task imports for itself"),
-            against="imports and engine start alone",
+            what=f"fixed cost of {stage}, {how}",
+            note=NOTE
+            + ("; LIMBECK_WARM=0, as in a pod: each task imports for itself" if "by" in how else ""),
+            against=against,
             model="demo",
             unit="s",
             goal=1.15,
             goal_is="at most",
             pairs=tuple(measured),
         )
-        for (stage, warm), measured in pairs.items()
+        for (stage, how, against), measured in pairs.items()
     ]
     save(asked.json, comparisons=tuple(comparisons))
 

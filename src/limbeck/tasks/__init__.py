@@ -10,6 +10,8 @@ A task calls one of these functions, so each is loaded when it is asked for, wit
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from limbeck.loading import loading
+
 if TYPE_CHECKING:
     from limbeck.tasks.ablation import compare, match, noise
     from limbeck.tasks.launching import cleanup
@@ -42,17 +44,18 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     place: ModuleType
-    match name:
-        case "compare" | "match" | "noise":
-            from limbeck.tasks import ablation as place
-        case "cleanup":
-            from limbeck.tasks import launching as place
-        case "evaluate" | "generate" | "judge" | "label" | "merge" | "prepare" | "report":
-            from limbeck.tasks import stages as place
-        case "ppo" | "reward" | "sft":
-            from limbeck.tasks import trainings as place
-        case "export" | "load" | "pick" | "preflight" | "shards":
-            from limbeck.tasks import wiring as place
-        case _:
-            raise AttributeError(f"no task {name}")
+    with loading():
+        match name:
+            case "compare" | "match" | "noise":
+                from limbeck.tasks import ablation as place
+            case "cleanup":
+                from limbeck.tasks import launching as place
+            case "evaluate" | "generate" | "judge" | "label" | "merge" | "prepare" | "report":
+                from limbeck.tasks import stages as place
+            case "ppo" | "reward" | "sft":
+                from limbeck.tasks import trainings as place
+            case "export" | "load" | "pick" | "preflight" | "shards":
+                from limbeck.tasks import wiring as place
+            case _:
+                raise AttributeError(f"no task {name}")
     return getattr(place, name)
