@@ -309,7 +309,8 @@ def _without_torch() -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules["torch"]
+        if sys.modules.get("torch") is None:  # several engines load side by side
+            sys.modules.pop("torch", None)
 
 
 def _start(env: dict[str, str], its_input: int, its_output: int) -> "subprocess.Popen[bytes] | Started":
