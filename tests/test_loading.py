@@ -1,7 +1,6 @@
-"""Imports without looks for garbage, tokenizers without torch: what is loaded, what is left as it was."""
+"""Imports without looks for garbage: what is loaded, what is left as it was; and what is loaded when."""
 
 import gc
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import chat as chats
-from limbeck.config import Chat
 from limbeck.loading import loading
-from tests import families
-from tests.families import FAMILIES, QUESTION
+from tests import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -52,42 +48,27 @@ def test_what_was_loaded_stays_for_good_and_garbage_made_since_does_not(tmp_path
         del sys.modules["loaded_here"]
 
 
-LOADED = """
-import json, sys
+LAUNCHED = """
+import sys
 from pathlib import Path
 from limbeck import engine_process
-from limbeck.config import Chat, EngineConfig, ModelConfig
-
-loaded_first = []
+from limbeck.config import EngineConfig, ModelConfig
 
 class Process(engine_process.EngineProcess):
     def _launch(self):
-        loaded_first.append("transformers" in sys.modules)
+        print("transformers" in sys.modules)
 
     def _wait_until_ready(self):
         pass
 
-model = ModelConfig(trust_remote_code=sys.argv[1] == "trusted")
-engines = [Process(Path(folder), model, EngineConfig()) for folder in sys.argv[2:]]
-ids = [engine.chat_prompt({question!r}) for engine in engines]
-with_torch = "torch" in sys.modules
-import torch.nn
-print(json.dumps([ids, with_torch, loaded_first[0]]))
+Process(Path(sys.argv[1]), ModelConfig(), EngineConfig())
+print("transformers" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("trust", ["trusted", "not trusted"])
-def test_a_stage_beside_an_engine_tokenizes_without_torch_as_others_do_with_it(
-    tmp_path: Path, trust: str
-) -> None:
-    """Code that comes with a tokenizer may need torch, though."""
-    expected = []
-    for number, family in enumerate(FAMILIES.values()):
-        tokenizer = families.of_family(family)
-        tokenizer.save_pretrained(tmp_path / f"{number:02d}")
-        expected.append(chats.prompt_ids(tokenizer, Chat(), QUESTION))
-    code = LOADED.replace("{question!r}", repr(QUESTION))
-    command = [sys.executable, "-c", code, trust, *map(str, sorted(tmp_path.iterdir()))]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(ran.stdout.splitlines()[-1]) == [expected, trust == "trusted", False]
-    assert "PyTorch" not in ran.stderr
+def test_an_engine_comes_up_before_its_stage_loads_tokenizers(tmp_path: Path) -> None:
+    tiny.checkpoint(tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-c", LAUNCHED, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["False", "True"]

@@ -65,8 +65,7 @@ class EngineProcess:
         self._tokens = -1
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
-            with contextlib.nullcontext() if model.trust_remote_code else _without_torch():
-                self._tokenizer = load_tokenizer(folder, model)
+            self._tokenizer = load_tokenizer(folder, model)
         except EngineError:
             self._end()
             raise
@@ -291,26 +290,6 @@ def load_tokenizer(folder: Path, model: ModelConfig) -> Any:
             got=str(error)[:600],
             remedy="Check the checkpoint",
         ) from error
-
-
-@contextlib.contextmanager
-def _without_torch() -> Iterator[None]:
-    """Have `transformers` load as where there is no torch, which its tokenizers need nothing of.
-
-    1 s of CPU instead of 3.4 s, which the engine's start wants too. For the rest of its life the process has
-    no models of `transformers`: a stage that samples computes nothing itself. Where they are loaded already,
-    as where an engine stands beside a trainer, nothing changes.
-    """
-    if not {"torch", "transformers"}.isdisjoint(sys.modules):
-        yield
-        return
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it says that it found no torch
-    sys.modules["torch"] = None  # type: ignore[assignment]  # so Python is told that a module is not there
-    try:
-        yield
-    finally:
-        if sys.modules.get("torch") is None:  # several engines load side by side
-            sys.modules.pop("torch", None)
 
 
 def _start(env: dict[str, str], its_input: int, its_output: int) -> "subprocess.Popen[bytes] | Started":
