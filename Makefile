@@ -41,7 +41,7 @@ TRAINER := tests/trainer/test_
 LONGEST := $(TRAINER)processes_resume.py
 TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
-  $(TRAINER)padding.py+$(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
+  $(TRAINER)padding.py+$(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
 TESTS_APART := $(LONGEST) $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py \
   preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
   $(filter-out $(LONGEST) $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))

@@ -104,10 +104,17 @@ def wrap(
             config, dtype, micro_batch=micro_batch, accumulation=accumulation, max_grad_norm=max_grad_norm
         ),
     )
-    if config.zero_stage == 0 and torch.distributed.get_world_size() == 1:
-        # Nobody to add gradients with: DeepSpeed would copy them all into a bucket and back.
-        engine.enable_backward_allreduce = False
+    keep_gradients(engine)
     return engine
+
+
+def keep_gradients(engine: Any) -> None:
+    """Leave gradients where they are if there is nobody to add them with, and no ZeRO that lays them out.
+
+    DeepSpeed would copy them all into a bucket and back.
+    """
+    if engine.zero_optimization_stage() == 0 and torch.distributed.get_world_size() == 1:
+        engine.enable_backward_allreduce = False
 
 
 def set_learning_rate(engine: Any, learning_rate: float) -> None:

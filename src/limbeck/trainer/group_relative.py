@@ -147,7 +147,7 @@ def _arguments(config: Config, done: int, folder: Path) -> dict[str, Any]:
             accumulation=accumulation,
             max_grad_norm=settings.max_grad_norm,
         ),
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": [],

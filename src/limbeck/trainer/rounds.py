@@ -22,6 +22,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, choose, save_course
+from limbeck.trainer.engines import keep_gradients
 from limbeck.trainer.handover import WeightsFile
 from limbeck.trainer.networks import WEIGHTS
 from limbeck.trainer.randomness import load_random, save_random
@@ -71,6 +72,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         """Say what is there already, and give the sampler the weights; the clock of the saver starts."""
         self.name = f"ppo({self.reward})"
         self.progress = Progress(self.name, self.config.ppo.num_updates, "updates")
+        keep_gradients(self.engine_of())
         if self.resume_from:
             load_engine(self.engine_of(), self.resume_from / ENGINE)
             load_random(self.resume_from)

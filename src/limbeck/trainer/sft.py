@@ -25,7 +25,7 @@ from limbeck.jobs import SftRun
 from limbeck.progress import Progress, say
 from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
-from limbeck.trainer.engines import DTYPES, advanced, deepspeed_json, start_process
+from limbeck.trainer.engines import DTYPES, advanced, deepspeed_json, keep_gradients, start_process
 from limbeck.trainer.networks import load_policy, load_tokenizer, save_checkpoint, stop_at
 from limbeck.trainer.packing import check_packable, packed_batch
 from limbeck.trainer.randomness import load_random, save_random
@@ -104,7 +104,7 @@ def train_sft(
             accumulation=passes.accumulation,
             max_grad_norm=1.0,
         ),
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -213,6 +213,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        keep_gradients(self.trainer.model_wrapped)
         if self.resume_from:
             load_engine(self.trainer.model_wrapped, self.resume_from / ENGINE)
             load_random(self.resume_from)
