@@ -35,6 +35,7 @@ VllmSampler(Path({folder!r}), ModelConfig(dtype="float32"), engine)
 """
 TRAINER = "import limbeck.trainer.{stage}"
 ALONE = "imports and engine start alone"
+THEMSELVES = "tasks that start by themselves"
 LIGHT = "import limbeck.tasks.stages, limbeck.stages.{stage}"
 NEEDS = {
     "generate": ENGINE,
@@ -118,7 +119,7 @@ def main() -> None:
             for warm in (True, False):
                 ours = fixed(run_file, folder / f"out-{number}-{warm}", warm=warm)
                 for stage, theirs in alone.items():
-                    how = "a local run" if warm else "tasks that start by themselves"
+                    how = "a local run" if warm else THEMSELVES
                     pairs[stage, how, ALONE].append(Pair(ours=ours[stage], theirs=theirs))
                     if not warm:
                         both = Pair(ours=ours[stage], theirs=theirs + kubeflow)
@@ -127,7 +128,7 @@ def main() -> None:
         Comparison(
             what=f"fixed cost of {stage}, {how}",
             note=NOTE
-            + ("; LIMBECK_WARM=0, as in a pod: each task imports for itself" if "by" in how else ""),
+            + ("; LIMBECK_WARM=0, as in a pod: each task imports for itself" if how == THEMSELVES else ""),
             against=against,
             model="demo",
             unit="s",

@@ -24,7 +24,7 @@ class WeightsFile:
         """Nothing is written yet."""
         self._path = path
         self._places: dict[str, Tensor] | None = None
-        """The weights in the file, by name: memory that is the file's. Only where this process writes."""
+        """The bytes of each weight in the file: memory that is the file's. Only where this process writes."""
 
     def write(self, model: nn.Module) -> None:
         """Write a model's full weights, LoRA merged, whatever ZeRO has split.
@@ -39,20 +39,15 @@ class WeightsFile:
         with gathered(model):
             if ranks.first_on_node():
                 for name, weight in merged_weights(model):
-                    self._places[name].copy_(weight)
+                    self._places[name].view(weight.dtype).view(weight.shape).copy_(weight)
         ranks.barrier()
 
 
 def _places(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file as views of it: what is copied into them is in the file."""
+    """The tensors of a safetensors file, by name, as bytes: what is copied into them is in the file."""
     data = torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8)
     start = LENGTH_BYTES + int.from_bytes(bytes(data[:LENGTH_BYTES].tolist()), "little")
     header = json.loads(bytes(data[LENGTH_BYTES:start].tolist()))
     header.pop("__metadata__", None)
-    dtypes = {"F32": torch.float32, "BF16": torch.bfloat16}
-    return {
-        name: data[start + item["data_offsets"][0] : start + item["data_offsets"][1]]
-        .view(dtypes[item["dtype"]])
-        .view(item["shape"])
-        for name, item in header.items()
-    }
+    places = {name: item["data_offsets"] for name, item in header.items()}
+    return {name: data[start + first : start + end] for name, (first, end) in places.items()}
