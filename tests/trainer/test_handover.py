@@ -17,12 +17,12 @@ from tests import tiny
 def test_the_file_has_the_newest_weights_after_each_write(
     tmp_path: Path, lora_rank: int, dtype: Dtype
 ) -> None:
-    policy = load_policy(
+    policy: Any = load_policy(
         tiny.checkpoint(tmp_path / "base"),
         dtype,
         DeepSpeedConfig(lora_rank=lora_rank, gradient_checkpointing=False),
     )
-    inner: Any = policy.get_base_model() if lora_rank else policy
+    inner = policy.get_base_model() if lora_rank else policy
     inner.register_buffer("counted", torch.tensor(7))  # not all that models keep are fractions
     weights = WeightsFile(tmp_path / WEIGHTS)
     for turn in range(3):
