@@ -96,11 +96,12 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 
 .PHONY: bench bench-storage chaos chaos-storage simulate
 
-# Each writes build/bench/NAME.json; what was measured before stays on the page.
-BENCH ?= generate judge temperatures ppo sft reward growth start fixed_cost whole_demo
+# Each writes a file of its own, which is kept beside the page; what was measured before stays on it.
+MEASURED := docs/speed/measured
+BENCH ?= generate judge temperatures ppo ppo_memory sft reward growth start fixed_cost whole_demo
 bench: $(READY) build/trl-comparison/.ready ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some)
-	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json build/bench/$$name.json; done
-	$(BIN)/python -m bench.page build/bench docs/speed/measured.md
+	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json $(MEASURED)/$$name.json; done
+	$(BIN)/python -m bench.page $(MEASURED) $(MEASURED).md
 
 # The last TRL that has PPO, with what it was released beside: what is compared, and nothing of Limbeck.
 build/trl-comparison/.ready: bench/trl-comparison.lock

@@ -3,9 +3,10 @@
 A round runs the whole pipeline on tiny models (`bench.cut_run`) and, in turns with it, does alone what each
 kind of stage cannot do without: a Python that imports the stage's engine or trainer, and starts the engine.
 Of a stage's task counts all from its start to its end, less the time from the beginning of its work to its
-last line of progress, or less what its manifest says. Each round has a run whose tasks are forks of a warm
-process, and one whose tasks start by themselves, as pods do; of these it is also told what they take beside
-all that is not ours: Kubeflow's executor, on a component that does nothing, besides imports and engine.
+last line of progress; of one that tells of no progress, all until its manifest is there, less what that says.
+Each round has a run whose tasks are forks of a warm process, and one whose tasks start by themselves, as pods
+do; of these it is also told what they take beside all that is not ours: Kubeflow's executor, on a component
+that does nothing, besides imports and engine.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bench import cut_run
-from bench.followed import follow
+from bench.followed import Task, follow
 from bench.measured import Comparison, Pair, save
 from limbeck import local, warm_server
 from limbeck import warm as warm_tasks
@@ -49,7 +50,7 @@ NEEDS = {
 }
 """What a stage's Python must do before and besides its work."""
 QUIET = {"label": "labelled", "report": "run_report"}
-"""Stages that tell of no progress, and an output whose manifest says how long they worked."""
+"""Stages that tell of no progress, and an output that is a manifest, which says how long they worked."""
 NOTHING = "from kfp import dsl\nfrom kfp.dsl import *\n\ndef nothing() -> None:\n    pass\n"
 """A component as Kubeflow compiles one, whose task is Kubeflow's executor and no more."""
 NOTE = (
@@ -92,15 +93,24 @@ def _python(*arguments: str) -> None:
 
 def fixed(run_file: Path, out: Path, *, warm: bool) -> dict[str, float]:
     """Mean seconds besides the work of the tasks of one run, by stage."""
-    found = defaultdict[str, list[float]](list)
+    found = defaultdict[str, list[Task]](list)
     env = {} if warm else {warm_tasks.ADDRESS: warm_tasks.OFF}
     for task in follow(cut_run.lines(run_file, out, env)):
-        found[task.name.split()[0]].append(task.ended - task.begun - task.work_seconds)
-    means = {stage: fmean(found[stage]) for stage in NEEDS}
+        found[task.name.split()[0]].append(task)
+    clocks = time.time() - time.monotonic()
     for stage, output in QUIET.items():
-        paths = [path for path in (out / "kfp").rglob(output) if path.is_file()]
-        means[stage] -= fmean(parse(path.read_bytes(), str(path)).wall_seconds for path in paths)
-    return means
+        paths = sorted((path for path in (out / "kfp").rglob(output) if path.is_file()), key=_written)
+        for task, path in zip(found[stage], paths, strict=True):
+            task.ended = _written(path) - clocks
+            task.worked = [0.0, parse(path.read_bytes(), str(path)).wall_seconds]
+    return {
+        stage: fmean(task.ended - task.begun - task.work_seconds for task in found[stage]) for stage in NEEDS
+    }
+
+
+def _written(path: Path) -> float:
+    """When a file was written, in seconds since the epoch."""
+    return path.stat().st_mtime
 
 
 def main() -> None:

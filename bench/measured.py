@@ -1,8 +1,8 @@
 """What a benchmark of `make bench` gives: measurements in pairs, or along a growing size; kept as JSON.
 
-A benchmark is a module with `main`, run as `python -m bench.NAME --json build/bench/NAME.json`. It measures
-both sides in one run, in turns (`in_turns`), so that they meet the same load of the machine; `bench.page`
-makes docs/speed/measured.md of all files.
+A benchmark is a module with `main`, run as `python -m bench.NAME --json docs/speed/measured/NAME.json`. It
+measures both sides in one run, in turns (`in_turns`), so that they meet the same load of the machine;
+`bench.page` makes docs/speed/measured.md of all files.
 """
 
 import os
@@ -131,7 +131,15 @@ def save(
     commit = subprocess.run(
         [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     )
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    status = [
+        *git,
+        "status",
+        "--porcelain",
+        "--",
+        ":/",
+        ":!/docs",
+    ]  # where files such as this one are written
+    changed = subprocess.run(status, capture_output=True, text=True, check=True)
     spec = sys.modules["__main__"].__spec__
     measured = Measured(
         command=shlex.join(["python", "-m", spec.name if spec else "bench", *sys.argv[1:]]),

@@ -1,4 +1,4 @@
-"""One page of all that `make bench` measured: `python -m bench.page build/bench docs/speed/measured.md`."""
+"""One page of all that `make bench` measured: `python -m bench.page docs/speed/measured PAGE.md`."""
 
 import statistics
 import sys

@@ -1,7 +1,7 @@
-"""Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds, peak memory, reward curves, growth.
+"""Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds; `bench.ppo_memory` has the rest.
 
-    python -m bench.ppo --json build/bench/ppo.json [--model demo|smollm2|all] [--lengths even mixed gsm8k]
-    python -m bench.ppo --json build/bench/ppo-gpu.json --model smollm2-135m --dtype bfloat16   on a GPU
+    python -m bench.ppo --json FILE [--model demo|smollm2|all] [--lengths even mixed gsm8k]
+    python -m bench.ppo --json FILE --model smollm2-135m --dtype bfloat16   on a GPU
 
 A round samples completions, scores them, and makes all updates from them. TRL dropped PPOTrainer in 1.13, so
 that side runs TRL 1.12.0 in an environment of its own (`make build/trl-comparison/.ready`); its RLOOTrainer
@@ -18,20 +18,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.measured import Comparison, Growth, Pair, in_turns, save
+from bench.measured import Comparison, Pair, in_turns, save
 from bench.ppo_settings import SETTINGS, Setting, write_models
 from bench.turns import Worker
 from limbeck import local
 
-CURVE = (1, 5, 10, 15, 20, 25, 30, 35, 40)
-GROWING = replace(SETTINGS["smollm2"], layers=2, batch=8, prompt_tokens=16)
 SECONDS, CLOCK = ("seconds", "clock") if local.has_gpu() else ("cpu_seconds", "CPU")
 """Without a GPU a round is one thread's work: CPU seconds hold on a machine that others use too."""
 AGAINST = {"ppo": ("ppo", "ppo", 3.0), "rloo": ("rloo", "rloo", 1.2), "ppo-rloo": ("ppo", "rloo", 1.2)}
 """Our algorithm, TRL's, and the ratio to reach."""
 LENGTHS = {"even": "", "mixed": ", mixed", "gsm8k": ", gsm8k"}
 """Of prompts and answers, and what a setting's name then ends with."""
-PARTS = (*AGAINST, "memory", "curve", "growth")
 SIDES = {"ours": "bench.ppo_ours", "TRL": "bench.ppo_trl"}
 
 
@@ -84,7 +81,7 @@ class Bench:
             goal=goal,
             goal_is="at least",
             pairs=pairs,
-            note=f"random weights; seconds of the {CLOCK}; {model}: {_words(setting)}; "
+            note=f"random weights; seconds of the {CLOCK}; {model}: {words(setting)}; "
             f"RLOO: {setting.group} completions a prompt",
         )
         if not local.has_gpu():
@@ -96,87 +93,13 @@ class Bench:
                 "goal": 0.6,
                 "goal_is": "at most",
                 "pairs": (peaks,),
-                "note": f"vLLM's weights and cache count; {_words(setting)}",
+                "note": f"vLLM's weights and cache count; {words(setting)}",
             }
         )
         return (compared, memory)
 
-    def memory(self, lora_rank: int, rounds: int) -> Comparison:
-        """Peak memory of a PPO process over that of the same process with models of no size."""
-        setting, nothing = (replace(SETTINGS[name], lora_rank=lora_rank) for name in ("memory", "nothing"))
 
-        def peak(name: str, shape: Setting) -> float:
-            with self.side(name, "ppo", shape) as worker:
-                return worker.turn()["peak"]
-
-        fixed = {name: peak(name, nothing) for name in SIDES}
-        return Comparison(
-            what="ppo, peak memory of a round over that of the process"
-            + (", LoRA" if lora_rank else ", all weights"),
-            against="TRL 1.12.0 PPOTrainer",
-            model="smollm2",
-            unit="MiB",
-            goal=0.6,
-            goal_is="at most",
-            pairs=in_turns(
-                lambda: peak("ours", setting) - fixed["ours"],
-                lambda: peak("TRL", setting) - fixed["TRL"],
-                rounds,
-            ),
-            note="the first round of a process of its own each time; vLLM's weights and cache count; the "
-            "process itself (imports, engine), which is taken off, is that of a run with models of no size: "
-            f"{fixed['ours']:.0f} MiB ours, {fixed['TRL']:.0f} MiB TRL; {_words(setting)}; both read "
-            f"{setting.forward_rows} rows at once"
-            + (f"; adapters of rank {lora_rank} for policy and critic of both" if lora_rank else ""),
-        )
-
-    def curve(self) -> tuple[Growth, ...]:
-        """Mean reward of each round of both, on a task that both can learn: write a word."""
-        setting = SETTINGS["curve"]
-        grown = []
-        for name in SIDES:
-            with self.side(name, "ppo", setting) as worker:
-                rewards = [worker.turn()["reward"] for _ in range(max(CURVE))]
-            grown.append(
-                Growth(
-                    what=f"{name}: share of completions with a wanted word",
-                    model="demo",
-                    size="round of PPO",
-                    unit="mean reward",
-                    points=tuple((float(at), rewards[at - 1]) for at in CURVE),
-                    note=f"both start from one random policy, each samples for itself; {_words(setting)}",
-                )
-            )
-        return tuple(grown)
-
-    def growth(self) -> tuple[Growth, ...]:
-        """Samples/s and peak memory of our PPO along the length of completions, and along the batch."""
-        along = {
-            "tokens a completion": [replace(GROWING, completion_tokens=16 * n) for n in (1, 2, 4, 8)],
-            "rollouts a round": [replace(GROWING, batch=8 * n, minibatches=2 * n) for n in (1, 2, 4)],
-        }
-        grown = []
-        for size, settings in along.items():
-            speeds, peaks = [], []
-            for setting in settings:
-                with self.side("ours", "ppo", setting) as worker:
-                    worker.turn()
-                    figures = worker.turn()
-                at = float(setting.batch if size == "rollouts a round" else setting.completion_tokens)
-                speeds.append((at, setting.batch / figures[SECONDS]))
-                peaks.append((at, figures["peak"]))
-            note = f"one round each, after one to warm up; {_words(GROWING)} where nothing grows"
-            grown += [
-                Growth(what=what, model="smollm2", size=size, unit=unit, points=tuple(points), note=note)
-                for what, unit, points in (
-                    ("ppo, speed", "samples/s", speeds),
-                    ("ppo, peak memory of the whole process", "MiB", peaks),
-                )
-            ]
-        return tuple(grown)
-
-
-def _words(setting: Setting) -> str:
+def words(setting: Setting) -> str:
     """A setting, for people."""
     mixed = f" at most, answers {setting.mean_tokens} at the mean" if setting.mean_tokens else ""
     return (
@@ -187,6 +110,12 @@ def _words(setting: Setting) -> str:
     )
 
 
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """What `Bench` is made of."""
+    parser.add_argument("--trl", type=Path, default=Path("build/trl-comparison/bin/python"))
+    parser.add_argument("--out", type=Path, default=Path("build/ppo-bench"), help="models and logs")
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -194,29 +123,21 @@ def main() -> None:
     parser.add_argument("--model", choices=["demo", "smollm2", "smollm2-135m", "all"], default="all")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=AGAINST, default=["ppo", "rloo"])
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
-    parser.add_argument("--trl", type=Path, default=Path("build/trl-comparison/bin/python"))
-    parser.add_argument("--out", type=Path, default=Path("build/ppo-bench"), help="models and logs")
+    add_places(parser)
     asked = parser.parse_args()
     bench = Bench(asked.trl, asked.out)
     chosen = ("demo", "smollm2") if asked.model == "all" else (asked.model,)
-    comparisons, growths = list[Comparison](), list[Growth]()
-    comparisons += [
+    comparisons = tuple(
         compared
         for model in chosen
         for lengths in asked.lengths
         for part in AGAINST
         if part in asked.parts and model + LENGTHS[lengths] in SETTINGS
         for compared in bench.speed(model, lengths, *AGAINST[part], asked.rounds, asked.dtype)
-    ]
-    if "memory" in asked.parts and "smollm2" in chosen:
-        comparisons += [bench.memory(lora_rank, asked.rounds) for lora_rank in (0, 16)]
-    if "curve" in asked.parts and "demo" in chosen:
-        growths += bench.curve()
-    if "growth" in asked.parts and "smollm2" in chosen:
-        growths += bench.growth()
-    save(asked.json, comparisons=tuple(comparisons), growths=tuple(growths))
+    )
+    save(asked.json, comparisons=comparisons)
 
 
 if __name__ == "__main__":

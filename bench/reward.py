@@ -1,6 +1,6 @@
 """The reward model's trainer beside padded batches as they come, on mixed lengths; and how its cost grows.
 
-    python -m bench.reward --json build/bench/reward.json [--model demo|smollm2|all] [--parts packed]
+    python -m bench.reward --json FILE [--model demo|smollm2|all] [--parts packed]
 
 Each side is a call from a checkpoint and rows to a new checkpoint and the scores of held-out rows. Both make
 the same updates of the same rows, on DeepSpeed, in float32 on the same threads; the other side pads the rows

@@ -1,6 +1,6 @@
 """The trainer of `sft` beside TRL's SFTTrainer, on completions of mixed lengths; and how its cost grows.
 
-    python -m bench.sft --json build/bench/sft.json [--model demo|smollm2|all] [--rounds 5] [--parts packed]
+    python -m bench.sft --json FILE [--model demo|smollm2|all] [--rounds 5] [--parts packed]
 
 Each side is a call from a checkpoint and texts to a new checkpoint: loading, tokens, optimizer and saving are
 in it. Both make the same updates of the same rows in the same order, in float32 on the same threads. TRL has

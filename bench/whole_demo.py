@@ -1,6 +1,6 @@
 """The whole demo beside the time in which its engines and trainings work.
 
-    python -m bench.whole_demo --json build/bench/whole_demo.json [--rounds 5] [--out out/demos]
+    python -m bench.whole_demo --json FILE [--rounds 5] [--out out/demos]
 
 A round is `limbeck demo` in a folder of its own, from when its models are made. Theirs is the time in which
 at least one engine or training is at work: two shards, or two policies, work side by side. `--out` keeps the

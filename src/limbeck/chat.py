@@ -4,8 +4,9 @@ A template is a function from messages to text, so that nothing heavy is importe
 the tokenizer's (`of_tokenizer`), preflight renders the file alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 from jinja2 import TemplateError
@@ -17,6 +18,8 @@ Message = dict[str, str]
 TODAY = datetime(2024, 7, 26)
 """What templates are told when they ask for the date: else a run that goes on tomorrow would ask other
 prompts. Source: the date that Llama 3.1's template falls back to."""
+KEPT_PROMPTS = 4096
+"""How many prompts' ids are kept in reinforcement learning, which asks each again and again."""
 PROBE = "limbeck"
 """The answer by which `turn` finds out what surrounds one."""
 BROKEN = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
@@ -93,6 +96,11 @@ def prompt_ids(tokenizer: Any, chat: Chat, user_message: str) -> list[int]:
     text = prompt_text(of_tokenizer(tokenizer, chat), chat, user_message)
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
+
+
+def asking(tokenizer: Any, chat: Chat) -> Callable[[str], list[int]]:
+    """`prompt_ids` of one model, which keeps those that were asked for last; nobody may change them."""
+    return lru_cache(KEPT_PROMPTS)(partial(prompt_ids, tokenizer, chat))
 
 
 def turn(template: Template, chat: Chat) -> Turn:

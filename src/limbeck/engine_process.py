@@ -66,6 +66,7 @@ class EngineProcess:
         self._launch()  # it loads vLLM while this process loads the tokenizer
         try:
             self._tokenizer = load_tokenizer(folder, model)
+            self._prompt_ids = chats.asking(self._tokenizer, self._chat)
         except EngineError:
             self._end()
             raise
@@ -77,7 +78,7 @@ class EngineProcess:
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """The same, as reinforcement learning asks for it."""
-        return self.chat_prompt(user_message)
+        return self._prompt_ids(user_message)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order.

@@ -64,7 +64,7 @@ class VllmSampler:
                 remedy="Check the checkpoint, `engine.max_model_len` and the memory settings",
             ) from error
         self._tokenizer: Any = self._llm.get_tokenizer()
-        self._chat = chat or Chat()
+        self._prompt_ids = chats.asking(self._tokenizer, chat or Chat())
         self._engine: Any = self._llm.llm_engine
         self._asked: dict[str, tuple[int, SampleRequest]] = {}
         self._finished_tokens = 0
@@ -72,7 +72,7 @@ class VllmSampler:
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
-        return chats.prompt_ids(self._tokenizer, self._chat, user_message)
+        return self._prompt_ids(user_message)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order.

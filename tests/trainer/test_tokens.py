@@ -91,6 +91,20 @@ def test_a_template_that_ends_no_turn_is_ended_by_the_end_of_the_text() -> None:
     assert ending_id(tokenizer, Chat()) is None
 
 
+def test_several_answers_to_several_prompts_are_the_rows_of_each_alone() -> None:
+    tokenizer = families.of_family(FAMILIES["Qwen 3"])
+    pairs = [(QUESTION, "4"), ("?", COMPLETION), (QUESTION, COMPLETION), ("?", "4"), (QUESTION, "4")]
+    together = training_rows(tokenizer, Chat(), pairs, LONG, "")
+    assert together == [training_rows(tokenizer, Chat(), [pair], LONG, "")[0] for pair in pairs]
+
+
+def test_an_engine_that_is_asked_a_prompt_again_gives_the_same_ids() -> None:
+    tokenizer, chat = families.of_family(FAMILIES["Qwen 3"]), Chat(SYSTEM)
+    ask = chats.asking(tokenizer, chat)
+    for message in (QUESTION, "?", QUESTION):
+        assert ask(message) == chats.prompt_ids(tokenizer, chat, message)
+
+
 def test_long_rows_are_cut_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = families.of_family(FAMILIES["Qwen 3"])
     (whole,) = training_rows(tokenizer, Chat(), [(QUESTION, COMPLETION)], LONG, "")

@@ -55,21 +55,19 @@ def training_rows(
         return []
     template = chats.of_tokenizer(tokenizer, chat)
     opening, ending = chats.turn(template, chat)
-    prompts = [chats.prompt_text(template, chat, message) for message, _ in pairs]
+    # Several answers to one prompt are the rule.
+    prompts = {message: chats.prompt_text(template, chat, message) for message in dict(pairs)}
+    prompt_ids = dict(zip(prompts, _encoded(tokenizer, list(prompts.values())), strict=True))
     answers = [
         opening
         + (without_thinking(completion) if chat.strip_thinking else completion)
         + (ending or tokenizer.eos_token)
         for _, completion in pairs
     ]
+    texts = [prompts[message] + answer for (message, _), answer in zip(pairs, answers, strict=True)]
     rows = [
-        _joined(tokenizer, prompt_ids, ids, answer)
-        for prompt_ids, ids, answer in zip(
-            _encoded(tokenizer, prompts),
-            _encoded(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]),
-            answers,
-            strict=True,
-        )
+        _joined(tokenizer, prompt_ids[message], ids, answer)
+        for (message, _), ids, answer in zip(pairs, _encoded(tokenizer, texts), answers, strict=True)
     ]
     num_cut = sum(len(row.ids) > max_length for row in rows)
     if num_cut:
