@@ -61,6 +61,8 @@ class Setting:
     """Limbeck's `micro_batch_size`; None: all rows of an update, as TRL's trainer reads them."""
     packing: bool = False
     """Limbeck's `ppo.packing`."""
+    told: bool = True
+    """Limbeck's `ppo.old_logprobs: engine`: TRL's PPOTrainer, too, keeps those of its sampling."""
     rule: bool = False
     """Reward: 1 where the completion has the wanted word; else the reward model's probability."""
     mean_tokens: int = 0

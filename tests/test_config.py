@@ -76,6 +76,14 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
             ("  seed:", "  ppo: {algorithm: rloo, samples_per_prompt: 2, whiten_rewards: true}\n  seed:"),
             ["whiten_rewards must be false"],
         ),
+        (
+            ("  seed:", "  ppo: {old_logprobs: engine, temperature: 0.7}\n  seed:"),
+            ["`config.ppo`", "old_logprobs must be trainer unless"],
+        ),
+        (
+            ("  seed:", "  ppo: {old_logprobs: engine, algorithm: grpo, samples_per_prompt: 2}\n  seed:"),
+            ["old_logprobs must be trainer unless"],
+        ),
         (("  seed:", "  ppo: {algorithm: dpo}\n  seed:"), ["`config.ppo.algorithm`", "'grpo'", "'dpo'"]),
         (("  seed:", "  task: {answer_pattern: '('}\n  seed:"), ["regular expression"]),
         (("  seed:", "  task: {answer_pattern: abc}\n  seed:"), ["must have a group"]),

@@ -145,7 +145,7 @@ class VllmSampler:
     def _params(self, request: SampleRequest) -> Any:
         """A request in vLLM's terms."""
         words = sorted(set().union(*self._first_tokens(request.verdict))) if request.verdict else None
-        logprobs = len(words) if words else 0 if request.logprobs else None
+        logprobs = len(words) if words else 0 if request.logprobs or request.token_logprobs else None
         return vllm.SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
@@ -172,6 +172,11 @@ class VllmSampler:
             token_ids=list(output.token_ids),
             logprob=float(output.cumulative_logprob or 0.0) if request.logprobs else None,
             finish_reason=output.finish_reason or "abort",
+            token_logprobs=[
+                places[token].logprob for places, token in zip(output.logprobs, output.token_ids, strict=True)
+            ]
+            if request.token_logprobs
+            else None,
             p_first=p_first,
         )
 

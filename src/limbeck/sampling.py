@@ -28,6 +28,8 @@ class SampleRequest:
     top_p: float = 1.0
     logprobs: bool = False
     """Whether `Sample.logprob` is wanted."""
+    token_logprobs: bool = False
+    """Whether `Sample.token_logprobs` are; engines alone give them."""
     verdict: tuple[str, str] | None = None
     """Two words, such as yes and no: what is wanted is `Sample.p_first`, read from the first token."""
 
@@ -55,6 +57,8 @@ class Sample:
     """P(first) / (P(first) + P(second)) of the two verdict words at the first token; None without them."""
     usage: Usage | None = None
     """Of a black box alone."""
+    token_logprobs: list[float] | None = None
+    """Those of `token_ids`, each at temperature 1; None when not asked for."""
 
     @property
     def num_tokens(self) -> int:

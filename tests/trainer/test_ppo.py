@@ -215,6 +215,22 @@ def test_a_resumed_run_keeps_the_best_policy_of_before(
 
 
 @pytest.mark.parametrize("packing", [False, True])
+def test_what_the_engine_tells_of_its_samples_is_what_the_trainer_computes(
+    packing: bool, tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
+) -> None:
+    few: dict[str, Any] = {"num_updates": 3, "learning_rate": 1e-3, "packing": packing}
+    few |= {"critic_warmup_updates": 0, "kl_coef": 0.05}
+    computed = train(tmp_path / "computed", student, reward_folder, sampler, **few)
+    sampler.load_weights(student)
+    told = train(tmp_path / "told", student, reward_folder, sampler, old_logprobs="engine", **few)
+    for one, other in zip(computed.course.history[1:], told.course.history[1:], strict=True):
+        for name in ("policy_loss", "value_loss", "kl", "kl_k3", "clipfrac", "approx_kl", "reward", "score"):
+            assert one[f"ppo/{name}"] == pytest.approx(other[f"ppo/{name}"], abs=1e-3), name
+        assert one["ppo/entropy"] == pytest.approx(other["ppo/entropy"], rel=0.1)
+        assert one["ppo/entropy"] != other["ppo/entropy"]
+
+
+@pytest.mark.parametrize("packing", [False, True])
 def test_small_passes_recomputed_activations_and_packing_change_no_loss(
     packing: bool, tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler
 ) -> None:

@@ -133,8 +133,9 @@ def _batch(
     ids_B_S, mask_B_S, mask_B_T = (
         tensor.to(where) for tensor in (rollouts.ids_B_S, rollouts.mask_B_S, rollouts.mask_B_T)
     )
+    told_B_T = None if rollouts.logprobs_B_T is None else rollouts.logprobs_B_T.to(where)
     logprobs_B_T, entropy_B_T, ref_logprobs_B_T, values_B_T = _passed(
-        ids_B_S, mask_B_S, mask_B_T, networks, settings
+        ids_B_S, mask_B_S, mask_B_T, told_B_T, networks, settings
     )
     values_B_T = values_B_T * mask_B_T
 
@@ -168,20 +169,32 @@ def _batch(
 
 
 def _passed(
-    ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, networks: Networks, settings: PpoConfig
+    ids_B_S: Tensor,
+    mask_B_S: Tensor,
+    mask_B_T: Tensor,
+    told_B_T: Tensor | None,
+    networks: Networks,
+    settings: PpoConfig,
 ) -> Sequence[Tensor]:
-    """Log-probabilities, entropies, log-probabilities of the reference, and values: each B x T."""
+    """Log-probabilities, entropies, log-probabilities of the reference, and values: each B x T.
+
+    Where the engine has told the log-probabilities, entropies are -log p of what was sampled, their estimate.
+    """
     mine = ranks.share(range(settings.batch_size))
     passed_B_T_4 = torch.zeros(len(mine), mask_B_T.shape[1], 4, device=ids_B_S.device)
     rows = settings.forward_batch_size or passes(settings).rows
     with torch.no_grad():
         for places in _alike(range(settings.batch_size), mask_B_S, rows):
             layout = _laid(ids_B_S[places], mask_B_S[places], mask_B_T[places], _pad_id(networks, settings))
-            new, entropy = logprobs_and_entropy(networks.policy, layout, settings.temperature)
+            rows_N, columns_N = mask_B_T[places].nonzero(as_tuple=True)
+            if told_B_T is None:
+                new, entropy = logprobs_and_entropy(networks.policy, layout, settings.temperature)
+            else:
+                new = told_B_T[places][rows_N, columns_N]
+                entropy = -new
             with _reference(networks) as reference:
                 ref = completion_logprobs(reference, layout, settings.temperature)
             values = _values(networks.critic, layout)
-            rows_N, columns_N = mask_B_T[places].nonzero(as_tuple=True)
             rows_N = (places - mine[0]).to(rows_N.device)[rows_N]
             passed_B_T_4[rows_N, columns_N] = torch.stack([new, entropy, ref, values], dim=1)
     return ranks.gather_rows(passed_B_T_4).unbind(dim=2)

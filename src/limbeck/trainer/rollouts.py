@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.config import Chat, Config, PpoConfig, PpoReward
 from limbeck.judging import RolloutJudge, Verdict
@@ -69,6 +70,8 @@ class Rollout(NamedTuple):
 
     prompt_ids: list[int]
     token_ids: list[int]
+    token_logprobs: list[float] | None
+    """The engine's, where it was asked for them."""
     earned: float
     """Without the penalty of an answer that was cut."""
     proxy: float
@@ -88,6 +91,8 @@ class Rollouts:
     ids_B_S: Tensor
     mask_B_S: Tensor
     mask_B_T: Tensor
+    logprobs_B_T: Tensor | None
+    """The engine's, 0 on padding; None where it was not asked."""
     scores_B: Tensor
     """What the rollout earns at its last token."""
     proxy_B: Tensor
@@ -124,12 +129,13 @@ def roll_out(
         agrees: Whether a completion's answer is the same as a label.
         reward: `model`, `agreement`, `mixed` (agreement where there is a label, the model elsewhere), or
             `judge`: its P(correct), 0 without a verdict.
-        config: `temperature`, `max_tokens` and `score_batch_size` are read.
+        config: `temperature`, `max_tokens`, `score_batch_size` and `old_logprobs` are read.
         judge: Given for the reward `judge` alone, which it decides.
     """
     prompt_ids = [sampler.prompt_ids(prompt.message) for prompt in prompts]
+    told = config.old_logprobs == "engine"
     requests = [
-        SampleRequest(ids, config.temperature, config.max_tokens, seed)
+        SampleRequest(ids, config.temperature, config.max_tokens, seed, token_logprobs=told)
         for ids, seed in zip(prompt_ids, seeds, strict=True)
     ]
     samples, proxies = _scored(sampler, reward_model, prompts, requests, config.score_batch_size)
@@ -145,7 +151,18 @@ def roll_out(
         else:
             earned = agreed or 0.0
         is_cut = sample.finish_reason != "stop"
-        rollouts.append(Rollout(prompt_ids[place], sample.token_ids, earned, proxy, agreed, is_cut, verdict))
+        rollouts.append(
+            Rollout(
+                prompt_ids[place],
+                sample.token_ids,
+                sample.token_logprobs,
+                earned,
+                proxy,
+                agreed,
+                is_cut,
+                verdict,
+            )
+        )
     return rollouts
 
 
@@ -179,11 +196,13 @@ def stack(rollouts: Sequence[Rollout], missing_eos_penalty: float, pad_id: int) 
     left_ids, left_mask = pad_left([rollout.prompt_ids for rollout in rollouts], pad_id)
     right_ids, right_mask = pad_right([rollout.token_ids for rollout in rollouts], pad_id)
     cut_B = torch.tensor([float(rollout.is_cut) for rollout in rollouts])
+    told = [torch.tensor(item.token_logprobs) for item in rollouts if item.token_logprobs is not None]
     known = [rollout.agreed for rollout in rollouts if rollout.agreed is not None]
     return Rollouts(
         ids_B_S=torch.cat([left_ids, right_ids], dim=1),
         mask_B_S=torch.cat([left_mask, right_mask], dim=1),
         mask_B_T=right_mask.float(),
+        logprobs_B_T=pad_sequence(told, batch_first=True) if told else None,
         scores_B=torch.tensor([rollout.earned for rollout in rollouts]) - missing_eos_penalty * cut_B,
         proxy_B=torch.tensor([rollout.proxy for rollout in rollouts]),
         agreement=sum(known) / len(known) if known else float("nan"),
