@@ -118,7 +118,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 if setting.packing
                 else min(setting.forward_rows, setting.batch) // 2,
                 "packing": setting.packing and algorithm == "ppo",
-                "old_logprobs": "engine" if setting.told and algorithm == "ppo" else "trainer",
+                "old_logprobs": "engine" if setting.told else "trainer",
                 "max_tokens": setting.completion_tokens,
                 "learning_rate": setting.learning_rate,
                 "value_learning_rate": setting.learning_rate,

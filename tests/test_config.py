@@ -82,7 +82,7 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
         ),
         (
             ("  seed:", "  ppo: {old_logprobs: engine, algorithm: grpo, samples_per_prompt: 2}\n  seed:"),
-            ["old_logprobs must be trainer unless"],
+            ["old_logprobs must be trainer unless", "ppo or rloo"],
         ),
         (("  seed:", "  ppo: {algorithm: dpo}\n  seed:"), ["`config.ppo.algorithm`", "'grpo'", "'dpo'"]),
         (("  seed:", "  task: {answer_pattern: '('}\n  seed:"), ["regular expression"]),

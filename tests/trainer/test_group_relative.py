@@ -215,3 +215,19 @@ def test_small_passes_and_recomputed_activations_change_no_loss(
     for one, other in zip(rounds(whole), rounds(small), strict=True):
         for name in ("ppo/policy_loss", "ppo/score", "ppo/length"):
             assert one[name] == pytest.approx(other[name], abs=1e-3), name
+
+
+@pytest.mark.parametrize("deepspeed", [{"zero_stage": 2}, {"lora_rank": 8}], ids=str)
+def test_what_the_engine_tells_of_its_samples_is_what_rloo_computes(
+    tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, deepspeed: dict[str, int]
+) -> None:
+    few: dict[str, Any] = {"num_updates": 3, "learning_rate": 1e-3, "deepspeed": deepspeed}
+    computed = train(tmp_path / "computed", student, reward_folder, sampler, "rloo", **few)
+    sampler.load_weights(student)
+    told = train(tmp_path / "told", student, reward_folder, sampler, "rloo", old_logprobs="engine", **few)
+    for one, other in zip(rounds(computed), rounds(told), strict=True):
+        for name in ("policy_loss", "kl", "reward", "score", "entropy"):
+            assert one[f"ppo/{name}"] == pytest.approx(other[f"ppo/{name}"], abs=1e-3), name
+    assert any(
+        one["ppo/kl"] != other["ppo/kl"] for one, other in zip(rounds(computed), rounds(told), strict=True)
+    )

@@ -144,8 +144,8 @@ class PpoConfig(Section):
     """Rollouts that the reward model scores together, while later ones are still sampled; null: all of a
     process, after the last one. It changes scores by rounding alone."""
     old_logprobs: Literal["trainer", "engine"] = "trainer"
-    """Who tells the log-probabilities under the policy that sampled, of `ppo` alone: a forward pass of the
-    trainer, or vLLM as it samples, which saves that pass and rounds in its own way; at temperature 1 only."""
+    """Who tells the log-probabilities under the policy that sampled: a forward pass of the trainer, or vLLM
+    as it samples, which saves that pass and rounds in its own way. Of `ppo` and `rloo`, at temperature 1."""
     gpu_memory_utilization: Probability = 0.2
     """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
     judge_gpu_memory_utilization: Probability = 0.3
@@ -215,8 +215,8 @@ class PpoConfig(Section):
 
     @model_validator(mode="after")
     def _suits_the_algorithm(self) -> Self:
-        if self.old_logprobs == "engine" and (self.algorithm != "ppo" or self.temperature != 1):
-            raise ValueError("old_logprobs must be trainer unless algorithm is ppo and temperature is 1")
+        if self.old_logprobs == "engine" and (self.algorithm == "grpo" or self.temperature != 1):
+            raise ValueError("old_logprobs must be trainer unless temperature is 1 and algorithm ppo or rloo")
         if self.algorithm == "ppo":
             return self
         if self.samples_per_prompt < 2:

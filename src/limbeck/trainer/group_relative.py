@@ -195,6 +195,9 @@ class _Answered(Trainer):  # type: ignore[misc]  # transformers is untyped here
         batch_size: int | None = None,
         **options: Any,
     ) -> Scored:
+        # Of the passes without gradients RLOO's first one is that of the policy which sampled.
+        if not torch.is_grad_enabled() and (told_B_T := self.rounds.told()) is not None:
+            return told_B_T.to(input_ids.device), None, None
         score = super()._get_per_token_logps_and_entropies
         return without_padding(
             lambda ids_B_S, mask_B_S, num_tokens: score(model, ids_B_S, mask_B_S, num_tokens, **options),

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from limbeck.config import Config, PpoReward
@@ -59,6 +60,8 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
     engine_of: Callable[[], Any]
     """Gives TRL's DeepSpeed engine, which it makes when the training begins."""
     weights: WeightsFile = field(init=False)
+    told_B_T: Tensor | None = None
+    """Log-probabilities of this round's completions by the engine, until they are asked for."""
     steps: list[Mapping[str, float]] = field(default_factory=list)
     """What TRL logged of each update of this round."""
 
@@ -101,10 +104,16 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
             )
         settings = self.config.ppo
         self.rollouts = stack(answers, settings.missing_eos_penalty, self.tokenizer.pad_token_id)
+        self.told_B_T = self.rollouts.logprobs_B_T
         self.learning = time.monotonic()
         # TRL mixes the rollouts by torch's generator, which vLLM draws from too: the round alone decides.
         torch.manual_seed(seeds[0])
         return self.rollouts.completions()
+
+    def told(self) -> Tensor | None:
+        """The engine's log-probabilities of a round, B x T, once; None where it was not to tell them."""
+        told_B_T, self.told_B_T = self.told_B_T, None
+        return told_B_T
 
     def scores(self, **_: object) -> list[float]:
         """What the completions that were just answered earn: TRL's reward function."""
