@@ -61,8 +61,9 @@ class Setting:
     """Limbeck's `micro_batch_size`; None: all rows of an update, as TRL's trainer reads them."""
     packing: bool = False
     """Limbeck's `ppo.packing`."""
-    told: bool = True
-    """Limbeck's `ppo.old_logprobs: engine`: TRL's PPOTrainer, too, keeps those of its sampling."""
+    told: bool = False
+    """Limbeck's `ppo.old_logprobs: engine`: TRL's PPOTrainer, too, keeps those of its sampling. For the
+    demo's model vLLM's Python for a log-probability costs as much as the pass that it saves."""
     rule: bool = False
     """Reward: 1 where the completion has the wanted word; else the reward model's probability."""
     mean_tokens: int = 0
@@ -82,25 +83,31 @@ SETTINGS = {
     # The demo's student, batch and lengths (limbeck/demo/run.yaml), all four models of its size.
     "demo": Setting(48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 8, 16, learning_rate=2e-4, kl_coef=0.02),
     # Width, heads and vocabulary of SmolLM2-135M, 4 of its 30 layers.
-    "smollm2": Setting(576, 1536, 4, 9, 3, 64, 49152, 8, 2, 1, 32, 32),
+    "smollm2": Setting(576, 1536, 4, 9, 3, 64, 49152, 8, 2, 1, 32, 32, told=True),
     # The same of mixed lengths: in a task few answers are as long as the longest that is allowed.
     "demo, mixed": Setting(48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 16, 48, mean_tokens=16, packing=True),
-    "smollm2, mixed": Setting(576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 32, 96, mean_tokens=32, packing=True),
+    "smollm2, mixed": Setting(
+        576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 32, 96, mean_tokens=32, packing=True, told=True
+    ),
     # The lengths of examples/gsm8k.yaml: with SmolLM2's tokenizer its 7,473 prompts have 107 tokens at
     # the mean (90% have at most 137), the worked solutions 94, and `ppo.max_tokens` is 512. Both
     # sides soon learn to end sooner, so here they learn next to nothing.
     "smollm2, gsm8k": Setting(
-        576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 142, 512, mean_tokens=94, packing=True, learning_rate=1e-9
+        576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 142, 512, mean_tokens=94, packing=True,
+        told=True, learning_rate=1e-9
     ),
     # All of SmolLM2-135M, a batch that a GPU is worth; and at GSM8K's lengths.
-    "smollm2-135m": Setting(576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 128, 128),
+    "smollm2-135m": Setting(576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 128, 128, told=True),
     "smollm2-135m, gsm8k": Setting(
-        576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 142, 512, mean_tokens=94, packing=True, learning_rate=1e-9
+        576, 1536, 30, 9, 3, 64, 49152, 64, 4, 1, 142, 512, mean_tokens=94, packing=True,
+        told=True, learning_rate=1e-9
     ),
     # As `smollm2`, with 2 layers, longer completions, and 8 rows at once on both sides: what is kept counts.
-    "memory": Setting(576, 1536, 2, 9, 3, 64, 49152, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8),
+    "memory": Setting(
+        576, 1536, 2, 9, 3, 64, 49152, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8, told=True
+    ),
     # As cheap as it can be: what a process takes whatever the model is.
-    "nothing": Setting(48, 192, 2, 2, 2, 32, 64, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8),
+    "nothing": Setting(48, 192, 2, 2, 2, 32, 64, 64, 8, 1, 16, 96, forward_rows=8, pass_rows=8, told=True),
     # Both must learn to write a word; the demo's student again.
     "curve": Setting(
         48, 192, 2, 2, 2, 32, 64, 64, 2, 2, 6, 6, learning_rate=2e-3, kl_coef=0.0, rule=True
