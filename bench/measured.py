@@ -131,14 +131,8 @@ def save(
     commit = subprocess.run(
         [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     )
-    status = [
-        *git,
-        "status",
-        "--porcelain",
-        "--",
-        ":/",
-        ":!/docs",
-    ]  # where files such as this one are written
+    # Files such as this one are written below docs.
+    status = [*git, "status", "--porcelain", "--", ":/", ":!/docs"]
     changed = subprocess.run(status, capture_output=True, text=True, check=True)
     spec = sys.modules["__main__"].__spec__
     measured = Measured(

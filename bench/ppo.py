@@ -106,6 +106,7 @@ def words(setting: Setting) -> str:
         f"{setting.layers} layers of width {setting.width}, vocabulary {setting.vocabulary}, "
         f"{setting.batch} rollouts of {setting.prompt_tokens} + {setting.completion_tokens} tokens{mixed}, "
         f"{setting.epochs} passes of {setting.minibatches} updates, {setting.dtype}, "
+        + ("old_logprobs of the engine, " if setting.told else "")
         + ("one GPU" if local.has_gpu() else "one thread")
     )
 
