@@ -98,7 +98,7 @@ test-images: $(READY) ## Build images on a local base, run components in them (r
 
 # Each writes a file of its own, which is kept beside the page; what was measured before stays on it.
 MEASURED := docs/speed/measured
-BENCH ?= generate judge temperatures ppo ppo_memory sft reward growth start fixed_cost whole_demo
+BENCH ?= generate judge temperatures ppo rloo ppo_memory sft reward growth start fixed_cost whole_demo
 bench: $(READY) build/trl-comparison/.ready ## Measure Limbeck beside what people use; docs/speed/measured.md (hours; BENCH="generate sft" for some)
 	set -e; for name in $(BENCH); do $(BIN)/python -m bench.$$name --json $(MEASURED)/$$name.json; done
 	$(BIN)/python -m bench.page $(MEASURED) $(MEASURED).md

@@ -1,4 +1,4 @@
-"""Limbeck's PPO and RLOO beside TRL's: samples/s of whole rounds; `bench.ppo_memory` has the rest.
+"""Limbeck's PPO, and by `bench.rloo` its RLOO, beside TRL's: samples/s of whole rounds.
 
     python -m bench.ppo --json FILE [--model demo|smollm2|all] [--lengths even mixed gsm8k]
     python -m bench.ppo --json FILE --model smollm2-135m --dtype bfloat16   on a GPU
@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,14 +117,14 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/ppo-bench"), help="models and logs")
 
 
-def main() -> None:
-    """Measure and write."""
+def main(parts: Sequence[str] = ("ppo",)) -> None:
+    """Measure and write; `parts` where none are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--model", choices=["demo", "smollm2", "smollm2-135m", "all"], default="all")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--parts", nargs="+", choices=AGAINST, default=["ppo", "rloo"])
+    parser.add_argument("--parts", nargs="+", choices=AGAINST, default=list(parts))
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     add_places(parser)
     asked = parser.parse_args()
