@@ -98,14 +98,16 @@ def fixed(run_file: Path, out: Path, *, warm: bool) -> dict[str, float]:
     for task in follow(cut_run.lines(run_file, out, env)):
         found[task.name.split()[0]].append(task)
     clocks = time.time() - time.monotonic()
-    for stage, output in QUIET.items():
-        paths = sorted((path for path in (out / "kfp").rglob(output) if path.is_file()), key=_written)
-        for task, path in zip(found[stage], paths, strict=True):
-            task.ended = _written(path) - clocks
-            task.worked = [0.0, parse(path.read_bytes(), str(path)).wall_seconds]
-    return {
+    means = {
         stage: fmean(task.ended - task.begun - task.work_seconds for task in found[stage]) for stage in NEEDS
     }
+    for stage, output in QUIET.items():
+        paths = sorted((path for path in (out / "kfp").rglob(output) if path.is_file()), key=_written)
+        means[stage] = fmean(
+            _written(path) - clocks - task.begun - parse(path.read_bytes(), str(path)).wall_seconds
+            for task, path in zip(found[stage], paths, strict=True)
+        )
+    return means
 
 
 def _written(path: Path) -> float:

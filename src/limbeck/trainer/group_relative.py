@@ -195,9 +195,6 @@ class _Answered(Trainer):  # type: ignore[misc]  # transformers is untyped here
         batch_size: int | None = None,
         **options: Any,
     ) -> Scored:
-        # Of the passes without gradients RLOO's first one is that of the policy which sampled.
-        if not torch.is_grad_enabled() and (told_B_T := self.rounds.told()) is not None:
-            return told_B_T.to(input_ids.device), None, None
         score = super()._get_per_token_logps_and_entropies
         return without_padding(
             lambda ids_B_S, mask_B_S, num_tokens: score(model, ids_B_S, mask_B_S, num_tokens, **options),
@@ -213,6 +210,14 @@ class _Rloo(_Answered, RLOOTrainer):  # type: ignore[misc]
 
     def _generate_single_turn(self, *_: object) -> list[list[int]]:
         return self.rounds.answer()
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, *given: Any, **options: Any
+    ) -> Scored:
+        # A round's first pass without gradients is that of the policy which sampled.
+        if not torch.is_grad_enabled() and (told_B_T := self.rounds.told()) is not None:
+            return told_B_T.to(input_ids.device), None, None
+        return super()._get_per_token_logps_and_entropies(model, input_ids, *given, **options)
 
 
 class _Grpo(_Answered, GRPOTrainer):  # type: ignore[misc]
