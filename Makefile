@@ -39,7 +39,7 @@ demo-smollm2: $(READY) ## The same with a real model, SmolLM2-135M; report in ou
 # first; files of few long tests are among them because the last call takes files with few tests last, and cores would idle.
 TRAINER := tests/trainer/test_
 LONGEST := $(TRAINER)processes_resume.py
-TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py \
+TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py+$(TRAINER)transformers_sampler.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
   $(TRAINER)padding.py+$(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
 TESTS_APART := $(LONGEST) $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py \

@@ -18,6 +18,7 @@ from bench.turns import Turns, peak
 from limbeck import local
 from limbeck.config import Config, EngineConfig, parse_config
 from limbeck.records import PpoPrompt
+from limbeck.refining import open_policy
 from limbeck.sampler import VllmSampler
 from limbeck.trainer.group_relative import train_group_relative
 from limbeck.trainer.ppo import train_ppo
@@ -72,7 +73,11 @@ def main() -> None:
         PpoPrompt(prompt_id=str(number), message=message, label=WANTED)
         for number, message in enumerate(questions(setting, 8 * setting.batch))
     ]
-    sampler = VllmSampler(asked.folder / "student", config.student, config.engine)
+    sampler = open_policy(
+        asked.folder / "student",
+        lambda folder: VllmSampler(folder, config.student, config.engine),
+        config,
+    )
     train = train_ppo if asked.algorithm == "ppo" else train_group_relative
     with tempfile.TemporaryDirectory() as folder:
         train(
@@ -118,6 +123,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 if setting.packing
                 else min(setting.forward_rows, setting.batch) // 2,
                 "packing": setting.packing and algorithm == "ppo",
+                "sampler": setting.sampler,
                 "old_logprobs": "engine" if setting.told else "trainer",
                 "max_tokens": setting.completion_tokens,
                 "learning_rate": setting.learning_rate,

@@ -61,9 +61,10 @@ class Setting:
     """Limbeck's `micro_batch_size`; None: all rows of an update, as TRL's trainer reads them."""
     packing: bool = False
     """Limbeck's `ppo.packing`."""
+    sampler: str = "vllm"
+    """Limbeck's `ppo.sampler`."""
     told: bool = False
-    """Limbeck's `ppo.old_logprobs: engine`: TRL's PPOTrainer, too, keeps those of its sampling. For the
-    demo's model vLLM's Python for a log-probability costs as much as the pass that it saves."""
+    """Limbeck's `ppo.old_logprobs: engine`: TRL's PPOTrainer, too, keeps those of its sampling."""
     rule: bool = False
     """Reward: 1 where the completion has the wanted word; else the reward model's probability."""
     mean_tokens: int = 0

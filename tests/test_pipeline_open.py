@@ -47,6 +47,7 @@ def run_file(folder: Path, work_uri: str) -> Path:
                 "max_tokens": 24,
                 "evaluate_every": 2,
                 "critic_warmup_updates": 1,
+                "sampler": "transformers",
             },
             "evaluate": {"max_tokens": 24, "samples_per_prompt": 2},
             "report": {"num_resamples": 200},

@@ -1,7 +1,7 @@
 """One process of reinforcement learning: opens what the policy's trainer asks, and trains.
 
 With one process this is the stage's own; with several each rank of them is one, and is told in a `PpoJob`
-what the stage has fetched and decided. Each has the policy in a vLLM engine on its own GPU, and the judge
+what the stage has fetched and decided. Each has the policy in a sampler of its own on its GPU, and the judge
 where the teacher is the reward.
 """
 
@@ -21,6 +21,9 @@ from limbeck.rollout_judge import Judging, opened
 from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 
+OpenLiveSampler = Callable[[Path], LiveSampler]
+"""Opens a vLLM engine on a checkpoint folder."""
+
 
 def engine(config: Config) -> EngineConfig:
     """The settings of the policy's engine: it has a share of its GPU."""
@@ -38,7 +41,7 @@ def check_engines(config: Config, processes: int) -> None:
     Raises:
         ConfigError: when each of them would want several GPUs.
     """
-    if processes > 1 and config.engine.gpus > 1:
+    if processes > 1 and config.engine.gpus > 1 and config.ppo.sampler == "vllm":
         raise ConfigError(
             "engines over several GPUs beside several training processes",
             where="engine.tensor_parallel_size, engine.pipeline_parallel_size",
@@ -48,10 +51,21 @@ def check_engines(config: Config, processes: int) -> None:
         )
 
 
+def open_policy(student: Path, open_sampler: OpenLiveSampler, config: Config) -> LiveSampler:
+    """What samples the rollouts of a student, by `ppo.sampler`; the arguments are those of `refine`."""
+    if config.ppo.sampler == "vllm":
+        return open_sampler(student)
+    with loading():
+        from limbeck.trainer.transformers_sampler import TransformersSampler  # noqa: PLC0415 - loads DeepSpeed
+
+    batch_size, chat = config.engine.max_num_seqs, config.chat("student")
+    return TransformersSampler(student, config.student.dtype, batch_size, chat)
+
+
 def refine(
     student: Path,
     reward_folder: Path,
-    open_sampler: Callable[[Path], LiveSampler],
+    open_sampler: OpenLiveSampler,
     prompts: Sequence[PpoPrompt],
     validation: Sequence[PpoPrompt],
     reward: PpoReward,
@@ -66,7 +80,7 @@ def refine(
     Args:
         student: Its checkpoint folder: the policy's start, and the reference.
         reward_folder: The reward model's checkpoint folder.
-        open_sampler: Opens a vLLM engine on a checkpoint folder.
+        open_sampler: Opens a vLLM engine, where that is to sample.
         prompts: What rollouts answer.
         validation: Labelled prompts kept out of training.
         reward: `model`, `agreement`, `mixed` or `judge`.
@@ -91,7 +105,7 @@ def refine(
             answer = extract_answer(text, config.task)
             return answer is not None and comparer.same(answer, label)
 
-        sampler = open_sampler(student)
+        sampler = open_policy(student, open_sampler, config)
         with opened(judging, config) if judging else nullcontext() as judge:
             run = train(
                 student,

@@ -164,6 +164,19 @@ def test_ppo_beside_an_engine_that_takes_a_share() -> None:
     assert need.certain == 2 * GIB + 2000 + 1800 + 14_000 + 900 * 14 + 8000
 
 
+def test_ppo_whose_rollouts_transformers_samples() -> None:
+    generated = SETTINGS.ppo.model_copy(update={"sampler": "transformers"})
+    settings = SETTINGS.model_copy(update={"ppo": generated})
+    need, engines = (memory.ppo_need(TOY, TOY, item, gpu_bytes=10 * GIB) for item in (settings, SETTINGS))
+    assert need.parts["engine"] == 2000
+    assert engines.certain - need.certain == 1 << 20
+    # A batch larger than what scoring takes: 100,000 answers of 10 tokens, 32 bytes each, and their logits.
+    many = ENGINE.model_copy(update={"max_num_seqs": 100_000})
+    large = memory.ppo_need(TOY, TOY, settings.model_copy(update={"engine": many}), gpu_bytes=10 * GIB)
+    assert large.parts["activations and logits"] == 100_000 * (10 * 32 + TOY.vocabulary * 30)
+    assert large.certain == need.certain
+
+
 def test_ppo_beside_a_judge() -> None:
     plain = memory.ppo_need(TOY, TOY, SETTINGS, gpu_bytes=80 * GIB)
     judged = memory.ppo_need(TOY, TOY, SETTINGS, gpu_bytes=80 * GIB, judge=like_toy(parameters=5000))

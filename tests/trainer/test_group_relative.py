@@ -9,6 +9,7 @@ import pytest
 from limbeck.config import PpoReward, parse_config
 from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
+from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
 from limbeck.trainer.group_relative import train_group_relative
 from limbeck.trainer.ppo import train_ppo
@@ -23,7 +24,7 @@ def train(
     folder: Path,
     student: Path,
     reward_folder: Path,
-    sampler: VllmSampler,
+    sampler: LiveSampler,
     algorithm: str,
     *,
     prompts: list[PpoPrompt] = PROMPTS,

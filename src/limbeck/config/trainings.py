@@ -143,9 +143,12 @@ class PpoConfig(Section):
     score_batch_size: Count | None = None
     """Rollouts that the reward model scores together, while later ones are still sampled; null: all of a
     process, after the last one. It changes scores by rounding alone."""
+    sampler: Literal["vllm", "transformers"] = "vllm"
+    """What samples rollouts: vLLM, or transformers' `generate`, `engine.max_num_seqs` at once until the last
+    of them ends. The latter is for models so small that vLLM's scheduling takes longer than they do."""
     old_logprobs: Literal["trainer", "engine"] = "trainer"
-    """Who tells the log-probabilities under the policy that sampled: a forward pass of the trainer, or vLLM
-    as it samples, which saves that pass and rounds in its own way. Of `ppo` and `rloo`, at temperature 1."""
+    """Who tells the log-probabilities under the policy that sampled: a forward pass of the trainer, or the
+    sampler, which saves that pass; vLLM rounds in its own way. Of `ppo` and `rloo`, at temperature 1."""
     gpu_memory_utilization: Probability = 0.2
     """Share of a GPU's memory for vLLM's weights and cache; the rest is for the models in training."""
     judge_gpu_memory_utilization: Probability = 0.3

@@ -207,7 +207,8 @@ def check_training(
     findings = []
     for stage, need in _trainings(asked, config, student, teacher, size):
         findings += _judge(need, size, f"stage {stage}", SMALLER[stage])
-    if asked.runs("ppo") and student and not config.engine.kv_cache_mib:
+    by_vllm = config.ppo.sampler == "vllm"
+    if asked.runs("ppo") and student and by_vllm and not config.engine.kv_cache_mib:
         need = memory.engine_need(student, config.student.dtype, config.engine)
         share = int(size * config.ppo.gpu_memory_utilization)
         findings += _judge(need, share, "rollouts of stage ppo", SMALLER["rollouts"])

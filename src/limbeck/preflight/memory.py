@@ -207,6 +207,16 @@ def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
     return tokens * (2 * shape.hidden + 3 * shape.intermediate) * WIDTH[dtype]
 
 
+def generating(shape: Shape, dtype: Dtype, engine: EngineConfig) -> int:
+    """A batch of transformers' `generate`: a cache of its longest answers, and logits of one step.
+
+    These count in the model's number type, three times over in float32 and twice in float64 (`_Draw` in
+    limbeck.trainer.transformers_sampler). An estimate.
+    """
+    logits = engine.max_num_seqs * shape.vocabulary * (WIDTH[dtype] + 3 * FLOAT + 2 * 2 * FLOAT)
+    return kv_cache(shape, dtype, engine.max_num_seqs * engine.max_model_len) + logits
+
+
 def _need(
     fixed: dict[str, int], trained: Training, passing: dict[str, int], estimates: dict[str, int] | None = None
 ) -> Need:
@@ -256,11 +266,12 @@ def ppo_need(
     judge: Shape | None = None,
     num_gpus: int = 1,
 ) -> Need:
-    """Policy, reference, reward model, the critic of `ppo`, and the vLLM engine beside them, on one GPU.
+    """Policy, reference, reward model, the critic of `ppo`, and what samples beside them, on one GPU.
 
     Critic and policy learn one after the other, so the larger pass counts. The engine takes its share of
     the whole GPU first (vLLM 0.32, v1/worker/utils.py, `request_memory`) unless its cache has a fixed size;
-    so does a second one, of the teacher that is the reward (`judge`), in a process of its own.
+    so does a second one, of the teacher that is the reward (`judge`), in a process of its own. Of a policy
+    that transformers samples from only the weights stay while the models learn.
     No reference is kept where LoRA can be switched off, nor by TRL's trainers where the KL weighs nothing.
     With LoRA, and weights that ZeRO does not split, the critic's are those of the model it starts from.
     """
@@ -269,11 +280,17 @@ def ppo_need(
     has_critic = settings.algorithm == "ppo"
     critic = reward if settings.value_init == "reward" else student
     checkpointing = settings.deepspeed.gradient_checkpointing
-    sampler = _beside(student, dtype, engine, settings.gpu_memory_utilization, gpu_bytes)
+    copy = weights(student, dtype)
+    by_vllm = settings.sampler == "vllm"
+    sampler = (
+        _beside(student, dtype, engine, settings.gpu_memory_utilization, gpu_bytes)
+        if by_vllm
+        else Need(copy, copy, {})
+    )
     has_reference = not settings.deepspeed.lora_rank and (has_critic or settings.kl_coef > 0)
     fixed = {
         "engine": sampler.certain,
-        "reference": weights(student, dtype) if has_reference else 0,
+        "reference": copy if has_reference else 0,
         "reward model": (reward.parameters - reward.head_parameters) * WIDTH[dtype],
     }
     learners = [training(student.parameters, student.linear_widths, dtype, settings.deepspeed, num_gpus)]
@@ -293,6 +310,8 @@ def ppo_need(
             learner = replace(learner, states=learner.states - parameters * WIDTH[dtype])
         learners.append(learner)
         passes.append(activations(critic, dtype, rows, row_tokens, checkpointing=checkpointing))
+    if not by_vllm:
+        passes.append(generating(student, dtype, engine))
     trained = Training(
         states=sum(learner.states for learner in learners),
         gradients=max(learner.gradients for learner in learners),
