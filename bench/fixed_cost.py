@@ -5,8 +5,8 @@ kind of stage cannot do without: a Python that imports the stage's engine or tra
 Of a stage's task counts all from its start to its end, less the time from the beginning of its work to its
 last line of progress; of one that tells of no progress, all until its manifest is there, less what that says.
 Each round has a run whose tasks are forks of a warm process, and one whose tasks start by themselves, as pods
-do; of these it is also told what they take beside all that is not ours: Kubeflow's executor, on a component
-that does nothing, besides imports and engine.
+do; of these it is also told what they take beside all that is not ours: besides imports and engine
+Kubeflow's executor, on a component that does nothing, and a client of the store as boto3 makes one.
 """
 
 import argparse
@@ -36,6 +36,8 @@ VllmSampler(Path({folder!r}), ModelConfig(dtype="float32"), engine)
 """
 TRAINER = "import limbeck.trainer.{stage}"
 ALONE = "imports and engine start alone"
+NOT_OURS = f"{ALONE}, Kubeflow's executor and a client of boto3"
+CLIENT = "import boto3\nboto3.client('s3', region_name='us-east-1')"
 THEMSELVES = "tasks that start by themselves"
 LIGHT = "import limbeck.tasks.stages, limbeck.stages.{stage}"
 NEEDS = {
@@ -46,7 +48,7 @@ NEEDS = {
     "reward": TRAINER,
     "ppo": TRAINER + ENGINE,
     "label": LIGHT,
-    "report": LIGHT,
+    "report": LIGHT + ", limbeck.planning.page",  # what was planned is shown beside what was measured
 }
 """What a stage's Python must do before and besides its work."""
 QUIET = {"label": "labelled", "report": "run_report"}
@@ -62,26 +64,27 @@ NOTE = (
 def unavoidable(stage: str, folder: Path) -> float:
     """Seconds of a Python that imports and starts what a stage needs, and no more."""
     code = NEEDS[stage].format(stage=stage, folder=str(folder / "student"))
-    started = time.monotonic()
     # Engines leave threads behind that take their time to end.
-    code += "\nimport os; os._exit(0)"
-    _python("-c", code)
-    return time.monotonic() - started
+    return _seconds("-c", code + "\nimport os; os._exit(0)")
 
 
-def of_kubeflow(folder: Path) -> float:
-    """Seconds by which Kubeflow's executor takes longer than Python, for a task that does nothing."""
+def of_others(folder: Path) -> float:
+    """Seconds that no task can do without, besides imports: of Kubeflow's executor, and of a boto3 client."""
     module = folder / "nothing.py"
     module.write_text(NOTHING)
     given = json.dumps({"inputs": {}, "outputs": {"outputFile": str(folder / "executor_output.json")}})
-    started = time.monotonic()
-    _python(
+    executor = (
         *("-m", SERVED, "--component_module_path", str(module)),
         *("--function_to_execute", "nothing", "--executor_input", given),
     )
-    between = time.monotonic()
-    _python("-c", "")
-    return between - started - (time.monotonic() - between)
+    return _seconds(*executor) - _seconds("-c", "") + _seconds("-c", CLIENT) - _seconds("-c", "import boto3")
+
+
+def _seconds(*arguments: str) -> float:
+    """Of a Python."""
+    started = time.monotonic()
+    _python(*arguments)
+    return time.monotonic() - started
 
 
 def _python(*arguments: str) -> None:
@@ -127,15 +130,14 @@ def main() -> None:
         run_file = cut_run.write(folder, num_shards=1)
         for number in range(asked.rounds):
             alone = {stage: unavoidable(stage, folder) for stage in NEEDS}
-            kubeflow = of_kubeflow(folder)
+            others = of_others(folder)
             for warm in (True, False):
                 ours = fixed(run_file, folder / f"out-{number}-{warm}", warm=warm)
                 for stage, theirs in alone.items():
                     how = "a local run" if warm else THEMSELVES
                     pairs[stage, how, ALONE].append(Pair(ours=ours[stage], theirs=theirs))
                     if not warm:
-                        both = Pair(ours=ours[stage], theirs=theirs + kubeflow)
-                        pairs[stage, how, f"{ALONE}, and Kubeflow's executor"].append(both)
+                        pairs[stage, how, NOT_OURS].append(Pair(ours=ours[stage], theirs=theirs + others))
     comparisons = [
         Comparison(
             what=f"fixed cost of {stage}, {how}",

@@ -78,6 +78,9 @@ def main() -> None:
         lambda folder: VllmSampler(folder, config.student, config.engine),
         config,
     )
+    if asked.algorithm == "ppo":  # TRL's PPOTrainer is given token ids
+        for prompt in prompts:
+            sampler.prompt_ids(prompt.message)
     train = train_ppo if asked.algorithm == "ppo" else train_group_relative
     with tempfile.TemporaryDirectory() as folder:
         train(

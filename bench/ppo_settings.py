@@ -82,11 +82,17 @@ class Setting:
 
 SETTINGS = {
     # The demo's student, batch and lengths (limbeck/demo/run.yaml), all four models of its size.
-    "demo": Setting(48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 8, 16, learning_rate=2e-4, kl_coef=0.02),
+    "demo": Setting(
+        48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 8, 16, learning_rate=2e-4, kl_coef=0.02,
+        sampler="transformers", told=True
+    ),
     # Width, heads and vocabulary of SmolLM2-135M, 4 of its 30 layers.
     "smollm2": Setting(576, 1536, 4, 9, 3, 64, 49152, 8, 2, 1, 32, 32, told=True),
     # The same of mixed lengths: in a task few answers are as long as the longest that is allowed.
-    "demo, mixed": Setting(48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 16, 48, mean_tokens=16, packing=True),
+    "demo, mixed": Setting(
+        48, 192, 2, 2, 2, 32, 64, 512, 4, 1, 16, 48, mean_tokens=16, packing=True,
+        sampler="transformers", told=True
+    ),
     "smollm2, mixed": Setting(
         576, 1536, 4, 9, 3, 64, 49152, 16, 2, 1, 32, 96, mean_tokens=32, packing=True, told=True
     ),

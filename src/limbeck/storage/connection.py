@@ -66,10 +66,18 @@ def connect() -> Connection:
         ) from None
 
 
+class _S3Alone(Loader):  # type: ignore[misc]  # botocore is untyped
+    """Descriptions of S3: botocore's own loader looks through those of all 400 services first (0.03 s)."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """What a client may be made of."""
+        return ["s3"]
+
+
 @cache
 def _descriptions(data_path: str | None) -> Loader:
-    """AWS's descriptions of its services, read once (0.1 s) for all clients of a process and of its forks."""
-    return create_loader(data_path)
+    """AWS's descriptions, read once (0.06 s) for all clients of a process and of its forks."""
+    return _S3Alone(create_loader(data_path).search_paths, include_default_search_paths=False)
 
 
 def _addressing_style(session: boto3.Session, endpoint: str | None) -> str:
