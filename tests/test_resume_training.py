@@ -83,7 +83,12 @@ STAGES = [
         "updates",
         40,
         {"ppo/score": 0.05, "ppo/learning_rate": 1e-9},
-        {"algorithm": "rloo", "samples_per_prompt": 4, "adaptive_kl": False},
+        {
+            "algorithm": "rloo",
+            "samples_per_prompt": 4,
+            "adaptive_kl": False,
+            "sampler": "transformers",  # the other case has vLLM
+        },
     ),
     Stage(
         "ppo",

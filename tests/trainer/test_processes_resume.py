@@ -76,6 +76,7 @@ PPO = Training(
         "evaluate_every": NUM_UPDATES,
         "critic_warmup_updates": 1,
         "adaptive_kl": True,
+        "sampler": "transformers",  # test_processes_ppo.py has vLLM's engines
     },
     NUM_UPDATES,
 )
