@@ -48,7 +48,7 @@ def server(folder: Path) -> Iterator[OpenAIConfig]:
         patch.setenv("OPENAI_API_KEY", KEY)
         process = subprocess.Popen(
             command,
-            env=local.environment() | {"VLLM_API_KEY": KEY},
+            env=local.environment() | {"VLLM_API_KEY": KEY, "VLLM_CPU_KVCACHE_SPACE": "1"},
             stdout=output,
             stderr=output,
             start_new_session=True,

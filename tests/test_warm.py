@@ -131,7 +131,7 @@ def test_a_server_that_has_loaded_vllm_has_one_thread(folder: Path, tmp_path: Pa
             [PROGRAM, "tell"],
             env=dict(os.environ),
             streams=(nothing.fileno(), out.fileno(), out.fileno()),
-            imports=("limbeck.sampler",),
+            imports=("limbeck.sampler:load_worker",),
         )
         assert told.wait() == 7
     found = json.loads(max((tmp_path / "out").read_text().splitlines()))

@@ -26,8 +26,8 @@ from limbeck.loading import loading
 from limbeck.sampling import Sample, SampleRequest
 from limbeck.warm import ADDRESS, Started
 
-WORKER, LOADED = "limbeck.engine_worker", "limbeck.sampler"
-"""The module that the process runs, and the one that it loads vLLM by."""
+WORKER, LOADED = "limbeck.engine_worker", "limbeck.sampler:load_worker"
+"""The module that the process runs, and the function that loads vLLM before it is forked."""
 
 ENCODER = msgspec.json.Encoder()
 INCOMING = msgspec.json.Decoder(tuple[int, Sample] | str | int | dict[str, Any])

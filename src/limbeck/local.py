@@ -36,7 +36,6 @@ WITHOUT_GPU = {
     "TORCHDYNAMO_DISABLE": "1",  # else vLLM compiles its log-probabilities for 20 s, which earn nothing here
     "OMP_NUM_THREADS": "1",  # two stages share the cores; threads that spin made small models 15 times slower
     "OMP_WAIT_POLICY": "PASSIVE",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # its own process would load everything once more: 15 to 20 s
 }
 

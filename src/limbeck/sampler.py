@@ -11,15 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import vllm
+from vllm.entrypoints.llm import LLM  # not by `vllm`, which loads it as late as an engine starts
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from limbeck import chat as chats
 from limbeck.config import Chat, EngineConfig, ModelConfig
 from limbeck.errors import ConfigError, EngineError
+from limbeck.loading import loading
 from limbeck.sampling import Sample, SampleRequest
+
+CPU_CACHE_MIB = 1024
+"""The KV cache on CPUs where `engine.kv_cache_mib` says nothing: vLLM would take a share of all memory."""
+
+
+def load_worker() -> None:
+    """Import what an engine on CPUs imports as it starts: for a process that is forked for engines."""
+    with loading():
+        import vllm.v1.worker.cpu_worker  # noqa: F401, PLC0415 - elsewhere other workers are wanted
 
 
 class VllmSampler:
@@ -37,9 +47,10 @@ class VllmSampler:
         Raises:
             EngineError: when vLLM cannot load or run it.
         """
-        cache = {"kv_cache_memory_bytes": engine.kv_cache_mib << 20} if engine.kv_cache_mib else {}
+        cache_mib = engine.kv_cache_mib or (CPU_CACHE_MIB if current_platform.is_cpu() else None)
+        cache = {"kv_cache_memory_bytes": cache_mib << 20} if cache_mib else {}
         try:
-            self._llm = vllm.LLM(
+            self._llm = LLM(
                 model=str(folder),
                 dtype=model.dtype,
                 load_format="safetensors",  # never a pickle, and nothing is guessed from the names of files
@@ -146,7 +157,7 @@ class VllmSampler:
         """A request in vLLM's terms."""
         words = sorted(set().union(*self._first_tokens(request.verdict))) if request.verdict else None
         logprobs = len(words) if words else 0 if request.logprobs or request.token_logprobs else None
-        return vllm.SamplingParams(
+        return SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
             max_tokens=request.max_tokens,

@@ -1,11 +1,9 @@
 """What the plan reads off a config.json against what torch and vLLM really make of it, on a CPU."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import vllm
 from transformers import (
     GemmaConfig,
     GemmaForCausalLM,
@@ -24,6 +22,7 @@ from limbeck.planning.sizes import read_model
 from limbeck.preflight import memory
 from limbeck.preflight.models import check_model
 from limbeck.preflight.places import Place
+from limbeck.sampler import VllmSampler
 from tests import tiny
 
 MODELS: dict[str, tuple[Any, Any]] = {
@@ -66,19 +65,15 @@ def test_tokens_in_the_cache_of_a_real_engine(layers: int, kv_heads: int, tmp_pa
     tiny.tokenizer().save_pretrained(tmp_path)
     shape = read_model(Place("student", str(tmp_path), None)).shape
     assert shape is not None
-    # On CPUs vLLM takes what VLLM_CPU_KVCACHE_SPACE says, in GiB.
-    mib = int(os.environ["VLLM_CPU_KVCACHE_SPACE"]) << 10
-    engine = EngineConfig(max_model_len=64, max_num_seqs=4, kv_cache_mib=mib)
-    llm = vllm.LLM(
-        str(tmp_path), dtype="float32", max_model_len=64, max_num_seqs=4, enforce_eager=True,
-        load_format="safetensors",
-    )  # fmt: skip
+    engine = EngineConfig(max_model_len=64, max_num_seqs=4, kv_cache_mib=256, enforce_eager=True)
+    llm = VllmSampler(tmp_path, ModelConfig(dtype="float32"), engine)._llm
     cache = llm.llm_engine.vllm_config.cache_config
     tokens = cache.num_gpu_blocks * cache.block_size
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
     storages = [tensor.untyped_storage() for tensor in runner.kv_caches]  # layers may share one
     allocated = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
     llm.llm_engine.engine_core.shutdown()
+    assert allocated == pytest.approx(256 << 20, rel=0.1)
     assert memory.kv_cache(shape, "float32", tokens) == pytest.approx(allocated, rel=0.1)
     held = memory.sequences(shape, "float32", engine, gpu_bytes=0) * engine.max_model_len
     assert held == pytest.approx(tokens, rel=0.1)

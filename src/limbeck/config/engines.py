@@ -111,7 +111,7 @@ class EngineConfig(Section):
     gpu_memory_utilization: Probability = 0.9
     """Share of a GPU's memory for weights and cache."""
     kv_cache_mib: Count | None = None
-    """Size of the KV cache in MiB instead of a share of all memory; wanted on CPUs."""
+    """Size of the KV cache in MiB instead of a share of a GPU's memory; on CPUs 1024 where it is null."""
     enforce_eager: bool = False
     """Skip graph capture and compilation: a faster start, slower tokens."""
     tensor_parallel_size: Count = 1

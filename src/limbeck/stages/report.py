@@ -6,8 +6,8 @@ what there is: a pipeline without PPO, or one that only evaluates, has a shorter
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import nsmallest
 from pathlib import Path
 
@@ -117,7 +117,15 @@ def run(
         asked = contest(names, policy.name if policy else None, [item.name for item in inputs.policies])
         picked = policy.name if policy and asked.candidate == POLICY else None
 
-        answers, agreed = _answers(inputs, picked, ORDER if asked.candidate else names, config, store)
+        prompts = nsmallest(
+            config.report.num_examples,
+            iter_rows(store, [inputs.heldout], Prompt),
+            key=lambda item: item.prompt_id,
+        )
+        examples = _Examples(prompts, _example_rows(asked, names, picked))
+        answers, agreed = _answers(
+            inputs, examples, picked, ORDER if asked.candidate else names, config, store
+        )
         scores = prompt_scores(answers)
         rows = accuracy_rows(scores, num_resamples, seed)
         compared = comparisons(scores, num_resamples, seed, asked.baselines)
@@ -146,16 +154,7 @@ def run(
             stages=stages,
             accepted=accepted(stages),
             plan=plan,
-            examples=_examples(
-                nsmallest(
-                    config.report.num_examples,
-                    iter_rows(store, [inputs.heldout], Prompt),
-                    key=lambda item: item.prompt_id,
-                ),
-                iter_rows(store, inputs.results, EvalResult),
-                gold,
-                _example_rows(asked, names, picked),
-            ),
+            examples=examples.shown(gold),
             provenance=provenance(manifests),
             settings=config,
         )
@@ -167,8 +166,8 @@ def run(
                 "report.md": markdown_page(report),
             }
             if labels:
-                prompts = iter_rows(store, [inputs.prompts] if inputs.prompts else [], Prompt)
-                more = label_report(labels, prompts, iter_rows(store, inputs.completions, Completion))
+                asked_of = iter_rows(store, [inputs.prompts] if inputs.prompts else [], Prompt)
+                more = label_report(labels, asked_of, iter_rows(store, inputs.completions, Completion))
                 pages |= {
                     "labels.json": more.model_dump_json(indent=1) + "\n",
                     "labels.html": labels_page(more, is_open=config.task.is_open),
@@ -226,11 +225,16 @@ def _names(results: Sequence[Manifest]) -> list[str]:
 
 
 def _answers(
-    inputs: ReportInputs, picked: str | None, order: Sequence[str], config: Config, store: Store
+    inputs: ReportInputs,
+    examples: "_Examples",
+    picked: str | None,
+    order: Sequence[str],
+    config: Config,
+    store: Store,
 ) -> tuple[Answers, tuple[Fidelity, ...]]:
-    """What all models answered, and how far that is what the teacher answered."""
+    """What all models answered, and how far that is what the teacher answered; examples are taken of it."""
     with Comparer(config.task) as comparer:
-        results = iter_rows(store, inputs.results, EvalResult)
+        results = examples.taken(iter_rows(store, inputs.results, EvalResult))
         if config.task.is_open:  # no two answers are the same: none has a majority or is the teacher's
             return collect(results, None, picked, order), ()
         answers = collect(results, comparer.same, picked, order)
@@ -314,35 +318,39 @@ def _example_rows(asked: Contest, names: Sequence[str], picked: str | None) -> d
     }
 
 
-def _examples(
-    prompts: Sequence[Prompt],
-    results: Iterable[EvalResult],
-    gold: Mapping[str, str],
-    shown: Mapping[str, str],
-) -> tuple[Example, ...]:
-    """Some held-out prompts with first samples.
+@dataclass
+class _Examples:
+    """Some held-out prompts with first samples, taken as the results pass by: there are many."""
 
-    Args:
-        prompts: Those with the lowest ids, which are hashes: nobody chose them.
-        results: Of all models.
-        gold: Prompt id -> gold answer in its normal form.
-        shown: The row's name in the report -> the model's own name.
-    """
-    chosen = {prompt.prompt_id for prompt in prompts}
-    first = {
-        (row.name, row.prompt_id): row
-        for row in results
-        if row.prompt_id in chosen and row.decoding == "sampled" and row.sample_index <= 0
-    }
-    examples = []
-    for prompt in prompts:
-        answers = tuple(
-            ExampleAnswer(name=name, text=row.text, answer=row.answer, correct=row.correct)
-            for name, model in shown.items()
-            if (row := first.get((model, prompt.prompt_id)))
+    prompts: Sequence[Prompt]
+    """Those with the lowest ids, which are hashes: nobody chose them."""
+    rows: Mapping[str, str]
+    """The row's name in the report -> the model's own name."""
+    first: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
+    """(model, prompt id) -> its first sample."""
+
+    def taken(self, results: Iterable[EvalResult]) -> Iterator[EvalResult]:
+        """All results, as they come."""
+        chosen = {prompt.prompt_id for prompt in self.prompts}
+        for row in results:
+            if row.prompt_id in chosen and row.decoding == "sampled" and row.sample_index <= 0:
+                self.first[row.name, row.prompt_id] = row
+            yield row
+
+    def shown(self, gold: Mapping[str, str]) -> tuple[Example, ...]:
+        """What was taken; `gold` are gold answers in their normal form, by prompt id."""
+        return tuple(
+            Example(
+                prompt=prompt.prompt,
+                gold=gold.get(prompt.prompt_id),
+                answers=tuple(
+                    ExampleAnswer(name=name, text=row.text, answer=row.answer, correct=row.correct)
+                    for name, model in self.rows.items()
+                    if (row := self.first.get((model, prompt.prompt_id)))
+                ),
+            )
+            for prompt in self.prompts
         )
-        examples.append(Example(prompt=prompt.prompt, gold=gold.get(prompt.prompt_id), answers=answers))
-    return tuple(examples)
 
 
 def _metrics(report: RunReport) -> dict[str, float]:
