@@ -106,7 +106,8 @@ def words(setting: Setting) -> str:
         f"{setting.layers} layers of width {setting.width}, vocabulary {setting.vocabulary}, "
         f"{setting.batch} rollouts of {setting.prompt_tokens} + {setting.completion_tokens} tokens{mixed}, "
         f"{setting.epochs} passes of {setting.minibatches} updates, {setting.dtype}, "
-        + ("old_logprobs of the engine, " if setting.told else "")
+        + ("old_logprobs of the sampler, " if setting.told else "")
+        + (f"rollouts by {setting.sampler}, " if setting.sampler != "vllm" else "")
         + ("one GPU" if local.has_gpu() else "one thread")
     )
 
