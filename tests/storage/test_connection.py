@@ -14,6 +14,12 @@ from limbeck.storage import Store, StoredObject
 from tests.certificate import make_certificate
 from tests.fault_proxy import fault_proxy
 
+ROLE = b"""<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>c</AccessKeyId><SecretAccessKey>d</SecretAccessKey>
+<SessionToken>e</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>
+</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
+"""How AWS's token service answers a pod that shows the token of its service account."""
+
 
 @contextmanager
 def web_proxy() -> Iterator[tuple[str, list[str]]]:
@@ -26,12 +32,13 @@ def web_proxy() -> Iterator[tuple[str, list[str]]]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             heard.append(f"{self.command} {self.path}")
+            body = {"GET": b"x", "POST": ROLE}.get(self.command, b"")
             self.send_response(404 if self.command == "HEAD" else 200)
-            self.send_header("Content-Length", "0" if self.command in ("PUT", "HEAD") else "1")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"x" if self.command == "GET" else b"")
+            self.wfile.write(body)
 
-        do_GET = do_PUT = do_HEAD = answer
+        do_GET = do_PUT = do_HEAD = do_POST = answer
 
         def log_message(self, *_: object) -> None:
             """Stay silent."""
@@ -79,6 +86,25 @@ def test_the_bucket_is_named_as_awss_settings_say(
         f"PUT {base}/%C3%A4%2Bb~",
         f"GET {base}/down",
     ]
+
+
+def test_a_pods_service_account_may_be_a_role_of_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of the pod")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with web_proxy() as (address, heard):
+        for name, value in {
+            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+            "AWS_ENDPOINT_URL_S3": "http://store.example",
+            "AWS_ENDPOINT_URL_STS": "http://sts.example",
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/limbeck",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "HTTP_PROXY": address,
+            "NO_PROXY": "",
+        }.items():
+            monkeypatch.setenv(name, value)
+        Store(deadline_seconds=2).write_bytes("s3://bucket/key", b"1")
+    assert heard == ["POST http://sts.example/", "PUT http://store.example/bucket/key"]
 
 
 def test_without_an_endpoint_the_bucket_is_looked_for_at_aws(

@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
@@ -66,18 +67,19 @@ def connect() -> Connection:
         ) from None
 
 
-class _S3Alone(Loader):  # type: ignore[misc]  # botocore is untyped
-    """Descriptions of S3: botocore's own loader looks through those of all 400 services first (0.03 s)."""
+class _Descriptions(Loader):  # type: ignore[misc]  # botocore is untyped
+    """botocore's loader, which looks into the folders of all 400 services before it loads one (0.03 s)."""
 
     def list_available_services(self, type_name: str) -> list[str]:
-        """What a client may be made of."""
-        return ["s3"]
+        """Their names; whether a folder holds this type is seen when it is loaded."""
+        folders = [Path(path) for path in self.search_paths]
+        return [service.name for folder in folders if folder.is_dir() for service in folder.iterdir()]
 
 
 @cache
 def _descriptions(data_path: str | None) -> Loader:
     """AWS's descriptions, read once (0.06 s) for all clients of a process and of its forks."""
-    return _S3Alone(create_loader(data_path).search_paths, include_default_search_paths=False)
+    return _Descriptions(create_loader(data_path).search_paths, include_default_search_paths=False)
 
 
 def _addressing_style(session: boto3.Session, endpoint: str | None) -> str:
