@@ -60,6 +60,10 @@ class Progress:
         if done:
             say(f"{self.stage}: {done}/{self.total} {self.unit} are there already, going on")
 
+    def begin(self) -> None:
+        """Start the clock anew: the start of an engine is no part of the rate."""
+        self._start = self._shown = time.monotonic()
+
     @property
     def rate(self) -> float:
         """Units a second in this attempt."""

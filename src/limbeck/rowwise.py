@@ -45,6 +45,7 @@ def make_rows(
     missing = [number for number in work.sizes if number not in shelf.whole]
     if missing:
         with closing(open_sampler()) as sampler:
+            progress.begin()
             _make(work, missing, sampler, config, shelf, progress, held)
     return shelf.made()
 

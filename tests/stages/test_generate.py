@@ -1,5 +1,6 @@
 """generate: the grid of samples, resume by row, prompts that do not fit and rows that kill the engine."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -237,6 +238,19 @@ def test_killed_after_its_last_part_it_asks_for_nothing_and_counts_no_row_twice(
     assert not idle.answered
     assert "generate(teacher): 160/160 completions are there already" in capsys.readouterr().out
     assert not any("/loose-" in uri for uri in store.sizes(made.uri))
+
+
+def test_the_start_of_an_engine_is_no_part_of_the_rate(
+    store: Store, work_uri: str, config_for: ConfigFor, prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start_slowly() -> ScriptedSampler:
+        time.sleep(4.0)
+        return ScriptedSampler(answer)
+
+    made = run(prepared.prompts, "hash", start_slowly, config_for(**GRID), store, work_uri, role="teacher")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith(", done")]
+    rate = float(line.split(", ")[1].removesuffix("/s").replace(",", ""))
+    assert rate > made.num_rows / 4.0
 
 
 def test_an_engine_that_dies_of_every_row_leaves_no_row_behind(
