@@ -2,8 +2,7 @@
 
 python -m bench.ppo_ours FOLDER SETTING ALGORITHM --figures N     run by bench.ppo
 
-SETTING is JSON. FOLDER holds the models; the sampler is vLLM in this process, so that its seconds and memory
-count, where the stage has it in a process of its own.
+SETTING is JSON. FOLDER holds the models; the sampler is in this process, so its seconds and memory count.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 `limbeck.engine_process.EngineProcess` is what the row stages use: an engine in a process of its own,
 which answers as requests finish. `limbeck.openai_sampler.OpenAISampler` asks a black box over the network
-instead. `limbeck.sampler.VllmSampler` is the engine itself: PPO holds it in its own process. Tests may pass
+instead. `limbeck.sampler.VllmSampler` is the engine itself: PPO holds it in its own process, or
+`limbeck.trainer.transformers_sampler.TransformersSampler` in its place. Tests may pass
 scripted ones.
 """
 

@@ -198,6 +198,12 @@ COUNTS: dict[str, tuple[int, dict[str, Any], dict[str, Any], list[str]]] = {
         {},
         ["error: engines over several GPUs beside several training processes in engine.tensor_parallel_size"],
     ),
+    "the split, and two processes of ppo without engines": (
+        2,
+        {"engine": {"tensor_parallel_size": 2}, "ppo": {"sampler": "transformers"}},
+        {},
+        [],
+    ),
     "the split, and one process of ppo": (
         2,
         {"engine": {"tensor_parallel_size": 2}, "ppo": {"deepspeed": {"processes": 1}}},
@@ -316,6 +322,8 @@ def test_the_engine_of_ppo_has_a_smaller_share(made: Path) -> None:
     ]
     assert "in rollouts of stage ppo" in line
     assert "got 0.8 GiB. Raise ppo.gpu_memory_utilization" in line
+    without = config(engine={"kv_cache_mib": None}, ppo={"sampler": "transformers"})
+    assert "rollouts" not in str(lines(gpus.check_training(asked, without, shape, None, 4 << 30)))
 
 
 def test_the_judge_of_rollouts_has_a_share_of_its_own_and_only_where_it_is_asked(made: Path) -> None:

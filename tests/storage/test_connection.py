@@ -54,6 +54,12 @@ def web_proxy() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """The environment of a client that asks all hosts through its proxy."""
+    for name, value in {"NO_PROXY": "", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+
 STYLES = {
     "path": ("", "http://store.example/bucket"),
     "virtual": ("[default]\ns3 =\n  addressing_style = virtual\n", "http://bucket.store.example"),
@@ -67,15 +73,14 @@ def test_the_bucket_is_named_as_awss_settings_say(
     (tmp_path / "config").write_text(settings)
     (tmp_path / "file").write_bytes(b"x")
     with web_proxy() as (address, heard):
-        for name, value in {
-            "AWS_CONFIG_FILE": str(tmp_path / "config"),
-            "AWS_ENDPOINT_URL": "http://store.example",
-            "AWS_ACCESS_KEY_ID": "a",
-            "AWS_SECRET_ACCESS_KEY": "b",
-            "HTTP_PROXY": address,
-            "NO_PROXY": "",
-        }.items():
-            monkeypatch.setenv(name, value)
+        given(
+            monkeypatch,
+            HTTP_PROXY=address,
+            AWS_CONFIG_FILE=str(tmp_path / "config"),
+            AWS_ENDPOINT_URL="http://store.example",
+            AWS_ACCESS_KEY_ID="a",
+            AWS_SECRET_ACCESS_KEY="b",
+        )
         client = Store(deadline_seconds=2)
         client.write_bytes("s3://bucket/some key", b"1")  # boto3's way
         client.write_file(tmp_path / "file", "s3://bucket/ä+b~")  # the short way, after asking if it is there
@@ -93,16 +98,15 @@ def test_a_pods_service_account_may_be_a_role_of_aws(monkeypatch: pytest.MonkeyP
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     with web_proxy() as (address, heard):
-        for name, value in {
-            "AWS_CONFIG_FILE": str(tmp_path / "none"),
-            "AWS_ENDPOINT_URL_S3": "http://store.example",
-            "AWS_ENDPOINT_URL_STS": "http://sts.example",
-            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/limbeck",
-            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
-            "HTTP_PROXY": address,
-            "NO_PROXY": "",
-        }.items():
-            monkeypatch.setenv(name, value)
+        given(
+            monkeypatch,
+            HTTP_PROXY=address,
+            AWS_CONFIG_FILE=str(tmp_path / "none"),
+            AWS_ENDPOINT_URL_S3="http://store.example",
+            AWS_ENDPOINT_URL_STS="http://sts.example",
+            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/limbeck",
+            AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"),
+        )
         Store(deadline_seconds=2).write_bytes("s3://bucket/key", b"1")
     assert heard == ["POST http://sts.example/", "PUT http://store.example/bucket/key"]
 

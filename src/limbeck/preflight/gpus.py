@@ -34,7 +34,8 @@ SMALLER = {
     "reward.deepspeed.gradient_checkpointing or lora_rank",
     "ppo": "Lower ppo.gpu_memory_utilization or set engine.kv_cache_mib (vLLM takes its share first; the "
     "reward judge takes ppo.judge_gpu_memory_utilization too), "
-    "lower ppo.micro_batch_size or engine.max_model_len, set ppo.deepspeed.gradient_checkpointing or "
+    "lower ppo.micro_batch_size or engine.max_model_len (where transformers samples also "
+    "engine.max_num_seqs), set ppo.deepspeed.gradient_checkpointing or "
     "lora_rank",
     "rollouts": "Raise ppo.gpu_memory_utilization, lower engine.max_model_len or engine.max_num_seqs",
     "judge": "Raise ppo.judge_gpu_memory_utilization, lower engine.max_model_len or engine.max_num_seqs",

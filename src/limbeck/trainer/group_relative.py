@@ -1,6 +1,6 @@
 """RLOO and GRPO: TRL's trainers, which compare the answers to one prompt with one another and need no critic.
 
-TRL makes advantages, losses and updates; the rest is as in `ppo`: vLLM answers with the policy's newest
+TRL makes advantages, losses and updates; the rest is as in `ppo`: a sampler answers with the newest
 weights, the same scores, the same choice of the checkpoint. The sampler is ours and not TRL's: TRL's vLLM
 dies at its first hand-over of weights on CPUs, would be a second engine beside the one that validates, and
 draws from generators that no training state holds. A resumed run is a trainer of the rounds that are left, as

@@ -1,4 +1,4 @@
-"""Proximal policy optimization of the student, in cleanrl's names, on DeepSpeed and vLLM.
+"""Proximal policy optimization of the student, in cleanrl's names, on DeepSpeed.
 
 One round: the sampler takes over the policy's weights; the policy answers a batch of prompts; a
 score at the last token and a KL penalty at every token make the rewards; GAE makes advantages;
@@ -69,7 +69,7 @@ def train_ppo(
     Args:
         student: Its checkpoint folder: the policy's start, and the reference.
         reward_folder: The reward model's checkpoint folder.
-        sampler: A vLLM engine opened on `student`.
+        sampler: Answers prompts; opened on `student`.
         prompts: What rollouts answer.
         validation: Labelled prompts kept out of training; agreement on them chooses the checkpoint.
         agrees: Whether a completion's answer is the same as a label.

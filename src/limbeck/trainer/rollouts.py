@@ -1,4 +1,4 @@
-"""Rollouts: the policy answers prompts through vLLM with its newest weights, and is scored.
+"""Rollouts: the policy answers prompts with its newest weights, and is scored.
 
 Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (padded on the right).
 """
