@@ -124,7 +124,7 @@ def _config(setting: Setting, algorithm: str) -> Config:
                 "forward_batch_size": None
                 if setting.packing
                 else min(setting.forward_rows, setting.batch) // 2,
-                "packing": setting.packing and algorithm == "ppo",
+                "packing": setting.packing,
                 "sampler": setting.sampler,
                 "old_logprobs": "engine" if setting.told else "trainer",
                 "max_tokens": setting.completion_tokens,

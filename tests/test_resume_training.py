@@ -87,7 +87,7 @@ STAGES = [
             "algorithm": "rloo",
             "samples_per_prompt": 4,
             "adaptive_kl": False,
-            "sampler": "transformers",  # the other case has vLLM
+            "sampler": "transformers",
         },
     ),
     Stage(
@@ -96,6 +96,7 @@ STAGES = [
         "updates",
         40,
         {"ppo/score": 0.05, "ppo/unjudged": 1e-9, "ppo/kl_coef": 1e-3},
+        {"sampler": "transformers"},  # of vLLM the judge's engine alone
         reward="judge",
     ),
 ]

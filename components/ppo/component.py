@@ -23,7 +23,7 @@ def ppo(
     config: dict[str, Any] = {},
     train_jobs: dict[str, Any] = {},
 ) -> None:
-    """Refine the warmed-up student by PPO, with rollouts from vLLM and updates by DeepSpeed.
+    """Refine the warmed-up student by PPO, with rollouts from vLLM or transformers and updates by DeepSpeed.
 
     The checkpoint kept is the one that agrees best with the pseudo labels of validation prompts. Of open
     questions nothing can agree: the last one is kept whose KL is within `ppo.target_kl`.

@@ -91,7 +91,7 @@ def test_what_a_batch_keeps() -> None:
     # Each layer's input, 2 x 8 x 2 bytes, and one layer in full.
     assert memory.activations(TOY, "bfloat16", 3, 10, checkpointing=True) == 30 * (32 + 364)
     # Logits of 2 bytes, two pieces of 4.
-    assert memory.ppo_logits(5, 10, "bfloat16") == 50 * 10
+    assert memory.policy_logits(5, 10, "bfloat16") == 50 * 10
 
 
 def test_an_engine() -> None:
@@ -229,10 +229,3 @@ def test_a_critic_with_adapters_holds_no_copy_of_the_model_it_starts_from(
         900, TOY.linear_widths, "bfloat16", DeepSpeedConfig(zero_stage=zero_stage, lora_rank=4)
     )
     assert states("ppo") - states("rloo") == alone.states - shared
-
-
-def test_logits_in_tiles() -> None:
-    # 5 x 10 logits of 2 bytes; gradients of 10 rows of the head and 5 of its input, 8 x 4 bytes each.
-    assert memory.tiled_logits(5, TOY, "bfloat16") == 100 + 15 * 32
-    wide = like_toy(vocabulary=100_000)
-    assert memory.tiled_logits(5000, wide, "bfloat16") == 4096 * 32_768 * 2 + 105_000 * 32

@@ -115,7 +115,7 @@ def test_states_of_a_training(zero_stage: int, dtype: Dtype, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_logits_of_ppo(dtype: Dtype) -> None:
+def test_logits_of_the_policy(dtype: Dtype) -> None:
     rows, tokens, vocabulary = 2, 64, 5000
 
     class Model(torch.nn.Module):
@@ -133,4 +133,4 @@ def test_logits_of_ppo(dtype: Dtype) -> None:
     events = measured.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peak = max(accumulate(change for _, change in changes))
-    assert memory.ppo_logits(rows * tokens, vocabulary, dtype) == pytest.approx(peak, rel=0.02)
+    assert memory.policy_logits(rows * tokens, vocabulary, dtype) == pytest.approx(peak, rel=0.02)

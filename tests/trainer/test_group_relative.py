@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig, MixtralConfig, MixtralForCausalLM
 
-from limbeck.config import PpoReward, parse_config
+from limbeck.config import Chat, PpoReward, parse_config
 from limbeck.records import PpoPrompt
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import LiveSampler
 from limbeck.saver import Saver
 from limbeck.trainer.group_relative import train_group_relative
 from limbeck.trainer.ppo import train_ppo
-from tests import saving
+from limbeck.trainer.transformers_sampler import TransformersSampler
+from tests import saving, tiny
 from tests.trainer.conftest import PROMPTS, has_w
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
@@ -117,6 +119,7 @@ def test_the_first_round_is_answered_and_scored_as_that_of_ppo(
         "samples_per_prompt": 2,
         "micro_batch_size": None,
         "missing_eos_penalty": 0.5,
+        "temperature": 0.8,
         "reward": "mixed",
         "prompts": some,
     }
@@ -187,7 +190,7 @@ def test_a_resumed_run_goes_on_with_the_same_rounds(
 
 
 @ALGORITHMS
-def test_small_passes_and_recomputed_activations_change_no_loss(
+def test_small_passes_recomputed_activations_and_packing_change_no_loss(
     tmp_path: Path, student: Path, reward_folder: Path, sampler: VllmSampler, algorithm: str
 ) -> None:
     kept, recomputed = ({"gradient_checkpointing": value} for value in (False, True))
@@ -211,11 +214,41 @@ def test_small_passes_and_recomputed_activations_change_no_loss(
         algorithm,
         micro_batch_size=8,
         deepspeed=recomputed,
+        packing=True,
         **few,
     )
     for one, other in zip(rounds(whole), rounds(small), strict=True):
         for name in ("ppo/policy_loss", "ppo/score", "ppo/length"):
             assert one[name] == pytest.approx(other[name], abs=1e-3), name
+
+
+def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tmp_path: Path, reward_folder: Path) -> None:
+    shape = MixtralConfig(
+        vocab_size=len(tiny.WORDS),
+        num_local_experts=2,
+        output_router_logits=True,
+        eos_token_id=tiny.END,
+        **tiny.SHAPE,
+    )
+    MixtralForCausalLM(shape).save_pretrained(tmp_path / "student")
+    tiny.tokenizer().save_pretrained(tmp_path / "student")
+    losses = {}
+    for coef in (0.0, 10.0):
+        config = AutoConfig.from_pretrained(tmp_path / "student", router_aux_loss_coef=coef)
+        config.save_pretrained(tmp_path / "student")
+        sampler = TransformersSampler(tmp_path / "student", "float32", 64, Chat())
+        run = train(
+            tmp_path / str(coef),
+            tmp_path / "student",
+            reward_folder,
+            sampler,
+            "rloo",
+            num_updates=1,
+            micro_batch_size=None,
+        )
+        losses[coef] = rounds(run)[0]["ppo/policy_loss"]
+    # What balances two experts is 2 where each token is given to both in equal shares.
+    assert losses[10.0] - losses[0.0] == pytest.approx(20, rel=0.2)
 
 
 @pytest.mark.parametrize("deepspeed", [{"zero_stage": 2}, {"lora_rank": 8}], ids=str)

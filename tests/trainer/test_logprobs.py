@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
 from limbeck.trainer.layout import padded
-from limbeck.trainer.logprobs import PIECE, completion_logprobs, logprobs_and_entropy
+from limbeck.trainer.logprobs import PIECE, batch_logprobs, completion_logprobs, logprobs_and_entropy
+from limbeck.trainer.tokens import pad_left, pad_right
+from tests import tiny
 
 ROWS, TOKENS = 2, 3
 IDS = torch.tensor([[1, 5, 7, 2], [3, 0, 4, 4]])
@@ -64,3 +67,64 @@ def test_the_output_layer_is_as_it_was_afterwards() -> None:
     with model.register_forward_hook(refuse), pytest.raises(MemoryError):
         completion_logprobs(model, LAYOUT, 1.0)
     assert model(IDS).logits.shape == (ROWS, TOKENS + 1, 8)
+
+
+@pytest.mark.parametrize("pad_id", [None, 0], ids=["padded", "packed"])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_of_a_batch_all_comes_back_in_place_from_passes_of_rows_of_like_length(
+    rows: int, pad_id: int | None
+) -> None:
+    torch.manual_seed(1)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=20, initializer_range=0.3, **tiny.SHAPE)).eval()
+    prompts = [[2, 5, 11], [9], [2, 5, 11, 12, 3], [7, 2], [7, 7, 7, 3]]
+    completions = [[12, 4], [15, 3, 3, 8, 9, 4], [4], [], [8, 8, 4]]
+    left, left_mask = pad_left(prompts, 0)
+    right, mask_B_T = pad_right(completions, 0)
+    ids_B_S, mask_B_S = torch.cat([left, right], 1), torch.cat([left_mask, mask_B_T], 1)
+    expected, entropies = torch.zeros(right.shape), torch.zeros(right.shape)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        alone = (model(torch.tensor([prompt + completion])).logits[0] / 0.7).log_softmax(-1)
+        for column, token in enumerate(completion):
+            before = alone[len(prompt) + column - 1]
+            expected[row, column] = before[token]
+            entropies[row, column] = torch.special.entr(before.exp()).sum()
+
+    shapes = list[tuple[int, ...]]()
+    with model.model.embed_tokens.register_forward_hook(lambda _, given, __: shapes.append(given[0].shape)):
+        found, entropy = batch_logprobs(
+            model, ids_B_S, mask_B_S, mask_B_T, 0.7, rows=rows, pad_id=pad_id, with_entropy=True
+        )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy, entropies, atol=1e-5, rtol=1e-5)
+    assert not (mask_B_T == 0)[found != 0].any()
+    if pad_id is None:
+        assert (
+            shapes
+            == {
+                1: [
+                    (1, 3),
+                    (1, 5),
+                    (1, 6),
+                    (1, 7),
+                    (1, 7),
+                ],  # a completion without tokens has a column all the same
+                2: [(2, 5), (2, 11), (1, 7)],
+                9: [(5, 11)],
+            }[rows]
+        )
+    elif rows == 9:
+        assert shapes == [(2, 14)]
+    weights = torch.rand(found.shape)
+    ours, wanted = (
+        torch.autograd.grad((weights * item).sum(), list(model.parameters())) for item in (found, expected)
+    )
+    for one, other in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_entropies_of_a_batch_are_made_where_they_are_wanted() -> None:
+    ones = torch.ones_like(IDS)
+    given = (Table(8, torch.float32), IDS, ones, ones[:, 1:], 1.0)
+    logprobs, entropy = batch_logprobs(*given, rows=1, pad_id=None, with_entropy=False)
+    assert logprobs.shape == (ROWS, TOKENS)
+    assert entropy is None

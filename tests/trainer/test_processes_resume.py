@@ -172,8 +172,13 @@ def rank_of(task: int, rank: int) -> int | None:
 @pytest.mark.parametrize(
     ("training", "zero_stage", "first", "second"),
     [
-        *((training, zero_stage, 2, 1) for training in (SFT, REWARD, PPO) for zero_stage in (1, 2, 3)),
+        (SFT, 1, 2, 1),  # ZeRO 1 and 2 are one optimizer of DeepSpeed's
+        (SFT, 3, 2, 1),
+        (REWARD, 2, 2, 1),
         (REWARD, 2, 1, 2),
+        (REWARD, 3, 2, 1),
+        (PPO, 2, 2, 1),
+        (PPO, 3, 2, 1),
     ],
     ids=lambda value: value.stage if isinstance(value, Training) else str(value),
 )

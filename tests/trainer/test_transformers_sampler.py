@@ -1,4 +1,4 @@
-"""Rollouts by transformers' `generate`, beside those of the real vLLM engine, on tiny models."""
+"""Rollouts by the forward pass of transformers, beside those of the real vLLM engine, on tiny models."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from limbeck.config import Chat, parse_config
 from limbeck.refining import open_policy
@@ -56,6 +56,26 @@ def test_the_likeliest_answers_are_those_of_vllm(
         )
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
         assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
+
+
+def test_padding_shifts_no_position_of_a_model_that_learns_one_by_one(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    shape = GPT2Config(
+        vocab_size=len(tiny.WORDS),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.5,
+        eos_token_id=tiny.END,
+    )
+    model = GPT2LMHeadModel(shape).eval()
+    model.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    asked = requests(sampler := TransformersSampler(tmp_path, "float32", 8, Chat()), temperature=1e-6)
+    for request, sample in zip(asked, sampler.sample(asked), strict=True):
+        ids = torch.tensor([request.prompt])
+        alone = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
+        assert sample.token_ids == alone[0, ids.shape[1] :].tolist()
 
 
 def test_tokens_are_drawn_as_often_as_the_policy_says(student: Path) -> None:

@@ -13,7 +13,7 @@ PpoReward = Literal["model", "agreement", "mixed", "judge"]
 BY_AGREEMENT: tuple[PpoReward, ...] = ("agreement", "mixed")
 """What looks at agreement with the pseudo label, of which open questions have none."""
 Algorithm = Literal["ppo", "rloo", "grpo"]
-PPO_ALONE = ("adaptive_kl", "whiten_rewards", "packing")
+PPO_ALONE = ("adaptive_kl", "whiten_rewards")
 """What no other algorithm does, and would be missed: refused. Settings of the critic are not asked then."""
 
 
@@ -139,13 +139,13 @@ class PpoConfig(Section):
     """Rollouts in one forward pass that needs no gradients, and so far less memory, as the reference's; null:
     as many as in the others. Of `ppo` alone."""
     packing: bool = False
-    """Lay the rollouts of a forward pass one behind another, as `sft.packing` does; of `ppo` alone."""
+    """Lay the rollouts of a forward pass one behind another, as `sft.packing` does."""
     score_batch_size: Count | None = None
     """Rollouts that the reward model scores together, while later ones are still sampled; null: all of a
     process, after the last one. It changes scores by rounding alone."""
     sampler: Literal["vllm", "transformers"] = "vllm"
-    """What samples rollouts: vLLM, or transformers' `generate`, `engine.max_num_seqs` at once until the last
-    of them ends. The latter is for models so small that vLLM's scheduling takes longer than they do."""
+    """What samples rollouts: vLLM, or the forward pass of transformers, `engine.max_num_seqs` at once until
+    all have ended. The latter is for models so small that vLLM's scheduling takes longer than they do."""
     old_logprobs: Literal["trainer", "engine"] = "trainer"
     """Who tells the log-probabilities under the policy that sampled: a forward pass of the trainer, or the
     sampler, which saves that pass; vLLM rounds in its own way. Of `ppo` and `rloo`, at temperature 1."""

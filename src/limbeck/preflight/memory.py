@@ -25,8 +25,6 @@ BATCHED_TOKENS = 16_384
 """Most tokens of one vLLM step. Source: vLLM 0.32, engine/arg_utils.py, `get_batch_defaults`, large GPUs."""
 SCORED_TOKENS = 32_768
 """Tokens that a scorer takes at once. Source: the constant of this name in limbeck.trainer.reward."""
-TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
-"""Logits that TRL makes at once. Source: TRL 1.16, kernels/chunked_logprob.py and trainer/utils.py."""
 
 
 @dataclass(frozen=True)
@@ -183,22 +181,13 @@ def activations(shape: Shape, dtype: Dtype, rows: int, row_tokens: int, *, check
     return rows * row_tokens * each
 
 
-def ppo_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
+def policy_logits(tokens: int, vocabulary: int, dtype: Dtype) -> int:
     """Logits of completion tokens, whose place their gradient takes, and two pieces in float32 on the way.
 
-    Source: `completion_logprobs` of limbeck.trainer.logprobs, the backward pass.
+    Source: limbeck.trainer.logprobs, the backward pass.
     """
     logits = tokens * vocabulary
     return logits * WIDTH[dtype] + 2 * min(logits, PIECE) * FLOAT
-
-
-def tiled_logits(tokens: int, shape: Shape, dtype: Dtype) -> int:
-    """Logits as `rloo` and `grpo` compute them: a tile, and float32 gradients of the head and of its input.
-
-    Source: TRL 1.16, kernels/chunked_logprob.py, the backward pass.
-    """
-    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY) * WIDTH[dtype]
-    return tile + (shape.vocabulary + tokens) * shape.hidden * FLOAT
 
 
 def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
@@ -208,9 +197,9 @@ def scoring(shape: Shape, dtype: Dtype, row_tokens: int) -> int:
 
 
 def generating(shape: Shape, dtype: Dtype, engine: EngineConfig) -> int:
-    """A batch of transformers' `generate`: a cache of its longest answers, and logits of one step.
+    """A batch of answers by transformers: a cache of the longest ones, and logits of one step.
 
-    These count in the model's number type, three times over in float32 and twice in float64 (`_Draw` in
+    These count in the model's number type, three times over in float32 and twice in float64 (`_draw` in
     limbeck.trainer.transformers_sampler). An estimate.
     """
     logits = engine.max_num_seqs * shape.vocabulary * (WIDTH[dtype] + 3 * FLOAT + 2 * 2 * FLOAT)
@@ -296,11 +285,7 @@ def ppo_need(
     learners = [training(student.parameters, student.linear_widths, dtype, settings.deepspeed, num_gpus)]
     passes = [
         activations(student, dtype, rows, row_tokens, checkpointing=checkpointing)
-        + (
-            ppo_logits(rows * tokens, student.vocabulary, dtype)
-            if has_critic
-            else tiled_logits(rows * tokens, student, dtype)
-        ),
+        + policy_logits(rows * tokens, student.vocabulary, dtype),
         scoring(reward, dtype, config.reward.max_length),
     ]
     if has_critic:

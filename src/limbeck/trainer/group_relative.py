@@ -28,8 +28,9 @@ from limbeck.sampling import LiveSampler
 from limbeck.saver import StateSaver
 from limbeck.trainer.course import BEST, load_course
 from limbeck.trainer.engines import advanced, deepspeed_json, start_process
+from limbeck.trainer.logprobs import batch_logprobs
 from limbeck.trainer.networks import load_policy, load_tokenizer
-from limbeck.trainer.padding import Scored, without_padding
+from limbeck.trainer.packing import check_packable
 from limbeck.trainer.rollouts import draw, load_reward_model
 from limbeck.trainer.rounds import Rounds, num_steps
 
@@ -59,6 +60,8 @@ def train_group_relative(
     start_process(config.seed, settings.deepspeed)
     tokenizer = load_tokenizer(student)
     policy = load_policy(student, config.student.dtype, settings.deepspeed)
+    if settings.packing:
+        check_packable(policy, "ppo.packing")
     best_folder = folder / BEST
     course = load_course(resume_from, best_folder) if resume_from else Course(kl_coef=settings.kl_coef)
     done = course.update
@@ -168,6 +171,10 @@ def _in_order(prompts: Sequence[PpoPrompt], done: int, config: Config) -> datase
     )
 
 
+Scored = tuple[Tensor, Tensor | None, Tensor | None]
+"""Log-probabilities and entropies of completion tokens, B x T, and an auxiliary loss, as TRL gives them."""
+
+
 class _Answered(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """What TRL's trainers get from us: rounds that our sampler answers, and passes with little padding."""
 
@@ -193,16 +200,28 @@ class _Answered(Trainer):  # type: ignore[misc]  # transformers is untyped here
         attention_mask: Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
+        compute_entropy: bool = False,
         **options: Any,
     ) -> Scored:
-        score = super()._get_per_token_logps_and_entropies
-        return without_padding(
-            lambda ids_B_S, mask_B_S, num_tokens: score(model, ids_B_S, mask_B_S, num_tokens, **options),
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            batch_size or len(input_ids),
-        )
+        """As in PPO: rows of like length share a pass, and the output layer reads completion tokens alone."""
+        if options.get("compute_aux_loss"):  # of a mixture of experts: TRL's own passes keep it
+            scored: Scored = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
+            )
+            return scored
+        settings = self.rounds.config.ppo
+        with self.accelerator.autocast():
+            logprobs_B_T, entropy_B_T = batch_logprobs(
+                model,
+                input_ids,
+                attention_mask,
+                attention_mask[:, -logits_to_keep:],
+                settings.temperature,
+                rows=batch_size or len(input_ids),
+                pad_id=self.rounds.tokenizer.pad_token_id if settings.packing else None,
+                with_entropy=compute_entropy,
+            )
+        return logprobs_B_T, entropy_B_T, None
 
 
 class _Rloo(_Answered, RLOOTrainer):  # type: ignore[misc]

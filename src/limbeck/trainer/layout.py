@@ -1,12 +1,14 @@
-"""How the rollouts of one forward pass lie in a batch: each in a row of its own, or several in one.
+"""How rollouts lie in forward passes: which share one, and there each in a row of its own or several in one.
 
 Only at completion tokens is anything read, so they are named by their places, and padding costs no more than
 the layers of a network. Shapes: B rollouts, R rows, S tokens of a row, T completion tokens, N completion
 tokens of all rollouts, one rollout after another.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from limbeck.trainer.packing import packed_rows
@@ -24,6 +26,32 @@ class Layout(NamedTuple):
     """Where the token before each completion token lies, in R x S taken flat."""
     tokens_N: Tensor
     """The completion tokens."""
+
+
+def alike(mask_B_S: Tensor, rows: int) -> Sequence[Tensor]:
+    """Places of rollouts, so many at a time, those of like length together: they pad little."""
+    return torch.split(mask_B_S.sum(dim=1).cpu().argsort(stable=True), rows)
+
+
+def laid(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int | None) -> Layout:
+    """Rollouts without the columns that are padding in all of them; with a padding token they share rows.
+
+    The other arguments are those of `padded`.
+    """
+    if pad_id is not None:
+        return packed(ids_B_S, mask_B_S, mask_B_T, pad_id)
+    inside_S = _inside(mask_B_S)
+    # Completions without tokens have a column all the same.
+    inside_T = _inside(mask_B_T) if mask_B_T.any() else slice(0, 1)
+    start_S = ids_B_S.shape[1] - mask_B_T.shape[1]
+    inside_S = slice(inside_S.start, start_S + inside_T.stop)
+    return padded(ids_B_S[:, inside_S], mask_B_S[:, inside_S], mask_B_T[:, : inside_T.stop])
+
+
+def _inside(mask_B_S: Tensor) -> slice:
+    """From the first to the last column that has a token."""
+    columns = mask_B_S.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def padded(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor) -> Layout:

@@ -21,9 +21,8 @@ from limbeck.jobs import Course
 from limbeck.losses import kl_k1, kl_k3, masked_mean, policy_loss, value_loss
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate
-from limbeck.trainer.layout import Layout, packed, padded
+from limbeck.trainer.layout import Layout, alike, laid
 from limbeck.trainer.logprobs import completion_logprobs, logprobs_and_entropy
-from limbeck.trainer.padding import alike, inside
 from limbeck.trainer.rollouts import RewardModel, Rollouts
 
 
@@ -52,11 +51,11 @@ class Batch:
     returns_B_T: Tensor
 
     def part(self, index: Tensor, pad_id: int | None) -> "Part":
-        """Some rollouts of it; `pad_id` as in `_laid`."""
+        """Some rollouts of it; `pad_id` as in `laid`."""
         ids_B_S, mask_B_S, mask_B_T = self.ids_B_S[index], self.mask_B_S[index], self.mask_B_T[index]
         values = (self.logprobs_B_T, self.values_B_T, self.advantages_B_T, self.returns_B_T)
         return Part(
-            _laid(ids_B_S, mask_B_S, mask_B_T, pad_id), *(item[index][mask_B_T > 0] for item in values)
+            laid(ids_B_S, mask_B_S, mask_B_T, pad_id), *(item[index][mask_B_T > 0] for item in values)
         )
 
 
@@ -70,18 +69,10 @@ class Part(NamedTuple):
     returns_N: Tensor
 
 
-def _laid(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int | None) -> Layout:
-    """Rollouts without columns that are padding in all of them; with a padding token they share rows."""
-    if pad_id is not None:
-        return packed(ids_B_S, mask_B_S, mask_B_T, pad_id)
-    inside_S = inside(mask_B_S)
-    return padded(ids_B_S[:, inside_S], mask_B_S[:, inside_S], mask_B_T[:, inside(mask_B_T)])
-
-
 def _alike(places: Sequence[int], mask_B_S: Tensor, rows: int) -> Sequence[Tensor]:
     """This rank's places of some rows, as its forward passes: rows of like length together, to pad little."""
     mine = torch.tensor(ranks.share(places))
-    return [mine[part] for part in alike(mask_B_S[mine].sum(dim=1), rows)]
+    return [mine[part] for part in alike(mask_B_S[mine], rows)]
 
 
 def update(rollouts: Rollouts, networks: Networks, course: Course, config: Config) -> dict[str, float]:
@@ -185,7 +176,7 @@ def _passed(
     rows = settings.forward_batch_size or passes(settings).rows
     with torch.no_grad():
         for places in _alike(range(settings.batch_size), mask_B_S, rows):
-            layout = _laid(ids_B_S[places], mask_B_S[places], mask_B_T[places], _pad_id(networks, settings))
+            layout = laid(ids_B_S[places], mask_B_S[places], mask_B_T[places], _pad_id(networks, settings))
             rows_N, columns_N = mask_B_T[places].nonzero(as_tuple=True)
             if told_B_T is None:
                 new, entropy = logprobs_and_entropy(networks.policy, layout, settings.temperature)

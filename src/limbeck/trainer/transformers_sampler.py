@@ -1,8 +1,10 @@
-"""Rollouts by transformers' `generate`: `ppo.sampler: transformers`.
+"""Rollouts by the forward pass of transformers: `ppo.sampler: transformers`.
 
-vLLM schedules each sequence at each step, in Python: of a model of few weights that is most of its work.
-`generate` takes one step for a whole batch, and goes on until the last answer of the batch ends.
-Shapes: B rollouts, P prompt tokens (padded on the left), V vocabulary.
+vLLM schedules each sequence at each step, in Python: of a model of few weights that is most of its work. Here
+a step is one pass for the whole batch. A prompt is read once, however many answers it gets, and an answer
+that has ended leaves the batch; transformers' own `generate` goes on with it until the last one ends.
+Shapes: B rollouts, A of them that go on, U different prompts of P tokens (padded on the left), C tokens so
+far, S of them newly read, T tokens of the longest answer, V vocabulary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_model
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache
 
 from limbeck import chat as chats
 from limbeck.config import Chat, Dtype
@@ -43,15 +45,14 @@ class TransformersSampler:
             DataError: when transformers cannot load it.
         """
         self._model = cast(Any, load_frozen_policy(folder, dtype).to(device()))
+        self._model.config.output_router_logits = False  # for a loss of experts, which sampling has none of
         self._tokenizer = load_tokenizer(folder)
         self._batch_size = batch_size
         self._prompt_ids = chats.asking(self._tokenizer, chat)
         # Where vLLM ends an answer too. What else a checkpoint says of sampling decides nothing there either.
         ends = self._model.generation_config.eos_token_id
-        self._ends = {self._tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-        self._model.generation_config = GenerationConfig(
-            eos_token_id=sorted(self._ends), pad_token_id=PADDING, do_sample=False
-        )
+        found = {self._tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._ends = torch.tensor(sorted(found), dtype=torch.long, device=device())
 
     def prompt_ids(self, user_message: str) -> list[int]:
         """Token ids of a user message in the model's chat template, up to where the answer begins."""
@@ -78,65 +79,86 @@ class TransformersSampler:
 
     def _answers(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """Answers to one batch, in order."""
-        prompts = [cast(list[int], request.prompt) for request in requests]
-        ids_B_P, mask_B_P = (tensor.to(device()) for tensor in pad_left(prompts, PADDING))
-        draw = _Draw(requests)
-        ids_B_S = self._model.generate(
-            ids_B_P,
-            attention_mask=mask_B_P,
-            max_new_tokens=draw.num_tokens,
-            logits_processor=LogitsProcessorList([draw]),
-        )
-        answers = ids_B_S[:, ids_B_P.shape[1] :].tolist()
-        told = torch.stack(draw.logprobs, dim=1).tolist()
-        cut = [
-            self._until_end(ids[: request.max_tokens]) for ids, request in zip(answers, requests, strict=True)
-        ]
-        ended = [ids[-1] in self._ends for ids in cut]
+        tokens_B_T, logprobs_B_T, counts_B = (item.tolist() for item in self._drawn(requests))
+        answers = [ids[:count] for ids, count in zip(tokens_B_T, counts_B, strict=True)]
+        told = [logprobs[:count] for logprobs, count in zip(logprobs_B_T, counts_B, strict=True)]
+        ends = set(self._ends.tolist())
+        ended = [ids[-1] in ends for ids in answers]
         # As vLLM does: what ends an answer is one of its tokens and not of its text.
         texts = self._tokenizer.batch_decode(
-            [ids[:-1] if end else ids for ids, end in zip(cut, ended, strict=True)], skip_special_tokens=True
+            [ids[:-1] if end else ids for ids, end in zip(answers, ended, strict=True)],
+            skip_special_tokens=True,
         )
         return [
             Sample(
                 text=text.strip(),
                 token_ids=ids,
-                logprob=sum(logprobs[: len(ids)]) if request.logprobs else None,
+                logprob=sum(logprobs) if request.logprobs else None,
                 finish_reason="stop" if end else "length",
-                token_logprobs=logprobs[: len(ids)] if request.token_logprobs else None,
+                token_logprobs=logprobs if request.token_logprobs else None,
             )
-            for request, ids, end, text, logprobs in zip(requests, cut, ended, texts, told, strict=True)
+            for request, ids, end, text, logprobs in zip(requests, answers, ended, texts, told, strict=True)
         ]
 
-    def _until_end(self, ids: list[int]) -> list[int]:
-        """An answer up to and with what ends it."""
-        end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids) - 1)
-        return ids[: end + 1]
+    @torch.no_grad()
+    def _drawn(self, requests: Sequence[SampleRequest]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens and their log-probabilities, B x T, of which the first so many of each row count, B."""
+        where = device()
+        limits_B = torch.tensor([request.max_tokens for request in requests], device=where)
+        temperature_B_1 = torch.tensor([request.temperature for request in requests], device=where)[:, None]
+        # An answer's numbers are its own: which answers share a batch decides nothing.
+        num_tokens = int(limits_B.max())
+        numbers = [np.random.default_rng(request.seed).random(num_tokens) for request in requests]
+        uniform_B_T = torch.from_numpy(np.stack(numbers)).to(where)
+        tokens_B_T = torch.zeros(len(requests), num_tokens, dtype=torch.long, device=where)
+        logprobs_B_T = torch.zeros(len(requests), num_tokens, device=where)
+        counts_B = torch.zeros_like(limits_B)
+
+        prompts = [tuple(cast(list[int], request.prompt)) for request in requests]
+        place = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+        ids_U_P, mask_U_P = (tensor.to(where) for tensor in pad_left([*place], PADDING))
+        cache = DynamicCache(config=self._model.config)
+        logits_U_V = self._next_logits(ids_U_P, mask_U_P, cache)
+        places_B = torch.tensor([place[prompt] for prompt in prompts], device=where)
+        cache.batch_select_indices(places_B)
+        logits_A_V, mask_A_C = logits_U_V[places_B], mask_U_P[places_B]
+        rows_A = torch.arange(len(requests), device=where)
+        for step in range(num_tokens):
+            tokens_A, logprobs_A = _draw(logits_A_V, uniform_B_T[rows_A, step, None], temperature_B_1[rows_A])
+            tokens_B_T[rows_A, step], logprobs_B_T[rows_A, step] = tokens_A, logprobs_A
+            counts_B[rows_A] += 1
+            going_A = (counts_B < limits_B)[rows_A] & ~torch.isin(tokens_A, self._ends)
+            if not going_A.all():
+                cache.batch_select_indices(going_A)
+                rows_A, tokens_A, mask_A_C = rows_A[going_A], tokens_A[going_A], mask_A_C[going_A]
+            if not len(rows_A):
+                break
+            mask_A_C = torch.cat([mask_A_C, torch.ones_like(mask_A_C[:, :1])], dim=1)
+            logits_A_V = self._next_logits(tokens_A[:, None], mask_A_C, cache)
+        return tokens_B_T, logprobs_B_T, counts_B
+
+    def _next_logits(self, ids_A_S: Tensor, mask_A_C: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits after the newest S tokens, A x V; the cache has what came before, and takes them in."""
+        positions_A_C = (mask_A_C.cumsum(dim=1) - 1).clamp(min=0)
+        logits_A_1_V: Tensor = self._model(
+            ids_A_S,
+            attention_mask=mask_A_C,
+            position_ids=positions_A_C[:, -ids_A_S.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        return logits_A_1_V[:, -1].float()
 
 
-class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
-    """Draws the next token of each row by the row's own seed: which rows share a batch decides nothing.
+def _draw(logits_A_V: Tensor, uniform_A_1: Tensor, temperature_A_1: Tensor) -> tuple[Tensor, Tensor]:
+    """The next token of each row, and its log-probability at temperature 1; each A.
 
-    A token is where the cumulative probabilities pass a uniform number (inverse transform sampling);
-    `generate` is left no other choice.
+    A token is where the cumulative probabilities pass a uniform number (inverse transform sampling).
     """
-
-    def __init__(self, requests: Sequence[SampleRequest]) -> None:
-        """Make the numbers of all steps."""
-        self.num_tokens = max(request.max_tokens for request in requests)
-        self.logprobs: list[Tensor] = []
-        """Of what was drawn at each step, B, at temperature 1."""
-        numbers = [np.random.default_rng(request.seed).random(self.num_tokens) for request in requests]
-        self._uniform_B_T = torch.from_numpy(np.stack(numbers)).to(device())
-        temperatures = [request.temperature for request in requests]
-        self._temperature_B_1 = torch.tensor(temperatures, device=device()).unsqueeze(1)
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits of one step, B x V: -inf but for one token of each row."""
-        uniform_B_1 = self._uniform_B_T[:, len(self.logprobs), None]
-        passed_B_V = (scores / self._temperature_B_1).double().softmax(dim=1).cumsum(dim=1)
-        # Rounding may leave their sum below 1, and a number above it would have no token.
-        uniform_B_1 = (uniform_B_1 * passed_B_V[:, -1:]).contiguous()
-        token_B_1 = torch.searchsorted(passed_B_V, uniform_B_1, right=True).clamp(max=scores.shape[1] - 1)
-        self.logprobs.append(scores.log_softmax(dim=1).gather(1, token_B_1).squeeze(1))
-        return torch.full_like(scores, -torch.inf).scatter_(1, token_B_1, 0.0)
+    passed_A_V = (logits_A_V / temperature_A_1).double().softmax(dim=1).cumsum(dim=1)
+    # Rounding may leave their sum below 1, and a number above it would have no token.
+    uniform_A_1 = (uniform_A_1 * passed_A_V[:, -1:]).contiguous()
+    token_A_1 = torch.searchsorted(passed_A_V, uniform_A_1, right=True).clamp(max=logits_A_V.shape[1] - 1)
+    logprob_A_1 = logits_A_V.log_softmax(dim=1).gather(1, token_A_1)
+    return token_A_1.squeeze(1), logprob_A_1.squeeze(1)
