@@ -2,7 +2,7 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -177,12 +177,17 @@ def test_more_than_one_node_is_refused_outside_of_a_trainjob(tmp_path: Path) -> 
         train(tmp_path / "run", tmp_path, ROWS, deepspeed={"nodes": 2})
 
 
-def test_rows_of_any_length_are_scored_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [False, True])
+def test_rows_of_any_length_are_scored_in_order(packing: bool, tmp_path: Path) -> None:
     scorer = Scorer(tiny.checkpoint(tmp_path / "base"), "float32", None)
     torch.manual_seed(0)
     (head,) = (weight for name, weight in scorer.named_parameters() if name.endswith("score.weight"))
     torch.nn.init.normal_(head, std=1.0)
     rows = [[5 + n % 9] * (1 + n * 7 % 60) for n in range(300)]
-    together = score_rows(scorer, rows, 0)
+    read = list[int]()
+    embedding = cast(Any, scorer.model).get_input_embeddings()
+    with embedding.register_forward_hook(lambda _, ids, __: read.append(ids[0].numel())):
+        together = score_rows(scorer, rows, 0, packing=packing)
+    assert (sum(read) < 1.05 * sum(map(len, rows))) == packing
     alone = [float(score_rows(scorer, [row], 0)[0]) for row in rows[::10]]
     assert together[::10].tolist() == pytest.approx(alone, abs=1e-5)

@@ -1,8 +1,10 @@
 """Rollouts are scored while later ones are sampled, and which ones together does not depend on the engine."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from limbeck.config import Chat, Config, PpoConfig, parse_config
 from limbeck.engine_process import EngineProcess
+from limbeck.errors import ConfigError
 from limbeck.records import PpoPrompt
 from limbeck.trainer.networks import Scorer, load_tokenizer, save_checkpoint
 from limbeck.trainer.rollouts import RewardModel, Rollout, load_reward_model, roll_out
@@ -43,6 +46,28 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> RewardModel:
     torch.nn.init.normal_(dict(scorer.named_parameters())["model.score.weight"])
     save_checkpoint(scorer, load_tokenizer(base), folder / "scorer")
     return load_reward_model(folder / "scorer", parse_config({"student": {"dtype": "float32"}}))
+
+
+def test_completions_share_lines_where_the_setting_says_so_and_the_model_allows_it(
+    reward_model: RewardModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scorer"
+    save_checkpoint(reward_model.scorer, reward_model.tokenizer, folder)
+    config = parse_config({"student": {"dtype": "float32"}, "ppo": {"packing": True}})
+    packing = load_reward_model(folder, config)
+    texts = ["abcdefgh"[: n % 5] for n in range(10)]
+    found, read = list[Tensor](), list[int]()
+    for model in (reward_model, packing):
+        embedding = cast(Any, model.scorer.model).get_input_embeddings()
+        with embedding.register_forward_hook(lambda _, ids, __: read.append(ids[0].numel())):
+            found.append(model.scores(PROMPTS, texts))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+    assert read[1] < read[0]
+    described = json.loads((folder / "config.json").read_text())
+    described["layer_types"] = ["linear_attention"]
+    (folder / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match=r"cannot share a row in ppo\.packing"):
+        load_reward_model(folder, config)
 
 
 def rolled(

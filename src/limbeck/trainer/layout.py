@@ -76,7 +76,9 @@ def padded(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor) -> Layout:
 def packed(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int) -> Layout:
     """Several rollouts a row, laid as `packing.pack` says; the arguments are those of `padded`."""
     where = ids_B_S.device
-    rollouts = [ids[mask > 0].tolist() for ids, mask in zip(ids_B_S, mask_B_S, strict=True)]
+    starts_B = mask_B_S.argmax(dim=1)
+    spans = zip(starts_B.tolist(), (starts_B + mask_B_S.sum(dim=1)).tolist(), strict=True)
+    rollouts = [ids[start:end] for ids, (start, end) in zip(ids_B_S.tolist(), spans, strict=True)]
     rows = packed_rows(rollouts, pad_id, sum(map(len, rollouts)))
     ends_B, counts_B = rows.ends_N.to(where), mask_B_T.sum(dim=1).long()
     ends_N = ends_B.repeat_interleave(counts_B)

@@ -223,10 +223,11 @@ def _step(
     num_tokens = float(batch.mask_B_T[index].sum())
     rows, count = passes(settings)
     num_parts = count * ranks.size()
+    pad_id = _pad_id(networks, settings)
+    parts = [batch.part(places, pad_id) for places in _alike(index, batch.mask_B_S, rows)]
     # One after the other: the gradients of both are never there at once.
     for learn in (_critic_pass, _policy_pass) if policy_learns else (_critic_pass,):
-        for places in _alike(index, batch.mask_B_S, rows):
-            part = batch.part(places, _pad_id(networks, settings))
+        for part in parts:
             # DeepSpeed takes the mean over parts and ranks, the losses are means over tokens.
             share = len(part.layout.tokens_N) / num_tokens
             for name, value in learn(part, networks, settings, share * num_parts).items():

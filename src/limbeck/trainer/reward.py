@@ -238,12 +238,21 @@ def _load(engine: Any, state: Path, best_folder: Path) -> Course:
     return Course(**json.loads((state / "course.json").read_text()))
 
 
-def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Floats:
-    """P = sigmoid(score) of each row of token ids, in order; computed in length order to pad little."""
+def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, *, packing: bool = False) -> Floats:
+    """P = sigmoid(score) of each row of token ids, in order; computed in length order to pad little.
+
+    With `packing` rows share lines, and pad less.
+    """
     out = np.zeros(len(rows))
     with torch.no_grad():
         for chunk in _by_length(rows):
-            out[chunk] = _scores(scorer, [rows[i] for i in chunk], pad_id).sigmoid().cpu().numpy()
+            chosen = [rows[i] for i in chunk]
+            scores = (
+                _packed_scores(scorer, chosen, pad_id, SCORED_TOKENS)
+                if packing
+                else _scores(scorer, chosen, pad_id)
+            )
+            out[chunk] = scores.sigmoid().cpu().numpy()
     return out
 
 

@@ -19,6 +19,7 @@ from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
 from limbeck.trainer.engines import device
 from limbeck.trainer.networks import Scorer, load_tokenizer
+from limbeck.trainer.packing import check_packable
 from limbeck.trainer.reward import score_rows
 from limbeck.trainer.tokens import pad_left, pad_right, training_rows
 
@@ -31,20 +32,29 @@ class RewardModel:
     tokenizer: Any
     max_length: int
     chat: Chat
+    packing: bool
+    """Whether completions share lines of a forward pass."""
 
     def scores(self, prompts: Sequence[PpoPrompt], texts: Sequence[str]) -> Tensor:
         """P(good) = sigmoid(score) of each completion, B."""
         pairs = [(prompt.message, text) for prompt, text in zip(prompts, texts, strict=True)]
         rows = training_rows(self.tokenizer, self.chat, pairs, self.max_length, "reward.max_length")
         ids = [row.ids for row in rows]
-        return torch.from_numpy(score_rows(self.scorer, ids, self.tokenizer.pad_token_id)).float()
+        scores = score_rows(self.scorer, ids, self.tokenizer.pad_token_id, packing=self.packing)
+        return torch.from_numpy(scores).float()
 
 
 def load_reward_model(folder: Path, config: Config) -> RewardModel:
-    """The reward model of a checkpoint folder, frozen, where this process computes."""
-    scorer = Scorer(folder, config.student.dtype, None).to(device())
+    """The reward model of a checkpoint folder, frozen, where this process computes.
+
+    Raises:
+        ConfigError: when completions are to share lines and the model is none that allows it.
+    """
+    scorer, packing = Scorer(folder, config.student.dtype, None), config.ppo.packing
+    if packing:
+        check_packable(scorer.model, "ppo.packing")
     chat = config.chat(config.reward.init)
-    return RewardModel(scorer, load_tokenizer(folder), config.reward.max_length, chat)
+    return RewardModel(scorer.to(device()), load_tokenizer(folder), config.reward.max_length, chat, packing)
 
 
 def draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[list[PpoPrompt], list[int]]:
