@@ -2,12 +2,14 @@
 
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from limbeck import local, seaweed
+from limbeck import local, seaweed, warm, warm_server
 from limbeck.storage import Store
 
 # A session started in the background ignores Ctrl-C, and so would the runs that it starts.
@@ -28,3 +30,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def work_uri(store: Store) -> str:
     """An address that no other test uses."""
     return f"s3://test/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def forked_engines() -> Iterator[None]:
+    """Engines in processes of their own start as in a local run: forks of one that has imported vLLM."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        (Path(scratch) / "log").open("w") as log,
+        warm_server.serving(Path(scratch), log, ()),
+    ):
+        os.environ[warm.ADDRESS] = str(Path(scratch) / warm_server.SOCKET)
+        yield
+        del os.environ[warm.ADDRESS]

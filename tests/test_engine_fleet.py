@@ -15,6 +15,7 @@ from limbeck.sampling import Sample, SampleRequest
 from limbeck.steady import answers
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 NUM_SEQS = 8
 
 

@@ -14,9 +14,11 @@ import pytest
 from limbeck.engine_process import IN_FLIGHT, EngineProcess
 from limbeck.errors import ConfigError, EngineError
 from limbeck.sampling import Sample, SampleRequest
+from limbeck.warm import ADDRESS, OFF
 from tests import tiny
 from tests.engines import open_process, open_sampler
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 PATIENCE_SECONDS = 300.0
 
 
@@ -122,6 +124,7 @@ def test_it_does_not_outlive_the_process_that_started_it(folder: Path) -> None:
     stage = subprocess.Popen(
         [sys.executable, "-c", ORPHAN, str(folder)],
         cwd=Path(__file__).parents[1],
+        env=os.environ | {ADDRESS: OFF},  # it starts by itself, as in a pod
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from limbeck.manifest import Manifest
 from limbeck.records import Completion
 from limbeck.rows import read_part, read_rows
@@ -15,6 +17,7 @@ from tests import tiny
 from tests.given import prompts
 from tests.stage_process import finish, start
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 PATIENCE_SECONDS = 300.0
 
 

@@ -28,6 +28,7 @@ from tests import tiny
 from tests.forked_task import Task, finish, start
 from tests.given import LETTERS, artifact, ppo_artifacts
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 PATIENCE_SECONDS = 600.0
 OFTEN = {"deepspeed": {"checkpoint_seconds": 0.2}}
 """Of the broken runs; the unbroken ones end before they save a state."""

@@ -27,6 +27,7 @@ from tests.fakes import ScriptedSampler
 from tests.given import some_prompts
 from tests.openai_stub import MODEL, Fault, Stub
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 TEMPLATE = "judge {prompt} : {completion} = {first} {second}"
 PROMPTS = some_prompts(12)
 QUESTIONS = {row.prompt_id: row.prompt for row in PROMPTS}

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 from limbeck.config import ModelConfig, parse_config
 from limbeck.engine_process import EngineProcess
 from limbeck.records import Completion
@@ -16,6 +18,8 @@ from limbeck.stages.prepare import Prepared
 from limbeck.storage import Store
 from tests import tiny
 from tests.engines import ENGINE
+
+pytestmark = pytest.mark.usefixtures("forked_engines")
 
 
 class Killed(EngineProcess):

@@ -22,6 +22,7 @@ from tests import saving, tiny
 from tests.engines import open_process
 from tests.trainer.conftest import PROMPTS, has_w
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 SETTINGS: dict[str, Any] = {
     "num_updates": 10,
     "batch_size": 64,

@@ -20,6 +20,7 @@ from tests import tiny
 from tests.engines import ENGINE
 from tests.fakes import ScriptedSampler
 
+pytestmark = pytest.mark.usefixtures("forked_engines")
 PROMPTS = [
     PpoPrompt(prompt_id=str(n), message=f"sum {' '.join('abcdefgh'[: n % 8 + 1])}", label="c")
     for n in range(10)
