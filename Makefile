@@ -41,13 +41,13 @@ TRAINER := tests/trainer/test_
 LONGEST := $(TRAINER)processes_resume.py
 TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py+$(TRAINER)transformers_sampler.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
-  $(TRAINER)padding.py+$(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
+  $(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
 TESTS_APART := $(LONGEST) $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py \
   preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
   $(filter-out $(LONGEST) $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
 TEST_JOBS ?= 2
-test: lint chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
-	$(MAKE) --no-print-directory --jobs $(TEST_JOBS) --output-sync $(TESTS_APART:%=apart/%)
+test: chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
+	$(MAKE) --no-print-directory --jobs $(TEST_JOBS) --output-sync lint $(TESTS_APART:%=apart/%)
 	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(patsubst %,--ignore=%,$(subst +, ,$(TESTS_APART)))
 
 .PHONY: $(TESTS_APART:%=apart/%)
