@@ -29,7 +29,6 @@ from tests.trainer.ppo_process import (
     told,
 )
 
-pytestmark = pytest.mark.usefixtures("forked_engines")
 UNBROKEN = [Case(f"zero-{stage}", stage, "", dies=False) for stage in (1, 2, 3)]
 KILLED = Case("killed", 3, "", dies=True)
 TAKEN = ("seconds", "learning_rate")
