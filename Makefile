@@ -41,9 +41,10 @@ TRAINER := tests/trainer/test_
 LONGEST := $(TRAINER)processes_resume.py
 TOGETHER := $(TRAINER)ppo.py+$(TRAINER)group_relative.py+$(TRAINER)judge_reward.py+$(TRAINER)transformers_sampler.py \
   $(TRAINER)reward.py+$(TRAINER)packing.py+$(TRAINER)states.py+$(TRAINER)sft.py \
-  $(TRAINER)rollouts.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py
+  $(TRAINER)rollouts.py+$(TRAINER)layout.py+$(TRAINER)logprobs.py+$(TRAINER)handover.py+$(TRAINER)networks.py+$(TRAINER)tokens.py \
+  tests/test_resume.py+tests/stages/test_engine_killed.py
 TESTS_APART := $(LONGEST) $(addprefix tests/,test_resume_training.py security test_pipeline.py test_pipeline_open.py \
-  preflight storage tasks test_resume.py stages/test_engine_killed.py) $(TOGETHER) \
+  preflight storage tasks) $(TOGETHER) \
   $(filter-out $(LONGEST) $(subst +, ,$(TOGETHER)),$(wildcard $(TRAINER)*.py))
 TEST_JOBS ?= 2
 test: chromium ## Types, lint, layers, and all tests (TEST_JOBS at once, of 2 GiB each)
