@@ -167,9 +167,7 @@ def _scorer_of_passes(
     engine: Any, pad_id: int, settings: RewardConfig
 ) -> Callable[[list[list[int]]], Tensor]:
     """What gives the scores of the rows of a forward pass."""
-    if settings.packing:
-        return partial(_packed_scores, engine, pad_id=pad_id, capacity=settings.max_length)
-    return partial(_scores, engine, pad_id=pad_id)
+    return partial(_scores, engine, pad_id=pad_id, capacity=settings.max_length if settings.packing else None)
 
 
 def _passes(settings: RewardConfig) -> ranks.Passes:
@@ -246,13 +244,10 @@ def score_rows(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, *, packi
     out = np.zeros(len(rows))
     with torch.no_grad():
         for chunk in _by_length(rows):
-            chosen = [rows[i] for i in chunk]
-            scores = (
-                _packed_scores(scorer, chosen, pad_id, SCORED_TOKENS)
-                if packing
-                else _scores(scorer, chosen, pad_id)
+            scores_B = _scores(
+                scorer, [rows[i] for i in chunk], pad_id, capacity=SCORED_TOKENS if packing else None
             )
-            out[chunk] = scores.sigmoid().cpu().numpy()
+            out[chunk] = scores_B.sigmoid().cpu().numpy()
     return out
 
 
@@ -288,14 +283,11 @@ def _by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
-    """Scores after the last token of each row, B."""
-    ids_B_S, mask_B_S = (tensor.to(device()) for tensor in pad_right(rows, pad_id))
-    return last_token_scores(scorer(ids_B_S, mask_B_S), mask_B_S)
-
-
-def _packed_scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, capacity: int) -> Tensor:
-    """The same of rows that share lines of up to `capacity` tokens."""
+def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, *, capacity: int | None) -> Tensor:
+    """Scores after the last token of each row, B; with a capacity rows share lines of that many tokens."""
+    if capacity is None:
+        ids_B_S, mask_B_S = (tensor.to(device()) for tensor in pad_right(rows, pad_id))
+        return last_token_scores(scorer(ids_B_S, mask_B_S), mask_B_S)
     ids_B_S, positions_B_S, ends_N = (tensor.to(device()) for tensor in packed_rows(rows, pad_id, capacity))
     scores_N: Tensor = scorer(ids_B_S, None, positions_B_S).flatten()[ends_N]
     return scores_N
