@@ -13,7 +13,7 @@ from limbeck.config import Chat, ModelConfig
 from limbeck.errors import DataError
 from limbeck.sampler import VllmSampler
 from limbeck.sampling import SampleRequest
-from limbeck.trainer.tokens import IGNORED, ending_id, training_rows
+from limbeck.trainer.tokens import IGNORED, RowMaker, ending_id, training_rows
 from tests import families, tiny
 from tests.engines import ENGINE
 from tests.families import COMPLETION, FAMILIES, QUESTION, SYSTEM
@@ -96,6 +96,27 @@ def test_several_answers_to_several_prompts_are_the_rows_of_each_alone() -> None
     pairs = [(QUESTION, "4"), ("?", COMPLETION), (QUESTION, COMPLETION), ("?", "4"), (QUESTION, "4")]
     together = training_rows(tokenizer, Chat(), pairs, LONG, "")
     assert together == [training_rows(tokenizer, Chat(), [pair], LONG, "")[0] for pair in pairs]
+
+
+def test_a_maker_of_rows_gives_the_same_ones_again_and_forgets_prompts_when_they_are_too_many() -> None:
+    tokenizer, chat = families.of_family(FAMILIES["Qwen 3"]), Chat()
+    pairs, maker = [(QUESTION, "4"), ("?", COMPLETION)], RowMaker(tokenizer, chat, LONG, "")
+    expected = training_rows(tokenizer, chat, pairs, LONG, "")
+    asked = list[str]()
+    render = tokenizer.apply_chat_template
+
+    def noted(messages: Any, **options: Any) -> Any:
+        asked.append(messages[-1]["content"])
+        return render(messages, **options)
+
+    tokenizer.apply_chat_template = noted
+    assert maker.rows(pairs) == maker.rows(pairs) == expected
+    assert asked == [QUESTION, "?"]
+    many = [(f"question {number}", "4") for number in range(chats.KEPT_PROMPTS)]
+    assert len(maker.rows(many)) == len(many)
+    asked.clear()
+    assert maker.rows(pairs) == expected
+    assert asked == [QUESTION, "?"]
 
 
 def test_an_engine_that_is_asked_a_prompt_again_gives_the_same_ids() -> None:

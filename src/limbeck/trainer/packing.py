@@ -7,7 +7,7 @@ masking_utils). The loss of a batch is the mean over its trained tokens, whereve
 
 import heapq
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import torch
@@ -87,10 +87,13 @@ def packed_rows(pieces: Sequence[Sequence[int]], pad_id: int, capacity: int) -> 
     """The batch of some pieces, for a scorer; the arguments are those of `packed_batch`."""
     rows = pack(list(map(len, pieces)), capacity)
     ids_B_S = _laid(rows, pieces, pad_id)
-    ends = torch.zeros(len(pieces), dtype=torch.long)
+    ends = [0] * len(pieces)
     for number, row in enumerate(rows):
-        ends[row] = number * ids_B_S.shape[1] + torch.tensor([len(pieces[place]) for place in row]).cumsum(0)
-    return PackedRows(ids_B_S, _laid(rows, [range(len(piece)) for piece in pieces], 0), ends - 1)
+        for place, end in zip(row, accumulate(len(pieces[place]) for place in row), strict=True):
+            ends[place] = number * ids_B_S.shape[1] + end - 1
+    return PackedRows(
+        ids_B_S, _laid(rows, [range(len(piece)) for piece in pieces], 0), torch.tensor(ends, dtype=torch.long)
+    )
 
 
 def _laid(rows: list[list[int]], parts: Sequence[Sequence[int]], padding: int) -> Tensor:

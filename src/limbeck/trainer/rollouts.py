@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from limbeck.config import Chat, Config, PpoConfig, PpoReward
+from limbeck.config import Config, PpoConfig, PpoReward
 from limbeck.judging import RolloutJudge, Verdict
 from limbeck.records import PpoPrompt
 from limbeck.sampling import Sample, Sampler, SampleRequest
@@ -21,7 +21,7 @@ from limbeck.trainer.engines import device
 from limbeck.trainer.networks import Scorer, load_tokenizer
 from limbeck.trainer.packing import check_packable
 from limbeck.trainer.reward import score_rows
-from limbeck.trainer.tokens import pad_left, pad_right, training_rows
+from limbeck.trainer.tokens import RowMaker, pad_left, pad_right
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,14 @@ class RewardModel:
 
     scorer: Scorer
     tokenizer: Any
-    max_length: int
-    chat: Chat
+    row_maker: RowMaker
     packing: bool
     """Whether completions share lines of a forward pass."""
 
     def scores(self, prompts: Sequence[PpoPrompt], texts: Sequence[str]) -> Tensor:
         """P(good) = sigmoid(score) of each completion, B."""
         pairs = [(prompt.message, text) for prompt, text in zip(prompts, texts, strict=True)]
-        rows = training_rows(self.tokenizer, self.chat, pairs, self.max_length, "reward.max_length")
-        ids = [row.ids for row in rows]
+        ids = [row.ids for row in self.row_maker.rows(pairs)]
         scores = score_rows(self.scorer, ids, self.tokenizer.pad_token_id, packing=self.packing)
         return torch.from_numpy(scores).float()
 
@@ -49,12 +47,14 @@ def load_reward_model(folder: Path, config: Config) -> RewardModel:
 
     Raises:
         ConfigError: when completions are to share lines and the model is none that allows it.
+        DataError: when its chat template does not render a question and its answer.
     """
     scorer, packing = Scorer(folder, config.student.dtype, None), config.ppo.packing
     if packing:
         check_packable(scorer.model, "ppo.packing")
-    chat = config.chat(config.reward.init)
-    return RewardModel(scorer.to(device()), load_tokenizer(folder), config.reward.max_length, chat, packing)
+    tokenizer, chat = load_tokenizer(folder), config.chat(config.reward.init)
+    row_maker = RowMaker(tokenizer, chat, config.reward.max_length, "reward.max_length")
+    return RewardModel(scorer.to(device()), tokenizer, row_maker, packing)
 
 
 def draw(prompts: Sequence[PpoPrompt], update: int, config: Config) -> tuple[list[PpoPrompt], list[int]]:

@@ -36,43 +36,67 @@ class TokenRow(NamedTuple):
 def training_rows(
     tokenizer: Any, chat: Chat, pairs: Sequence[tuple[str, str]], max_length: int, setting: str
 ) -> list[TokenRow]:
-    """Tokens of questions and their answers, as the engine would have sampled the answers.
+    """The rows of a training set; arguments and errors are those of `RowMaker`."""
+    return RowMaker(tokenizer, chat, max_length, setting).rows(pairs) if pairs else []
 
-    A row is the prompt as engines get it, the answer, and what ends a turn in the chat template: the
-    tokenizer's end-of-sequence token where the template ends none.
 
-    Args:
-        tokenizer: The model's.
-        chat: How the model is asked.
-        pairs: User messages and completions.
-        max_length: Longer rows are cut, and how many is said.
-        setting: What `max_length` is called, to say it.
+class RowMaker:
+    """Makes rows of questions and answers for one model, and keeps the prompts that it was asked last."""
 
-    Raises:
-        DataError: when the chat template does not render a question and its answer.
-    """
-    if not pairs:
-        return []
-    template = chats.of_tokenizer(tokenizer, chat)
-    opening, ending = chats.turn(template, chat)
-    # Several answers to one prompt are the rule.
-    prompts = {message: chats.prompt_text(template, chat, message) for message in dict(pairs)}
-    prompt_ids = dict(zip(prompts, _encoded(tokenizer, list(prompts.values())), strict=True))
-    answers = [
-        opening
-        + (without_thinking(completion) if chat.strip_thinking else completion)
-        + (ending or tokenizer.eos_token)
-        for _, completion in pairs
-    ]
-    texts = [prompts[message] + answer for (message, _), answer in zip(pairs, answers, strict=True)]
-    rows = [
-        _joined(tokenizer, prompt_ids[message], ids, answer)
-        for (message, _), ids, answer in zip(pairs, _encoded(tokenizer, texts), answers, strict=True)
-    ]
-    num_cut = sum(len(row.ids) > max_length for row in rows)
-    if num_cut:
-        say(f"{setting}: {num_cut} of {len(rows)} rows are longer than {max_length} tokens and are cut")
-    return [TokenRow(row.ids[:max_length], row.num_prompt) for row in rows]
+    def __init__(self, tokenizer: Any, chat: Chat, max_length: int, setting: str) -> None:
+        """Read off the chat template what is around an answer.
+
+        Args:
+            tokenizer: The model's.
+            chat: How the model is asked.
+            max_length: Longer rows are cut, and how many is said.
+            setting: What `max_length` is called, to say it.
+
+        Raises:
+            DataError: when the chat template does not render a question and its answer.
+        """
+        self._tokenizer, self._chat = tokenizer, chat
+        self._max_length, self._setting = max_length, setting
+        self._template = chats.of_tokenizer(tokenizer, chat)
+        self._turn = chats.turn(self._template, chat)
+        self._prompts: dict[str, tuple[str, list[int]]] = {}
+
+    def rows(self, pairs: Sequence[tuple[str, str]]) -> list[TokenRow]:
+        """Tokens of user messages and completions, as the engine would have sampled the completions.
+
+        A row is the prompt as engines get it, the answer, and what ends a turn in the chat template: the
+        tokenizer's end-of-sequence token where the template ends none.
+
+        Raises:
+            DataError: when the chat template does not render a question.
+        """
+        self._read([message for message in dict(pairs) if message not in self._prompts])
+        opening, ending = self._turn
+        rows, texts, answers = [], [], []
+        for message, completion in pairs:
+            answers.append(
+                opening
+                + (without_thinking(completion) if self._chat.strip_thinking else completion)
+                + (ending or self._tokenizer.eos_token)
+            )
+            texts.append(self._prompts[message][0] + answers[-1])
+        for (message, _), answer, ids in zip(pairs, answers, _encoded(self._tokenizer, texts), strict=True):
+            rows.append(_joined(self._tokenizer, self._prompts[message][1], ids, answer))
+        for message in list(self._prompts)[: -chats.KEPT_PROMPTS]:
+            del self._prompts[message]
+        num_cut = sum(len(row.ids) > self._max_length for row in rows)
+        if num_cut:
+            say(
+                f"{self._setting}: {num_cut} of {len(rows)} rows are longer than {self._max_length} tokens "
+                "and are cut"
+            )
+        return [TokenRow(row.ids[: self._max_length], row.num_prompt) for row in rows]
+
+    def _read(self, messages: Sequence[str]) -> None:
+        """Text and token ids of prompts."""
+        texts = [chats.prompt_text(self._template, self._chat, message) for message in messages]
+        ids = _encoded(self._tokenizer, texts)
+        self._prompts |= zip(messages, zip(texts, ids, strict=True), strict=True)
 
 
 def _encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:

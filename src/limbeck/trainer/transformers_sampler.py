@@ -2,8 +2,8 @@
 
 vLLM schedules each sequence at each step, in Python: of a model of few weights that is most of its work. Here
 a step is one pass for the whole batch. A prompt is read once, however many answers it gets, and an answer
-that has ended leaves the batch; transformers' own `generate` goes on with it until the last one ends.
-Shapes: B rollouts, A of them that go on, U different prompts of P tokens (padded on the left), C tokens so
+that has ended leaves the batch soon; transformers' own `generate` goes on with it until the last one ends.
+Shapes: B rollouts, A of them in the batch, U different prompts of P tokens (padded on the left), C tokens so
 far, S of them newly read, T tokens of the longest answer, V vocabulary.
 """
 
@@ -27,6 +27,8 @@ from limbeck.trainer.tokens import pad_left
 
 PADDING = 0
 """Before a prompt and behind an answer: any token of the vocabulary, as nothing looks at it."""
+LEAVING = 1 / 8
+"""Ended answers leave once they are this share of a batch: each time the others' keys are copied."""
 
 
 class TransformersSampler:
@@ -102,7 +104,10 @@ class TransformersSampler:
 
     @torch.no_grad()
     def _drawn(self, requests: Sequence[SampleRequest]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens and their log-probabilities, B x T, of which the first so many of each row count, B."""
+        """Tokens and their log-probabilities, B x T, of which the first so many of each row count, B.
+
+        What an answer draws after its end, until it leaves the batch, is not counted.
+        """
         where = device()
         limits_B = torch.tensor([request.max_tokens for request in requests], device=where)
         temperature_B_1 = torch.tensor([request.temperature for request in requests], device=where)[:, None]
@@ -123,16 +128,19 @@ class TransformersSampler:
         cache.batch_select_indices(places_B)
         logits_A_V, mask_A_C = logits_U_V[places_B], mask_U_P[places_B]
         rows_A = torch.arange(len(requests), device=where)
+        going_A = torch.ones_like(rows_A, dtype=torch.bool)
         for step in range(num_tokens):
             tokens_A, logprobs_A = _draw(logits_A_V, uniform_B_T[rows_A, step, None], temperature_B_1[rows_A])
             tokens_B_T[rows_A, step], logprobs_B_T[rows_A, step] = tokens_A, logprobs_A
-            counts_B[rows_A] += 1
-            going_A = (counts_B < limits_B)[rows_A] & ~torch.isin(tokens_A, self._ends)
-            if not going_A.all():
+            counts_B[rows_A] += going_A
+            going_A &= (counts_B < limits_B)[rows_A] & ~torch.isin(tokens_A, self._ends)
+            num_going = int(going_A.sum())
+            if not num_going:
+                break
+            if len(going_A) - num_going >= LEAVING * len(going_A):
                 cache.batch_select_indices(going_A)
                 rows_A, tokens_A, mask_A_C = rows_A[going_A], tokens_A[going_A], mask_A_C[going_A]
-            if not len(rows_A):
-                break
+                going_A = going_A[going_A]
             mask_A_C = torch.cat([mask_A_C, torch.ones_like(mask_A_C[:, :1])], dim=1)
             logits_A_V = self._next_logits(tokens_A[:, None], mask_A_C, cache)
         return tokens_B_T, logprobs_B_T, counts_B
