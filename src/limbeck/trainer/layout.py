@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from limbeck.trainer.packing import packed_rows
+from limbeck.trainer.packing import lines
 
 
 class Layout(NamedTuple):
@@ -74,18 +74,15 @@ def padded(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor) -> Layout:
 
 
 def packed(ids_B_S: Tensor, mask_B_S: Tensor, mask_B_T: Tensor, pad_id: int) -> Layout:
-    """Several rollouts a row, laid as `packing.pack` says; the arguments are those of `padded`."""
+    """Several rollouts a row, laid as `packing.lines` says; the arguments are those of `padded`."""
     where = ids_B_S.device
-    starts_B = mask_B_S.argmax(dim=1)
-    spans = zip(starts_B.tolist(), (starts_B + mask_B_S.sum(dim=1)).tolist(), strict=True)
-    rollouts = [ids[start:end] for ids, (start, end) in zip(ids_B_S.tolist(), spans, strict=True)]
-    rows = packed_rows(rollouts, pad_id, sum(map(len, rollouts)))
+    rows = lines(mask_B_S.sum(dim=1).long().tolist(), int(mask_B_S.sum()))
     ends_B, counts_B = rows.ends_N.to(where), mask_B_T.sum(dim=1).long()
     ends_N = ends_B.repeat_interleave(counts_B)
     # How many tokens before its rollout's last one a completion token comes, and one more.
     behind_N = counts_B.repeat_interleave(counts_B) - mask_B_T.nonzero()[:, 1]
     return Layout(
-        ids_R_S=rows.ids_B_S.to(where),
+        ids_R_S=rows.filled(ids_B_S[mask_B_S > 0], pad_id),
         mask_R_S=None,
         positions_R_S=rows.positions_B_S.to(where),
         before_N=ends_N - behind_N,

@@ -1,4 +1,4 @@
-"""Several completions in one row: less padding. Shapes: B rows, S tokens.
+"""Several completions in one row: less padding. Shapes: B rows, S tokens, N pieces with K tokens.
 
 Each piece counts its positions from 0 again. transformers 5 sees that in the position ids and lets a token
 look at its own piece alone, if no attention mask is given (`find_packed_sequence_indices` of its
@@ -7,7 +7,7 @@ masking_utils). The loss of a batch is the mean over its trained tokens, whereve
 
 import heapq
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -53,54 +53,65 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         count += 1
 
 
+class Lines(NamedTuple):
+    """Where in B x S, taken flat, the K tokens of N pieces lie, one piece after another."""
+
+    num_rows: int
+    at_K: Tensor
+    ends_N: Tensor
+    """Where each piece has its last token."""
+    positions_B_S: Tensor
+    """Counted anew in each piece. Each padding token is a piece of its own."""
+
+    def filled(self, values_K: Tensor, padding: int) -> Tensor:
+        """What belongs to the tokens, B x S."""
+        filled = torch.full((self.positions_B_S.numel(),), padding, device=values_K.device)
+        filled[self.at_K.to(values_K.device)] = values_K
+        return filled.view(self.num_rows, -1)
+
+
+def lines(lengths: Sequence[int], capacity: int) -> Lines:
+    """Lay pieces of so many tokens in rows, as `pack` says."""
+    rows = pack(lengths, capacity)
+    width = max(sum(lengths[place] for place in row) for row in rows)
+    starts = [0] * len(lengths)
+    for number, row in enumerate(rows):
+        start = number * width
+        for place in row:
+            starts[place] = start
+            start += lengths[place]
+    starts_N, lengths_N = torch.tensor(starts), torch.tensor(lengths)
+    behind_N = lengths_N.cumsum(0) - lengths_N
+    positions_K = torch.arange(sum(lengths)) - behind_N.repeat_interleave(lengths_N)
+    at_K = starts_N.repeat_interleave(lengths_N) + positions_K
+    positions = torch.zeros(len(rows) * width, dtype=torch.long)
+    positions[at_K] = positions_K
+    return Lines(len(rows), at_K, starts_N + lengths_N - 1, positions.view(len(rows), width))
+
+
 def packed_batch(pieces: Sequence[Mapping[str, list[int]]], pad_id: int, capacity: int) -> dict[str, Tensor]:
     """The batch of some pieces, for the trainer.
 
     Args:
         pieces: `input_ids` and `labels` of each; the first label is never trained on.
-        pad_id: The padding token. Each padding token is a piece of its own.
+        pad_id: The padding token.
         capacity: Most tokens of a row.
 
     Returns:
         `input_ids`, `labels` and `position_ids`, all B x S; no attention mask.
     """
-    ids = [piece["input_ids"] for piece in pieces]
-    rows = pack(list(map(len, ids)), capacity)
+    laid = lines([len(piece["input_ids"]) for piece in pieces], capacity)
+    ids_K, labels_K = (joined([piece[name] for piece in pieces]) for name in ("input_ids", "labels"))
     return {
-        "input_ids": _laid(rows, ids, pad_id),
-        "labels": _laid(rows, [piece["labels"] for piece in pieces], IGNORED),
-        "position_ids": _laid(rows, [range(len(piece)) for piece in ids], 0),
+        "input_ids": laid.filled(ids_K, pad_id),
+        "labels": laid.filled(labels_K, IGNORED),
+        "position_ids": laid.positions_B_S,
     }
 
 
-class PackedRows(NamedTuple):
-    """Pieces whose last tokens are asked for."""
-
-    ids_B_S: Tensor
-    positions_B_S: Tensor
-    """Counted anew in each piece."""
-    ends_N: Tensor
-    """Where each of the N pieces ends, in B x S taken flat."""
-
-
-def packed_rows(pieces: Sequence[Sequence[int]], pad_id: int, capacity: int) -> PackedRows:
-    """The batch of some pieces, for a scorer; the arguments are those of `packed_batch`."""
-    rows = pack(list(map(len, pieces)), capacity)
-    ids_B_S = _laid(rows, pieces, pad_id)
-    ends = [0] * len(pieces)
-    for number, row in enumerate(rows):
-        for place, end in zip(row, accumulate(len(pieces[place]) for place in row), strict=True):
-            ends[place] = number * ids_B_S.shape[1] + end - 1
-    return PackedRows(
-        ids_B_S, _laid(rows, [range(len(piece)) for piece in pieces], 0), torch.tensor(ends, dtype=torch.long)
-    )
-
-
-def _laid(rows: list[list[int]], parts: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """What belongs to the pieces, one behind another in their rows, B x S."""
-    joined = [list(chain.from_iterable(parts[place] for place in row)) for row in rows]
-    width = max(map(len, joined))
-    return torch.tensor([[*row, *[padding] * (width - len(row))] for row in joined])
+def joined(pieces: Sequence[Sequence[int]]) -> Tensor:
+    """What belongs to the tokens of all pieces, K."""
+    return torch.tensor(list(chain.from_iterable(pieces)))
 
 
 def check_packable(model: Any, setting: str) -> None:

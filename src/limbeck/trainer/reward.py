@@ -26,7 +26,7 @@ from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
-from limbeck.trainer.packing import check_packable, packed_rows
+from limbeck.trainer.packing import check_packable, joined, lines
 from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.states import load_engine, save_engine
 from limbeck.trainer.tokens import pad_right, training_rows
@@ -288,8 +288,9 @@ def _scores(scorer: Any, rows: Sequence[Sequence[int]], pad_id: int, *, capacity
     if capacity is None:
         ids_B_S, mask_B_S = (tensor.to(device()) for tensor in pad_right(rows, pad_id))
         return last_token_scores(scorer(ids_B_S, mask_B_S), mask_B_S)
-    ids_B_S, positions_B_S, ends_N = (tensor.to(device()) for tensor in packed_rows(rows, pad_id, capacity))
-    scores_N: Tensor = scorer(ids_B_S, None, positions_B_S).flatten()[ends_N]
+    laid = lines([len(row) for row in rows], capacity)
+    ids_B_S, positions_B_S = laid.filled(joined(rows), pad_id).to(device()), laid.positions_B_S.to(device())
+    scores_N: Tensor = scorer(ids_B_S, None, positions_B_S).flatten()[laid.ends_N.to(device())]
     return scores_N
 
 
