@@ -56,7 +56,6 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 class Lines(NamedTuple):
     """Where in B x S, taken flat, the K tokens of N pieces lie, one piece after another."""
 
-    num_rows: int
     at_K: Tensor
     ends_N: Tensor
     """Where each piece has its last token."""
@@ -67,7 +66,7 @@ class Lines(NamedTuple):
         """What belongs to the tokens, B x S."""
         filled = torch.full((self.positions_B_S.numel(),), padding, device=values_K.device)
         filled[self.at_K.to(values_K.device)] = values_K
-        return filled.view(self.num_rows, -1)
+        return filled.view(self.positions_B_S.shape)
 
 
 def lines(lengths: Sequence[int], capacity: int) -> Lines:
@@ -86,7 +85,7 @@ def lines(lengths: Sequence[int], capacity: int) -> Lines:
     at_K = starts_N.repeat_interleave(lengths_N) + positions_K
     positions = torch.zeros(len(rows) * width, dtype=torch.long)
     positions[at_K] = positions_K
-    return Lines(len(rows), at_K, starts_N + lengths_N - 1, positions.view(len(rows), width))
+    return Lines(at_K, starts_N + lengths_N - 1, positions.view(len(rows), width))
 
 
 def packed_batch(pieces: Sequence[Mapping[str, list[int]]], pad_id: int, capacity: int) -> dict[str, Tensor]:
