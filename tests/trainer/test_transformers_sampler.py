@@ -58,23 +58,32 @@ def test_the_likeliest_answers_are_those_of_vllm(
         assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
 
 
-def test_padding_shifts_no_position_of_a_model_that_learns_one_by_one(tmp_path: Path) -> None:
+def test_padding_shifts_no_position_of_a_model_that_learns_one_by_one_and_none_is_past_its_last(
+    tmp_path: Path,
+) -> None:
     torch.manual_seed(1)
+    room = 16
     shape = GPT2Config(
         vocab_size=len(tiny.WORDS),
         n_embd=32,
         n_layer=2,
         n_head=2,
+        n_positions=room,
         initializer_range=0.5,
         eos_token_id=tiny.END,
     )
     model = GPT2LMHeadModel(shape).eval()
     model.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    asked = requests(sampler := TransformersSampler(tmp_path, "float32", 8, Chat()), temperature=1e-6)
+    # One prompt is long: alone in a batch of all, it would not leave at once when it has ended.
+    sampler = TransformersSampler(tmp_path, "float32", 32, Chat())
+    first, *others = requests(sampler, temperature=1e-6)
+    longest = replace(first, prompt=sampler.prompt_ids("a " * 10))
+    asked = [replace(request, max_tokens=room - len(request.prompt)) for request in (longest, *others)]
+    assert asked[0].max_tokens < min(request.max_tokens for request in asked[1:])
     for request, sample in zip(asked, sampler.sample(asked), strict=True):
         ids = torch.tensor([request.prompt])
-        alone = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
+        alone = model.generate(ids, max_new_tokens=request.max_tokens, do_sample=False, pad_token_id=0)
         assert sample.token_ids == alone[0, ids.shape[1] :].tolist()
 
 

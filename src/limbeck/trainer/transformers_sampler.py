@@ -109,10 +109,11 @@ class TransformersSampler:
         What an answer draws after its end, until it leaves the batch, is not counted.
         """
         where = device()
-        limits_B = torch.tensor([request.max_tokens for request in requests], device=where)
+        limits = [request.max_tokens for request in requests]
+        limits_B = torch.tensor(limits, device=where)
         temperature_B_1 = torch.tensor([request.temperature for request in requests], device=where)[:, None]
         # An answer's numbers are its own: which answers share a batch decides nothing.
-        num_tokens = int(limits_B.max())
+        num_tokens = max(limits)
         numbers = [np.random.default_rng(request.seed).random(num_tokens) for request in requests]
         uniform_B_T = torch.from_numpy(np.stack(numbers)).to(where)
         tokens_B_T = torch.zeros(len(requests), num_tokens, dtype=torch.long, device=where)
@@ -137,7 +138,8 @@ class TransformersSampler:
             num_going = int(going_A.sum())
             if not num_going:
                 break
-            if len(going_A) - num_going >= LEAVING * len(going_A):
+            # The context has room up to an answer's own limit and not beyond it.
+            if step + 1 in limits or len(going_A) - num_going >= LEAVING * len(going_A):
                 cache.batch_select_indices(going_A)
                 rows_A, tokens_A, mask_A_C = rows_A[going_A], tokens_A[going_A], mask_A_C[going_A]
                 going_A = going_A[going_A]
