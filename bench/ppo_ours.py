@@ -70,7 +70,7 @@ def main() -> None:
     config = _config(setting, asked.algorithm)
     prompts = [
         PpoPrompt(prompt_id=str(number), message=message, label=WANTED)
-        for number, message in enumerate(questions(setting, 8 * setting.batch))
+        for number, message in enumerate(questions(setting))
     ]
     sampler = open_policy(
         asked.folder / "student",

@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+PROMPTS = 512
+"""Of a training, asked again and again: the demo has 500."""
 WANTED = "w9"
 """The word that earns 1 where the reward is a rule."""
 SPECIAL = ["<|user|>", "<|assistant|>", "<|end|>"]
@@ -169,13 +171,13 @@ def _let_end(model: LlamaForCausalLM, setting: Setting) -> None:
     embedding[END] = logit * common_D
 
 
-def questions(setting: Setting, count: int) -> list[str]:
+def questions(setting: Setting) -> list[str]:
     """User messages, none with the wanted word."""
     draw = random.Random(1)  # noqa: S311
     words = [f"w{number}" for number in range(10, setting.vocabulary - len(SPECIAL) - 1)]
     longest = setting.prompt_tokens - 2
     shortest = longest // 2 if setting.mean_tokens else longest
-    return [" ".join(draw.choices(words, k=draw.randint(shortest, longest))) for _ in range(count)]
+    return [" ".join(draw.choices(words, k=draw.randint(shortest, longest))) for _ in range(PROMPTS)]
 
 
 def _tokenizer(setting: Setting) -> PreTrainedTokenizerFast:

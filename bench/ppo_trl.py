@@ -178,7 +178,7 @@ def _prompts(setting: Setting, tokenizer: Any) -> list[str]:
         tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
-        for question in questions(setting, 8 * setting.batch)
+        for question in questions(setting)
     ]
 
 

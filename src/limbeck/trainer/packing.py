@@ -7,14 +7,13 @@ masking_utils). The loss of a batch is the mean over its trained tokens, whereve
 
 import heapq
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from limbeck.errors import ConfigError
-from limbeck.trainer.tokens import IGNORED
+from limbeck.trainer.tokens import IGNORED, joined
 
 STRETCH = 2
 """Longest row, in longest pieces. Of mixed lengths about 15% is padding with 1, 7% with 2, little less with
@@ -40,15 +39,18 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         Graham 1969, "Bounds on multiprocessing timing anomalies", at most 4/3 of the least possible width.
     """
     capacity = min(capacity, STRETCH * max(lengths, default=0))
+    places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     count = -(-sum(lengths) // capacity) if lengths else 0
     while True:
         rows: list[list[int]] = [[] for _ in range(count)]
         filled = [(0, row) for row in range(count)]
-        for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        for place in places:
             tokens, row = filled[0]
+            if tokens + lengths[place] > capacity:
+                break
             rows[row].append(place)
             heapq.heapreplace(filled, (tokens + lengths[place], row))
-        if max(filled, default=(0, 0))[0] <= capacity:
+        else:
             return rows
         count += 1
 
@@ -106,11 +108,6 @@ def packed_batch(pieces: Sequence[Mapping[str, list[int]]], pad_id: int, capacit
         "labels": laid.filled(labels_K, IGNORED),
         "position_ids": laid.positions_B_S,
     }
-
-
-def joined(pieces: Sequence[Sequence[int]]) -> Tensor:
-    """What belongs to the tokens of all pieces, K."""
-    return torch.tensor(list(chain.from_iterable(pieces)))
 
 
 def check_packable(model: Any, setting: str) -> None:

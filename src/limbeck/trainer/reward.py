@@ -26,10 +26,10 @@ from limbeck.saver import StateSaver
 from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, set_learning_rate, start_process, wrap
 from limbeck.trainer.networks import Scorer, last_token_scores, load_tokenizer, save_checkpoint
-from limbeck.trainer.packing import check_packable, joined, lines
+from limbeck.trainer.packing import check_packable, lines
 from limbeck.trainer.randomness import load_random, save_random
 from limbeck.trainer.states import load_engine, save_engine
-from limbeck.trainer.tokens import pad_right, training_rows
+from limbeck.trainer.tokens import joined, pad_right, training_rows
 
 SCORED_ROWS, SCORED_TOKENS = 256, 32_768
 """How much is scored at once: rows, and tokens with their padding."""

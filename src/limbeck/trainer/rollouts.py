@@ -1,6 +1,7 @@
 """Rollouts: the policy answers prompts with its newest weights, and is scored.
 
-Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (padded on the right).
+Shapes: B rollouts, P prompt tokens (padded on the left), T completion tokens (padded on the right), N of all
+rollouts together.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from limbeck.config import Config, PpoConfig, PpoReward
 from limbeck.judging import RolloutJudge, Verdict
@@ -206,13 +206,14 @@ def stack(rollouts: Sequence[Rollout], missing_eos_penalty: float, pad_id: int) 
     left_ids, left_mask = pad_left([rollout.prompt_ids for rollout in rollouts], pad_id)
     right_ids, right_mask = pad_right([rollout.token_ids for rollout in rollouts], pad_id)
     cut_B = torch.tensor([float(rollout.is_cut) for rollout in rollouts])
-    told = [torch.tensor(item.token_logprobs) for item in rollouts if item.token_logprobs is not None]
+    told = [rollout.token_logprobs for rollout in rollouts if rollout.token_logprobs is not None]
+    told_N = torch.tensor([logprob for logprobs in told for logprob in logprobs])
     known = [rollout.agreed for rollout in rollouts if rollout.agreed is not None]
     return Rollouts(
         ids_B_S=torch.cat([left_ids, right_ids], dim=1),
         mask_B_S=torch.cat([left_mask, right_mask], dim=1),
         mask_B_T=right_mask.float(),
-        logprobs_B_T=pad_sequence(told, batch_first=True) if told else None,
+        logprobs_B_T=torch.zeros(right_mask.shape).masked_scatter_(right_mask > 0, told_N) if told else None,
         scores_B=torch.tensor([rollout.earned for rollout in rollouts]) - missing_eos_penalty * cut_B,
         proxy_B=torch.tensor([rollout.proxy for rollout in rollouts]),
         agreement=sum(known) / len(known) if known else float("nan"),

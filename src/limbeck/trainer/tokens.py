@@ -1,6 +1,10 @@
-"""Text to token batches for training: the one way of sft, reward and ppo. Shapes: B rows, S tokens."""
+"""Text to token batches for training: the one way of sft, reward and ppo.
+
+Shapes: B rows, S tokens, K tokens of all rows together.
+"""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -126,15 +130,22 @@ def ending_id(tokenizer: Any, chat: Chat) -> int | None:
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Rows of unequal length as ids and mask, both B x S, padded on the right."""
-    width = max(map(len, rows))
-    ids_B_S = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
-    mask_B_S = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return ids_B_S, mask_B_S
+    lengths_B = torch.tensor([len(row) for row in rows])
+    return _padded(rows, torch.arange(int(lengths_B.max())) < lengths_B[:, None], pad_id)
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Rows of unequal length as ids and mask, both B x S, padded on the left."""
-    width = max(map(len, rows))
-    ids_B_S = torch.tensor([[*[pad_id] * (width - len(row)), *row] for row in rows])
-    mask_B_S = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids_B_S, mask_B_S
+    lengths_B = torch.tensor([len(row) for row in rows])
+    width = int(lengths_B.max())
+    return _padded(rows, torch.arange(width) >= width - lengths_B[:, None], pad_id)
+
+
+def _padded(rows: Sequence[Sequence[int]], inside_B_S: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+    ids_B_S = torch.full(inside_B_S.shape, pad_id)
+    return ids_B_S.masked_scatter_(inside_B_S, joined(rows)), inside_B_S.long()
+
+
+def joined(rows: Sequence[Sequence[int]]) -> Tensor:
+    """The tokens of all rows, one row after another, K."""
+    return torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)
