@@ -6,6 +6,7 @@ masking_utils). The loss of a batch is the mean over its trained tokens, whereve
 """
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,9 +16,11 @@ from torch import Tensor
 from limbeck.errors import ConfigError
 from limbeck.trainer.tokens import IGNORED, joined
 
-STRETCH = 2
-"""Longest row, in longest pieces. Of mixed lengths about 15% is padding with 1, 7% with 2, little less with
-more (docs/speed/training.md)."""
+STRETCHES = (1, 1.5, 2)
+"""How long the longest row may be, in longest pieces: narrower rows pad more, in wider ones attention costs
+more, and beyond 2 little padding is left (docs/speed/training.md)."""
+SPENT = 0.02
+"""How much larger a batch may be for the sake of narrower rows."""
 MASKED_ATTENTION = ("sdpa", "eager")
 """Implementations that take the mask made of the position ids in batches of several rows; transformers 5
 gives flash attention the pieces of a batch of one row alone."""
@@ -26,33 +29,66 @@ BLIND_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Which pieces share a row: as few rows as hold them, filled evenly, as all are padded to the longest.
+    """Which pieces share a row: the narrowest rows that pad hardly more than wider ones would.
 
-    A row is at most `STRETCH` times as long as the longest piece, too: attention costs its square.
+    All rows are padded to the longest, and attention costs the square of their length.
 
     Args:
         lengths: Tokens of each piece, none above `capacity`.
         capacity: Most tokens of a row.
 
     Returns:
-        The places of the pieces, by row. Source: each piece goes, longest first, into the emptiest row:
-        Graham 1969, "Bounds on multiprocessing timing anomalies", at most 4/3 of the least possible width.
+        The places of the pieces, by row.
     """
-    capacity = min(capacity, STRETCH * max(lengths, default=0))
+    if not lengths:
+        return []
+    tried = [_rows(lengths, min(capacity, int(stretch * max(lengths)))) for stretch in STRETCHES]
+    sizes = [len(rows) * _width(rows, lengths) for rows in tried]
+    return next(rows for rows, size in zip(tried, sizes, strict=True) if size <= (1 + SPENT) * min(sizes))
+
+
+def _rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """As few rows as best fit finds, filled evenly where that makes them narrower."""
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    count = -(-sum(lengths) // capacity) if lengths else 0
-    while True:
-        rows: list[list[int]] = [[] for _ in range(count)]
-        filled = [(0, row) for row in range(count)]
-        for place in places:
-            tokens, row = filled[0]
-            if tokens + lengths[place] > capacity:
-                break
-            rows[row].append(place)
-            heapq.heapreplace(filled, (tokens + lengths[place], row))
-        else:
-            return rows
-        count += 1
+    fitted = _best_fit(lengths, places, capacity)
+    evened = _evened(lengths, places, len(fitted))
+    return min(evened, fitted, key=lambda rows: _width(rows, lengths))
+
+
+def _best_fit(lengths: Sequence[int], places: Sequence[int], capacity: int) -> list[list[int]]:
+    """Each piece, longest first, goes into the fullest row that has room for it.
+
+    Source: best-fit decreasing, Johnson 1973, "Near-optimal bin packing algorithms": at most 11/9 of the
+    fewest rows.
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []
+    for place in places:
+        at = bisect_left(room, (lengths[place], 0))
+        left, row = room.pop(at) if at < len(room) else (capacity, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(place)
+        insort(room, (left - lengths[place], row))
+    return rows
+
+
+def _evened(lengths: Sequence[int], places: Sequence[int], count: int) -> list[list[int]]:
+    """Each piece, longest first, goes into the emptiest of so many rows.
+
+    Source: Graham 1969, "Bounds on multiprocessing timing anomalies": at most 4/3 of the least width.
+    """
+    rows: list[list[int]] = [[] for _ in range(count)]
+    filled = [(0, row) for row in range(count)]
+    for place in places:
+        tokens, row = filled[0]
+        rows[row].append(place)
+        heapq.heapreplace(filled, (tokens + lengths[place], row))
+    return rows
+
+
+def _width(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    return max(sum(lengths[place] for place in row) for row in rows)
 
 
 class Lines(NamedTuple):
