@@ -22,6 +22,7 @@ from limbeck.trainer import ranks
 from limbeck.trainer.engines import start_process
 from limbeck.trainer.ppo import train_ppo
 from limbeck.trainer.rank_saver import RankSaver
+from limbeck.trainer.worker import end
 from tests import saving
 from tests.engines import ENGINE
 
@@ -142,3 +143,4 @@ if __name__ == "__main__":
     first, second, third, *rest = sys.argv[1:]
     given: list[Any] = [json.loads(text) for text in rest]
     main(Path(first), Path(second), Path(third), [Case(*item) for item in given])
+    end(0)

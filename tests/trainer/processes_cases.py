@@ -14,6 +14,7 @@ from limbeck.records import LabelledCompletion
 from limbeck.trainer import ranks
 from limbeck.trainer.reward import train_reward
 from limbeck.trainer.sft import train_sft
+from limbeck.trainer.worker import end
 from tests import saving
 
 LETTERS = "abcdefghijklmnop"
@@ -98,3 +99,4 @@ if __name__ == "__main__":
         if ranks.leads():
             (out / f"{case.name}.json").write_text(json.dumps(made))
             shutil.rmtree(out / case.name / "trainer", ignore_errors=True)
+    end(0)

@@ -22,6 +22,7 @@ from limbeck.trainer import ranks
 from limbeck.trainer.engines import device, start_process, wrap
 from limbeck.trainer.rank_saver import RankSaver
 from limbeck.trainer.states import load_engine, save_engine
+from limbeck.trainer.worker import end
 
 STEPS, SAVED = 6, 3
 BATCH = 4
@@ -136,3 +137,4 @@ if __name__ == "__main__":
     if ranks.leads():
         said = {"told": told, "shares": shares, "saves": saved_together}
         (own / "losses.json").write_text(json.dumps(losses | said))
+    end(0)
