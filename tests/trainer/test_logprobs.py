@@ -77,7 +77,7 @@ def test_the_output_layer_is_as_it_was_afterwards() -> None:
         (2, None, [(2, 5), (2, 11), (1, 7)]),
         (9, None, [(5, 11)]),
         (1, 0, [(1, 2), (1, 5), (1, 6), (1, 7), (1, 7)]),
-        (9, 0, [(2, 14)]),
+        (9, 0, [(4, 7)]),
     ],
 )
 def test_of_a_batch_all_comes_back_in_place_from_passes_of_rows_of_like_length(
